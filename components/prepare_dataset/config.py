@@ -1,0 +1,59 @@
+"""What may be set about the data."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.shared.config import StepConfig
+
+
+class Columns(BaseModel):
+    """Which column of the source plays which part. Empty: found from the column names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    prompt: str = ""
+    """Column with the prompt (prompt/completion shape)."""
+    completion: str = ""
+    """Column with the completion (prompt/completion shape)."""
+    instruction: str = ""
+    """Column with the instruction (Alpaca shape)."""
+    input: str = ""
+    """Column with the optional input to the instruction (Alpaca shape)."""
+    output: str = ""
+    """Column with the output (Alpaca shape)."""
+    system: str = ""
+    """Column with a system prompt for the row (any shape but plain text)."""
+    messages: str = ""
+    """Column with OpenAI messages: a list of {role, content}."""
+    conversations: str = ""
+    """Column with ShareGPT conversations: a list of {from, value}."""
+    text: str = ""
+    """Column with plain text."""
+
+
+class DataConfig(StepConfig):
+    """Where rows come from and which of them are used."""
+
+    source: str
+    """Where the rows are: a local file or folder, `s3://bucket/key`, `hf://owner/dataset`, or `builtin:dates`."""
+    eval_source: str = ""
+    """Rows to evaluate on, named like `source`. Empty: a part of `source` is set apart."""
+    revision: str = ""
+    """Commit, tag or branch of a Hugging Face dataset. It is pinned to a commit before anything is read."""
+    subset: str = ""
+    """Configuration name of a Hugging Face dataset."""
+    split: str = "train"
+    """Split of a Hugging Face dataset."""
+    format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "txt"] = "auto"
+    """File format. auto: by the file name, with .gz or .zst behind it or not."""
+    columns: Columns = Columns()
+    """Which column plays which part. Empty: found from the column names."""
+    max_bad_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Fraction of rows (0 to 1) that may be dropped as invalid. 0: the first invalid row fails the run."""
+    eval_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """Fraction of rows (0 to 1) set apart for evaluation, chosen by a hash of the prompt."""
+    chunk_tokens: int = Field(default=512, ge=16)
+    """Longest chunk of a plain-text file, in tokens of the model's tokenizer."""
+    chunk_overlap: int = Field(default=64, ge=0)
+    """Tokens that a chunk repeats from the one before. Smaller than `chunk_tokens`."""

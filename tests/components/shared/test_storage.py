@@ -1,0 +1,60 @@
+"""The object store's client against a real server."""
+
+from pathlib import Path
+
+import pytest
+
+from components.shared import storage
+from components.shared.errors import ConfigurationError, StorageError
+
+
+def test_a_folder_comes_back_as_it_went(s3: dict[str, str], tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "a.txt").write_text("a")
+    (source / "deep" / "er" / "b.bin").write_bytes(bytes(range(256)) * 1000)
+    storage.upload(source, "s3://tests/folder")
+    storage.upload(source / "a.txt", "s3://tests/folder-of-another-name/a.txt")
+
+    storage.download("s3://tests/folder", tmp_path / "back")
+
+    def files(root: Path) -> dict[str, bytes]:
+        return {str(f.relative_to(root)): f.read_bytes() for f in root.rglob("*") if f.is_file()}
+
+    assert files(tmp_path / "back") == files(source)
+
+
+def test_an_etag_changes_with_the_content(s3: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text("one")
+    storage.upload(file, "s3://tests/etag/f")
+    (before,) = storage.list_objects("s3://tests/etag/f")
+    file.write_text("two")
+    storage.upload(file, "s3://tests/etag/f")
+    (after,) = storage.list_objects("s3://tests/etag/f")
+    assert before.etag
+    assert before.etag != after.etag
+
+
+def test_what_is_not_there_is_said(s3: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="nothing at s3://tests/absent"):
+        storage.download("s3://tests/absent", tmp_path)
+
+
+def test_a_wrong_key_is_refused(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StorageError, match="listing s3://tests/x failed"):
+        storage.list_objects("s3://tests/x")
+
+
+def test_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"):
+        storage.connect()
+
+
+@pytest.mark.parametrize("address", ["bucket/key", "http://bucket/key", "s3:///key"])
+def test_what_is_no_address_is_quoted(address: str) -> None:
+    with pytest.raises(ConfigurationError, match=address):
+        storage.S3Url.parse(address)
