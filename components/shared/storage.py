@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
-from minio.error import S3Error
+from minio.error import MinioException
 
 from components.shared.errors import ConfigurationError, StorageError
 
@@ -92,7 +92,7 @@ def list_objects(url: str) -> list[StoredObject]:
             for item in connect().list_objects(at.bucket, prefix=at.key, recursive=True)
             if item.object_name == at.key or not at.key or _is_under(item.object_name or "", at.key)
         ]
-    except (S3Error, urllib3.exceptions.HTTPError) as error:
+    except (MinioException, urllib3.exceptions.HTTPError) as error:
         raise _refused(f"listing {url}", error) from error
     return sorted(found, key=lambda item: item.key)
 
@@ -119,7 +119,7 @@ def download(url: str, folder: Path) -> list[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             client.fget_object(at.bucket, item.key, str(target))
-        except (S3Error, urllib3.exceptions.HTTPError) as error:
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise _refused(f"reading s3://{at.bucket}/{item.key}", error) from error
         paths.append(target)
     return paths
@@ -138,7 +138,7 @@ def upload(path: Path, url: str) -> None:
             client.make_bucket(at.bucket)
         for file, key in _files(path, at.key):
             client.fput_object(at.bucket, key, str(file))
-    except (S3Error, urllib3.exceptions.HTTPError) as error:
+    except (MinioException, urllib3.exceptions.HTTPError) as error:
         raise _refused(f"writing {url}", error) from error
 
 
@@ -153,7 +153,7 @@ def remove(url: str) -> None:
     for item in list_objects(url):
         try:
             client.remove_object(at.bucket, item.key)
-        except (S3Error, urllib3.exceptions.HTTPError) as error:
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise _refused(f"removing s3://{at.bucket}/{item.key}", error) from error
 
 
