@@ -1,6 +1,14 @@
 """The recipe: every step's settings together, as people write them and as KFP's form asks for them."""
 
-from pydantic import Field
+import difflib
+from collections import Counter
+from functools import cache
+from typing import Any, Literal, get_origin
+
+from pydantic import BaseModel
+from pydantic import ValidationError as PydanticValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from components.evaluate_model.config import EvaluateConfig
 from components.gate.config import GateConfig
@@ -9,6 +17,8 @@ from components.merge_adapter.config import MergeConfig
 from components.prepare_dataset.config import DataConfig
 from components.register_model.config import RegistryConfig
 from components.shared.config import StepConfig
+from components.shared.digests import json_digest
+from components.shared.errors import ConfigurationError
 from components.train_lora.config import TrainConfig
 
 
@@ -29,3 +39,103 @@ class Recipe(StepConfig):
     """What the tuned model must achieve over its base to be promoted."""
     registry: RegistryConfig
     """Where a promoted model goes."""
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> "Recipe":
+        """Build a recipe from nested values.
+
+        Raises:
+            ConfigurationError: with every invalid value at once: where it stands, what it is, what is allowed.
+        """
+        try:
+            return cls.model_validate(values)
+        except PydanticValidationError as error:
+            problems = [_problem(one) for one in error.errors()]
+            raise ConfigurationError(
+                f"the recipe has {len(problems)} invalid value{'s' * (len(problems) > 1)}:\n" + "\n".join(problems)
+            ) from error
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any]) -> "Recipe":
+        """Build a recipe from flat KFP parameters, as a form gives them (the inverse of `parameters`).
+
+        Raises:
+            ConfigurationError: with every invalid value at once.
+        """
+        sections: dict[str, dict[str, Any]] = {section: {} for section in cls.model_fields}
+        for name, (section, field) in parameter_places().items():
+            if name in parameters:
+                sections[section][field] = parameters[name]
+        return cls.checked(sections)
+
+    def parameters(self) -> dict[str, Any]:
+        """The recipe as flat KFP parameters, each of the type that `parameter_type` names."""
+        values = self.model_dump(mode="json")
+        return {name: values[section][field] for name, (section, field) in parameter_places().items()}
+
+    def digest(self) -> str:
+        """SHA-256 over all settings."""
+        return json_digest(self.model_dump(mode="json"))
+
+
+@cache
+def parameter_places() -> dict[str, tuple[str, str]]:
+    """Where each flat KFP parameter stands in the recipe: name -> (section, field).
+
+    A parameter is named after its field; where two sections have a field of that name, the section stands before it.
+    """
+    fields = [(section, field) for section in Recipe.model_fields for field in section_class(section).model_fields]
+    names = Counter(field for _, field in fields)
+    return {(f if names[f] == 1 else f"{s}_{f}"): (s, f) for s, f in fields}
+
+
+def section_class(section: str) -> type[StepConfig]:
+    """The configuration class behind a section of the recipe."""
+    annotation = Recipe.model_fields[section].annotation
+    assert isinstance(annotation, type) and issubclass(annotation, StepConfig)
+    return annotation
+
+
+def parameter_type(field: FieldInfo) -> type:
+    """The type that KFP gives to a parameter: str, int, float, bool, list or dict."""
+    annotation = field.annotation
+    if get_origin(annotation) is Literal:
+        return str
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return dict
+    plain = get_origin(annotation) or annotation
+    assert plain in (str, int, float, bool, list), f"no KFP type for {annotation!r}"
+    return plain
+
+
+def _problem(error: ErrorDetails) -> str:
+    """One invalid value in one line: its path, the value, and what is allowed there."""
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"  {path}: missing. {_description(error['loc'])}"
+    if error["type"] == "extra_forbidden":
+        return f"  {path} = {error['input']!r}: there is no such setting.{_suggestion(error['loc'])}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"  {path} = {error['input']!r}: {message}"
+
+
+def _fields_at(path: tuple[int | str, ...]) -> dict[str, FieldInfo]:
+    """The fields of the section that a path leads into; none where it leads nowhere."""
+    fields = Recipe.model_fields
+    for part in path:
+        field = fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return {}
+        fields = field.annotation.model_fields
+    return fields
+
+
+def _description(path: tuple[int | str, ...]) -> str:
+    field = _fields_at(path[:-1]).get(str(path[-1]))
+    return (field.description or "") if field else ""
+
+
+def _suggestion(path: tuple[int | str, ...]) -> str:
+    known = _fields_at(path[:-1])
+    near = difflib.get_close_matches(str(path[-1]), known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."

@@ -1,0 +1,36 @@
+"""KFP wrapper of `gate`."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.LIGHT, install_kfp_package=False)
+def gate(
+    settings: str,
+    dataset: dsl.Input[dsl.Dataset],
+    base: dsl.Input[dsl.Artifact],
+    tuned: dsl.Input[dsl.Artifact],
+    adapter: dsl.Input[dsl.Model],
+    parity: dsl.Input[dsl.Artifact],
+    evidence: dsl.Output[dsl.Artifact],
+) -> str:
+    """Weigh the evidence: `promote` or `reject`, with the reasons."""
+    import json
+    from pathlib import Path
+
+    from components.gate.config import GateConfig
+    from components.gate.judge import judge
+    from components.shared import progress
+
+    with progress.step("gate"):
+        return judge(
+            GateConfig.from_settings(settings),
+            json.loads(settings)["lineage"],
+            dataset=Path(dataset.path),
+            base=Path(base.path),
+            tuned=Path(tuned.path),
+            adapter=Path(adapter.path),
+            parity=Path(parity.path),
+            output=Path(evidence.path),
+        )

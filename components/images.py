@@ -1,0 +1,9 @@
+"""The container images that the steps run in on a cluster."""
+
+import os
+
+LIGHT = os.environ.get("LORALINE_LIGHT_IMAGE", "loraline-light:0.1.0")
+"""Image of the steps that need no torch."""
+
+GPU = os.environ.get("LORALINE_GPU_IMAGE", "loraline-gpu:0.1.0")
+"""Image of the steps that hold a model."""

@@ -1,0 +1,28 @@
+"""KFP wrapper of `load_model`."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.GPU, install_kfp_package=False)
+def load_model(settings: str, base: dsl.Output[dsl.Model], working: dsl.Output[dsl.Model]):
+    """Fetch the base, plan its memory, and quantize it where the recipe says so.
+
+    `base` is what an adapter is merged into; `working` is what is trained and evaluated: the quantized
+    weights, or, where there are none, the very same folder as `base`.
+    """
+    import json
+    from pathlib import Path
+
+    from components.load_model.config import FootprintConfig, ModelConfig
+    from components.load_model.load import load
+    from components.shared import progress
+
+    footprint = FootprintConfig.model_validate(json.loads(settings)["footprint"])
+    config = ModelConfig.from_settings(settings)
+    with progress.step("load_model"):
+        report = load(config, footprint, Path(base.path), Path(working.path))
+    base.metadata["digest"] = report.digest
+    if config.quantization == "none":
+        working.uri = base.uri

@@ -1,0 +1,34 @@
+"""KFP wrapper of `merge_adapter`."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.GPU, install_kfp_package=False)
+def merge_adapter(
+    settings: str,
+    base: dsl.Input[dsl.Model],
+    adapter: dsl.Input[dsl.Model],
+    dataset: dsl.Input[dsl.Dataset],
+    merged: dsl.Output[dsl.Model],
+    parity: dsl.Output[dsl.Artifact],
+):
+    """Merge the adapter into the 16-bit base, and compare both on held-out rows."""
+    import shutil
+    from pathlib import Path
+
+    from components.merge_adapter.config import MergeConfig
+    from components.merge_adapter.merge import merge
+    from components.shared import progress
+
+    with progress.step("merge_adapter"):
+        merge(
+            MergeConfig.from_settings(settings),
+            Path(base.path),
+            Path(adapter.path),
+            Path(dataset.path),
+            Path(merged.path),
+        )
+        Path(parity.path).mkdir(parents=True)
+        shutil.copy(Path(merged.path) / "parity.json", parity.path)

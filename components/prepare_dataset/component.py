@@ -1,0 +1,26 @@
+"""KFP wrapper of `prepare_dataset`."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.LIGHT, install_kfp_package=False)
+def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.Output[dsl.HTML]):
+    """Validate, clean, split and fingerprint the rows, and describe them on a page."""
+    import json
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    from components.prepare_dataset.config import DataConfig
+    from components.prepare_dataset.prepare import prepare
+    from components.shared import progress
+    from components.shared.sources import fetch_tokenizer
+
+    tokenizer = json.loads(settings)["tokenizer"]
+    with progress.step("prepare_dataset"), tempfile.TemporaryDirectory() as folder:
+        fetch_tokenizer(tokenizer["source"], tokenizer["revision"], Path(folder))
+        report = prepare(DataConfig.from_settings(settings), Path(folder), Path(dataset.path))
+        shutil.copyfile(Path(dataset.path) / "report.html", page.path)
+    dataset.metadata["fingerprint"] = report.fingerprint

@@ -1,0 +1,81 @@
+"""KFP wrapper of `resolve_recipe`."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import images
+
+
+# A lightweight component's signature is read from its source, so that the parameters stand here one by one.
+# A test holds them to the recipe's fields.
+@dsl.component(base_image=images.LIGHT, install_kfp_package=False)
+def resolve_recipe(
+    data_source: str,
+    eval_source: str,
+    data_revision: str,
+    subset: str,
+    split: str,
+    format: str,
+    columns: dict,
+    max_bad_fraction: float,
+    eval_fraction: float,
+    chunk_tokens: int,
+    chunk_overlap: int,
+    model_source: str,
+    model_revision: str,
+    quantization: str,
+    compute_dtype: str,
+    device: str,
+    attention: str,
+    trust_remote_code: bool,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    target_modules: list,
+    use_dora: bool,
+    use_rslora: bool,
+    learning_rate: float,
+    schedule: str,
+    warmup_fraction: float,
+    weight_decay: float,
+    epochs: int,
+    max_steps: int,
+    max_length: int,
+    training_batch_size: int,
+    gradient_accumulation: int,
+    gradient_clipping: float,
+    gradient_checkpointing: bool,
+    eval_every: int,
+    early_stopping_patience: int,
+    checkpoint_every: int,
+    seed: int,
+    max_examples: int,
+    evaluation_batch_size: int,
+    max_new_tokens: int,
+    max_logit_difference: float,
+    parity_examples: int,
+    max_shard_size: str,
+    metric: str,
+    min_gain: float,
+    min_examples: int,
+    model_name: str,
+    bucket: str,
+) -> NamedTuple(
+    "Settings",
+    prepare_dataset=str,
+    load_model=str,
+    train_lora=str,
+    evaluate_model=str,
+    merge_adapter=str,
+    gate=str,
+    register_model=str,
+):
+    """Validate the whole recipe and hand each step its settings, with all that could change pinned."""
+    parameters = dict(locals())
+    from components.recipe import Recipe
+    from components.resolve_recipe.resolve import resolve
+    from components.shared import progress
+
+    with progress.step("resolve_recipe"):
+        return resolve(Recipe.from_parameters(parameters))

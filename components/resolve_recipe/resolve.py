@@ -1,0 +1,106 @@
+"""Turn a recipe into each step's settings, with everything pinned that could change behind its name."""
+
+import json
+from typing import Any, NamedTuple
+
+from components.load_model.config import FootprintConfig
+from components.recipe import Recipe
+from components.shared import progress
+from components.shared.digests import code_digest, json_digest, library_versions
+from components.shared.sources import Pin, pin_dataset, pin_model
+
+# The steps whose code a model's worth depends on; `report` only shows what they found.
+_STEPS_BEHIND_A_MODEL = (
+    "prepare_dataset",
+    "load_model",
+    "train_lora",
+    "evaluate_model",
+    "merge_adapter",
+    "gate",
+    "register_model",
+)
+
+
+class Settings(NamedTuple):
+    """What each step is told, as JSON text. It is all that KFP's cache sees of a recipe.
+
+    Each text holds `config` (the step's own section, with revisions pinned), `code` (the digest of the
+    code that the step runs) and, beside them, digests of the sources it reads and what else it must know.
+    """
+
+    prepare_dataset: str
+    load_model: str
+    train_lora: str
+    evaluate_model: str
+    merge_adapter: str
+    gate: str
+    register_model: str
+
+
+def resolve(recipe: Recipe) -> Settings:
+    """Pin the sources of a recipe and hand out the settings of the steps.
+
+    KFP's cache key holds a step's image and arguments, neither the code in the image nor the bytes behind
+    an address. So this step runs each time, looks at both, and passes their digests on as arguments.
+
+    Raises:
+        DatasetError, ModelLoadingError, StorageError: a source is not there.
+    """
+    data, model = _pin_data(recipe), pin_model(recipe.model.source, recipe.model.revision)
+    tokenizer = {"source": recipe.model.source, "revision": model.revision, "digest": model.digest}
+    progress.headline(f"data {data['digest'][:12]}, model {model.digest[:12]}")
+    lineage = _lineage(recipe, data, model)
+    return Settings(
+        prepare_dataset=_settings(
+            "prepare_dataset",
+            recipe.data.model_copy(update={"revision": data["revision"]}),
+            sources=data,
+            tokenizer=tokenizer,
+        ),
+        load_model=_settings(
+            "load_model",
+            recipe.model.model_copy(update={"revision": model.revision}),
+            digest=model.digest,
+            footprint=_footprint(recipe).model_dump(),
+        ),
+        train_lora=_settings(
+            "train_lora", recipe.training, checkpoints=f"s3://{recipe.registry.bucket}/checkpoints"
+        ),
+        evaluate_model=_settings("evaluate_model", recipe.evaluation),
+        merge_adapter=_settings("merge_adapter", recipe.merge),
+        gate=_settings("gate", recipe.gate, lineage=lineage),
+        register_model=_settings("register_model", recipe.registry),
+    )
+
+
+def _settings(step: str, config: Any, **beside: Any) -> str:
+    return json.dumps({"config": config.model_dump(mode="json"), "code": code_digest(step), **beside}, sort_keys=True)
+
+
+def _pin_data(recipe: Recipe) -> dict[str, str]:
+    """Revision and digest of the data, of both sources where there are two."""
+    config = recipe.data
+    train = pin_dataset(config.source, config.revision, config.subset, config.split)
+    if not config.eval_source:
+        return {"revision": train.revision, "digest": train.digest}
+    held_out = pin_dataset(config.eval_source, config.revision, config.subset, config.split)
+    return {"revision": train.revision, "digest": json_digest([train.digest, held_out.digest])}
+
+
+def _footprint(recipe: Recipe) -> FootprintConfig:
+    training = recipe.training.model_dump()
+    return FootprintConfig(**{name: training[name] for name in FootprintConfig.model_fields})
+
+
+def _lineage(recipe: Recipe, data: dict[str, str], model: Pin) -> dict[str, Any]:
+    """What a model came from. It goes into the evidence and onto the model version."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_digest": recipe.digest(),
+        "code_version": json_digest([code_digest(step) for step in _STEPS_BEHIND_A_MODEL]),
+        "data": {"source": recipe.data.source, **data},
+        "model": {"source": recipe.model.source, "revision": model.revision, "digest": model.digest},
+        "libraries": library_versions(),
+    }
+
+

@@ -1,0 +1,30 @@
+"""KFP wrapper of `train_lora`."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.GPU, install_kfp_package=False)
+def train_lora(
+    settings: str, model: dsl.Input[dsl.Model], dataset: dsl.Input[dsl.Dataset], adapter: dsl.Output[dsl.Model]
+):
+    """Train an adapter on the frozen base."""
+    import json
+    from pathlib import Path
+
+    from components.shared import progress, tracking
+    from components.train_lora.config import TrainConfig
+    from components.train_lora.train import train
+
+    told = json.loads(settings)
+    with progress.step("train_lora"), tracking.child_run("train_lora") as tracker:
+        train(
+            TrainConfig.from_settings(settings),
+            Path(model.path),
+            Path(dataset.path),
+            Path(adapter.path),
+            checkpoints=told["checkpoints"],
+            code=told["code"],
+            tracker=tracker,
+        )

@@ -1,0 +1,65 @@
+"""The fine-tuning pipeline: the DAG and nothing but the DAG."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.evaluate_model.component import evaluate_model
+from components.gate.component import gate
+from components.load_model.component import load_model
+from components.merge_adapter.component import merge_adapter
+from components.prepare_dataset.component import prepare_dataset
+from components.register_model.component import register_model
+from components.report.component import report
+from components.resolve_recipe.component import resolve_recipe
+from components.train_lora.component import train_lora
+from pipelines.parameters import takes_recipe
+
+
+@dsl.pipeline(name="loraline-finetune")
+@takes_recipe
+def finetune(**parameters: Any) -> None:
+    """Fine-tune a language model with LoRA or QLoRA, and promote it on evidence.
+
+    1. resolve_recipe validates the parameters and pins the sources: it always runs, the others are cached on what it finds.
+    2. prepare_dataset validates, cleans, splits and fingerprints the rows.
+    3. load_model fetches the base, plans its memory and quantizes it.
+    4. evaluate_model scores the base.
+    5. train_lora trains an adapter.
+    6. evaluate_model scores the base with the adapter, on the same examples.
+    7. merge_adapter merges the adapter into the 16-bit base and compares the two.
+    8. gate weighs the evidence: promote or reject.
+    9. register_model, on promote only, stores model and evidence and makes the version and its alias.
+    10. report shows the whole run on one page.
+    """
+    settings = resolve_recipe(**parameters).set_caching_options(False).outputs
+    dataset = prepare_dataset(settings=settings["prepare_dataset"]).outputs["dataset"]
+    model = load_model(settings=settings["load_model"]).outputs
+    base = evaluate_model(
+        settings=settings["evaluate_model"], model=model["working"], dataset=dataset
+    ).set_display_name("evaluate base")
+    adapter = train_lora(settings=settings["train_lora"], model=model["working"], dataset=dataset).outputs["adapter"]
+    tuned = evaluate_model(
+        settings=settings["evaluate_model"], model=model["working"], dataset=dataset, adapter=adapter
+    ).set_display_name("evaluate tuned")
+    merge = merge_adapter(
+        settings=settings["merge_adapter"], base=model["base"], adapter=adapter, dataset=dataset
+    ).outputs
+    verdict = gate(
+        settings=settings["gate"],
+        dataset=dataset,
+        base=base.outputs["evaluation"],
+        tuned=tuned.outputs["evaluation"],
+        adapter=adapter,
+        parity=merge["parity"],
+    ).outputs
+    with dsl.If(verdict["Output"] == "promote", name="promote"):
+        registration = register_model(
+            settings=settings["register_model"],
+            adapter=adapter,
+            merged=merge["merged"],
+            evidence=verdict["evidence"],
+        ).outputs["registration"]
+        report(evidence=verdict["evidence"], registration=registration).set_caching_options(False)
+    with dsl.Else(name="reject"):
+        report(evidence=verdict["evidence"]).set_caching_options(False)
