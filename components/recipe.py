@@ -17,7 +17,7 @@ from components.merge_adapter.config import MergeConfig
 from components.prepare_dataset.config import DataConfig
 from components.register_model.config import RegistryConfig
 from components.shared.config import StepConfig
-from components.shared.digests import json_digest
+from components.shared.code import json_digest
 from components.shared.errors import ConfigurationError
 from components.train_lora.config import TrainConfig
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import object_store
+from pipelines.local import object_store
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ class EvaluateConfig(StepConfig):
 
     max_examples: int = Field(default=500, ge=0)
     """Examples scored, those with the lowest content hash, so that adding data moves few. 0: all."""
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     """Examples generated side by side."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest answer, in tokens."""

@@ -1,8 +1,8 @@
 """What may be set about the data."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from components.shared.config import StepConfig
 
@@ -31,6 +31,17 @@ class Columns(BaseModel):
     text: str = ""
     """Column with plain text."""
 
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        named = {name for name, column in self.model_dump().items() if column}
+        shapes = ({"prompt", "completion"}, {"instruction", "input", "output"}, {"messages"}, {"conversations"})
+        if named and not any(named <= shape | {"system"} for shape in shapes) and named != {"text"}:
+            raise ValueError(
+                f"{', '.join(sorted(named))} do not belong to one shape; name columns of one of: prompt + completion, "
+                "instruction + input + output, messages, conversations (each with system or not), or text alone"
+            )
+        return self
+
 
 class DataConfig(StepConfig):
     """Where rows come from and which of them are used."""
@@ -41,10 +52,14 @@ class DataConfig(StepConfig):
     """Rows to evaluate on, named like `source`. Empty: a part of `source` is set apart."""
     revision: str = ""
     """Commit, tag or branch of a Hugging Face dataset. It is pinned to a commit before anything is read."""
+    eval_revision: str = ""
+    """The same of `eval_source`, where that is a Hugging Face dataset."""
     subset: str = ""
     """Configuration name of a Hugging Face dataset."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
+    eval_split: str = "test"
+    """The same of `eval_source`, where that is a Hugging Face dataset."""
     format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "txt"] = "auto"
     """File format. auto: by the file name, with .gz or .zst behind it or not."""
     columns: Columns = Columns()
@@ -56,4 +71,12 @@ class DataConfig(StepConfig):
     chunk_tokens: int = Field(default=512, ge=16)
     """Longest chunk of a plain-text file, in tokens of the model's tokenizer."""
     chunk_overlap: int = Field(default=64, ge=0)
-    """Tokens that a chunk repeats from the one before. Smaller than `chunk_tokens`."""
+    """Tokens that a chunk may repeat, in whole sentences, from the one before. Smaller than `chunk_tokens`."""
+
+    @model_validator(mode="after")
+    def _overlap_below_chunk(self) -> Self:
+        if self.chunk_overlap >= self.chunk_tokens:
+            raise ValueError(
+                f"chunk_overlap must be smaller than chunk_tokens, got {self.chunk_overlap} and {self.chunk_tokens}"
+            )
+        return self

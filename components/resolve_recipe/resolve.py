@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from components.load_model.config import FootprintConfig
 from components.recipe import Recipe
 from components.shared import progress
-from components.shared.digests import code_digest, json_digest, library_versions
+from components.shared.code import code_digest, json_digest, library_versions
 from components.shared.sources import Pin, pin_dataset, pin_model
 
 # The steps whose code a model's worth depends on; `report` only shows what they found.

@@ -1,98 +1,61 @@
-"""Digests that say whether two things are the same."""
+"""sha256 digests of files and folders, remembered so that unchanged files are not read again."""
 
-import ast
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-_ROOT = Path(__file__).parent.parent  # the `components` package
-_BLOCK_BYTES = 1 << 20
-# What a step computes depends on these as much as on our own code.
-_LIBRARIES = ("accelerate", "bitsandbytes", "datasets", "peft", "pyarrow", "tokenizers", "torch", "transformers")
+_REMEMBER_FROM = 16 << 20  # bytes; smaller files are read faster than a memory of them is kept
 
 
-def text_digest(text: str) -> str:
-    """SHA-256 of a text, in hex."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def cache_folder() -> Path:
+    """The folder for what can be made again: $LORALINE_CACHE, else ~/.cache/loraline."""
+    return Path(os.environ.get("LORALINE_CACHE") or Path.home() / ".cache" / "loraline").expanduser()
 
 
-def json_digest(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys."""
-    return text_digest(json.dumps(value, sort_keys=True, separators=(",", ":")))
+def digest_pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    """sha256 over (name, content digest) pairs, whatever their order."""
+    return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+def digest_file(path: Path) -> str:
+    """sha256 of a file's bytes.
 
-
-def folder_digest(folder: Path, leave_out: Iterable[str] = ()) -> str:
-    """SHA-256 over the names and bytes of all files below a folder, but for the relative paths in `leave_out`."""
-    names = sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())
-    return json_digest([(name, file_digest(folder / name)) for name in names if name not in set(leave_out)])
-
-
-def code_digest(step: str) -> str:
-    """SHA-256 over the code that a step's result depends on.
-
-    That is: the files of its folder, every module of `components` that they import, directly or not, and
-    the versions of the libraries that compute. A change elsewhere leaves the digest, and so KFP's cache, as it was.
+    A large file is read once: its digest is remembered under its path, inode, size and time of change, as
+    git's index does, so that a run can ask at its start whether 16 GB of weights are what they were.
     """
-    files = _closure(_ROOT / step)
-    ours = [(file.relative_to(_ROOT).as_posix(), file_digest(file)) for file in sorted(files)]
-    return json_digest([ours, library_versions()])
+    stat = path.stat()
+    if stat.st_size < _REMEMBER_FROM:
+        return _read(path)
+    identity = f"{path.resolve()}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+    memory = cache_folder() / "digests" / hashlib.sha256(identity.encode()).hexdigest()
+    if not memory.exists():
+        write_atomically(memory, _read(path))
+    return memory.read_text(encoding="ascii")
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that compute, as far as they are installed here."""
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def digest_folder(folder: Path, without: frozenset[str] = frozenset()) -> str:
+    """sha256 over the names and bytes of a folder's files, but those named in `without` and hidden ones."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    named = ((path.relative_to(folder), path) for path in files)
+    return digest_pairs(
+        (name.as_posix(), digest_file(path))
+        for name, path in named
+        if name.as_posix() not in without and not any(part.startswith(".") for part in name.parts)
+    )
 
 
-def _closure(folder: Path) -> set[Path]:
-    """All files of a folder, and those of `components` that they import, directly or not."""
-    seen: set[Path] = set()
-    waiting = _files_of(folder)
-    while waiting:
-        file = waiting.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        if file.suffix == ".py":
-            waiting |= _imported(file) - seen
-    return seen
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).replace(path)
 
 
-def _files_of(folder: Path) -> set[Path]:
-    return {f for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts}
-
-
-def _imported(file: Path) -> set[Path]:
-    """The files of `components` that a module imports, at its top or inside its functions."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {file for name in names if name.startswith("components.") for file in _located(name)}
-
-
-def _located(module: str) -> set[Path]:
-    path = _ROOT.joinpath(*module.split(".")[1:])
-    if path.with_suffix(".py").is_file():
-        return {path.with_suffix(".py")}
-    # A package of `shared` comes whole: its templates and styles are not found by imports.
-    return _files_of(path) if path.is_dir() and path.parent == _ROOT / "shared" else set()
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ import torch
 import transformers
 from peft import PeftModel
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -182,7 +183,7 @@ def place(folder: Path) -> Placement:
 
 def _what_the_family_can(folder: Path, attention: str, reason: str) -> tuple[str, str]:
     """Step down from an attention that the model's own code lacks. Remote code decides for itself."""
-    family = AutoModelForCausalLM._model_mapping.get(type(load_config(folder)), None)
+    family: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(load_config(folder)), None)
     if family is None:
         return attention, reason
     if attention == "flash_attention_2" and not family._supports_flash_attn:
@@ -238,17 +239,16 @@ def load_model(
         ModelLoadingError: the weights cannot be loaded, or some are missing.
         AdapterError: the adapter cannot be put on this model.
     """
-    model = _load_weights(folder, place(folder))
-    model.requires_grad_(False)
-    if adapter is not None:
-        model = _put_adapter(model, adapter, trainable)
-    return model.eval()
+    base = _load_weights(folder, place(folder))
+    base.requires_grad_(False)
+    return (base if adapter is None else _put_adapter(base, adapter, trainable)).eval()
 
 
 def _load_weights(folder: Path, placement: Placement) -> PreTrainedModel:
     transformers.utils.logging.disable_progress_bar()
+    loaded: Any
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=placement.dtype,
             device_map={"": placement.device},
@@ -261,6 +261,7 @@ def _load_weights(folder: Path, placement: Placement) -> PreTrainedModel:
         raise ModelLoadingError(
             f"the model in {folder} cannot be loaded on {placement.device}: {error}"
         ) from error
+    model, loading = loaded
     _refuse_made_up_weights(folder, loading)
     prepare_quantized(model, placement.dtype)
     return model
@@ -284,6 +285,7 @@ def prepare_quantized(model: PreTrainedModel, dtype: torch.dtype) -> None:
     has no backward pass: gradients end without an error. The compute type, which the checkpoint carries from
     the machine that quantized it, becomes this machine's.
     """
+    module: Any
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False

@@ -15,13 +15,11 @@ from components.shared.errors import DatasetError
 Message = dict[str, str]
 """One turn: {"role": "system" | "user" | "assistant", "content": text}."""
 
+_TURN = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
 SCHEMA = pyarrow.schema(
     [
         ("id", pyarrow.string()),
-        (
-            "messages",
-            pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])),
-        ),
+        ("messages", pyarrow.list_(_TURN)),
         ("text", pyarrow.string()),
         ("origin", pyarrow.string()),
     ]
@@ -95,9 +93,7 @@ def read_rows(parquet: Path) -> list[Row]:
     try:
         table = pyarrow.parquet.read_table(parquet)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise DatasetError(
-            f"cannot read the rows of {str(parquet)!r}: {error}; run prepare_dataset again"
-        ) from error
+        raise DatasetError(f"cannot read {str(parquet)!r}: {error}; run prepare_dataset again") from error
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise DatasetError(

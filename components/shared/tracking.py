@@ -2,25 +2,17 @@
 
 A thread of its own sends what is logged, in batches, and tries again while the server is away; what has
 not gone when a tracker is closed is in `Tracker.unsent`, for the step to keep in its output.
-
-Whose run it is:
-
-- KFP's MLflow plugin gives every task a run (MLFLOW_RUN_ID) below one of the pipeline's: both are adopted;
-- a run in MLFLOW_RUN_ID that has no parent is adopted as the pipeline's;
-- otherwise the pipeline's run is the one tagged `loraline.run_id` = LORALINE_RUN_ID in the experiment
-  MLFLOW_EXPERIMENT_NAME, found or made, and each step has one below it, found again when a step is retried.
-
-Without MLFLOW_TRACKING_URI nothing is tracked.
+`mlflow_runs` says which run is whose. Without MLFLOW_TRACKING_URI nothing is tracked.
 """
 
 import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,31 +21,16 @@ from components.shared.errors import StorageError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+
+    from components.shared.mlflow_runs import Place
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-RUN_ID_TAG = "loraline.run_id"
-STEP_TAG = "loraline.step"
-DEFAULT_EXPERIMENT = "loraline"
-
-_PARENT_TAG = "mlflow.parentRunId"
 _SECONDS_BETWEEN_SENDS = 2.0
 _LONGEST_PAUSE_SECONDS = 30.0  # between two tries while the server is away
 _SECONDS_TO_CLOSE = 10.0
 _BATCH = 100  # MLflow takes at most 100 params, 100 tags and 1000 metrics in a request
 _METRICS_BATCH = 800
-_GIVEN_RUN_ID = uuid.uuid4().hex  # of this process, where nobody has named the pipeline run
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where figures go: a run, the pipeline's run (the same, for the pipeline's own tracker), and whether
-    Loraline made them and so has to end them."""
-
-    run_id: str
-    parent_id: str
-    ours: bool
 
 
 @dataclass
@@ -70,12 +47,12 @@ class _Buffer:
 
 
 class Tracker:
-    """Takes figures for one MLflow run, and sends them when it can. Nothing here raises or waits but `close`."""
+    """Takes figures for one MLflow run and sends them when it can. Nothing raises, and only `close` waits."""
 
-    def __init__(self, find_place: "Callable[[MlflowClient], _Place] | None", name: str) -> None:
+    def __init__(self, find_place: "Callable[[MlflowClient], Place] | None", name: str) -> None:
         self._find_place = find_place
         self._name = name
-        self._place: _Place | None = None
+        self._place: Place | None = None
         self._client: MlflowClient | None = None
         self._buffer = _Buffer()
         self._refused = _Buffer()
@@ -115,7 +92,7 @@ class Tracker:
                 self._buffer.tags.update({key: str(value) for key, value in tags.items()})
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file, or what is in a folder, under `folder` of the run's artifacts. It must stay until `close`."""
+        """Log a file, or a folder's files, under `folder` of the artifacts; it must stay until `close`."""
         if self._find_place:
             with self._lock:
                 self._buffer.artifacts.append((str(path), folder))
@@ -127,7 +104,7 @@ class Tracker:
         return self._place.run_id if self._place else ""
 
     def close(self, status: Status | None = None, parent_status: Status | None = None) -> None:
-        """Send what is left, for at most ten seconds, and end the run, and the pipeline's, where a status is given."""
+        """Send what is left, for ten seconds at most; end the run, and the pipeline's, if given a status."""
         if self._done.is_set():
             return
         self._status, self._parent_status = status, parent_status
@@ -156,7 +133,7 @@ class Tracker:
         return ", ".join(f"{len(values)} {kind}" for kind, values in self.unsent.items())
 
     def _work(self) -> None:
-        """The thread's life: send every two seconds, less often while the server is away, at the end until all is gone."""
+        """Send every two seconds, less often while the server is away, and at the end until all is gone."""
         pause = 0.0
         while not self._closing.wait(pause):
             pause = (
@@ -181,7 +158,7 @@ class Tracker:
                 self._warned = True
                 first_line = str(error).strip().split("\n")[0][:200]
                 progress.note(
-                    f"MLflow at {_tracking_uri()} is away ({first_line}); going on, figures are kept for later"
+                    f"MLflow at {tracking_uri()} is away ({first_line}); going on, figures are kept for later"
                 )
             return False
         self._warned = False
@@ -196,11 +173,11 @@ class Tracker:
             self._placed.set()
         while self._buffer:
             self._send_batch(self._client, self._place.run_id)
-        if self._closing.is_set() and not self._ended and self._place.ours:
-            if self._status:
-                self._client.set_terminated(self._place.run_id, self._status)
-            if self._parent_status:
-                self._client.set_terminated(self._place.parent_id, self._parent_status)
+        if self._closing.is_set() and not self._ended:
+            ends = {self._place.parent_id: self._parent_status, self._place.run_id: self._status}
+            for run_id, status in ends.items():
+                if status and run_id in self._place.ours:
+                    self._client.set_terminated(run_id, status)
             self._ended = True
 
     def _send_batch(self, client: "MlflowClient", run_id: str) -> None:
@@ -224,10 +201,11 @@ class Tracker:
                 _Buffer(params=params),
             )
         for path, folder in artifacts:
-            self._offer(lambda: _log_artifact(client, run_id, path, folder), _Buffer(artifacts=artifacts))
+            log = partial(_log_artifact, client, run_id, path, folder)
+            self._offer(log, _Buffer(artifacts=artifacts))
 
     def _offer(self, send: Callable[[], Any], part: _Buffer) -> None:
-        """Send a part of the buffer. What the server refuses as invalid is set aside: to repeat it is of no use."""
+        """Send a part of the buffer; what the server refuses as invalid is set aside, not repeated."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -250,8 +228,12 @@ class Tracker:
 
 
 def parent_run() -> Tracker:
-    """Track into the pipeline's own run. Leaving it open does no harm; `close` it to be sure that all was sent."""
-    return Tracker(_find_parent if _is_wanted() else None, "the pipeline run")
+    """Track into the pipeline's own run. `close` makes sure that all is sent."""
+    if not _is_wanted():
+        return Tracker(None, "")
+    from components.shared import mlflow_runs
+
+    return Tracker(mlflow_runs.find_parent, "the pipeline's run")
 
 
 @contextmanager
@@ -261,7 +243,7 @@ def child_run(name: str) -> Iterator[Tracker]:
     An error that passes through marks the step's run and the pipeline's as failed; a later, successful try
     of the step takes the same run up again.
     """
-    tracker = Tracker((lambda client: _find_child(client, name)) if _is_wanted() else None, name)
+    tracker = _child(name)
     try:
         yield tracker
     except Exception as error:
@@ -274,13 +256,21 @@ def child_run(name: str) -> Iterator[Tracker]:
     tracker.close("FINISHED")
 
 
+def _child(name: str) -> Tracker:
+    if not _is_wanted():
+        return Tracker(None, "")
+    from components.shared import mlflow_runs
+
+    return Tracker(lambda client: mlflow_runs.find_child(client, name), name)
+
+
 def connect() -> "MlflowClient":
     """Make a client for the model registry, which has to be there: no buffer helps.
 
     Raises:
         StorageError: MLFLOW_TRACKING_URI is not set.
     """
-    if not _tracking_uri():
+    if not tracking_uri():
         raise StorageError(
             "no model registry: MLFLOW_TRACKING_URI is not set. `loraline run` keeps one in a sqlite file; "
             "elsewhere set it to your MLflow server's address."
@@ -288,7 +278,8 @@ def connect() -> "MlflowClient":
     return _make_client()
 
 
-def _tracking_uri() -> str:
+def tracking_uri() -> str:
+    """Where MLflow is: "" for nowhere."""
     return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
@@ -297,23 +288,32 @@ _said_that_nothing_is_tracked = False
 
 def _is_wanted() -> bool:
     global _said_that_nothing_is_tracked  # noqa: PLW0603
-    if not _tracking_uri() and not _said_that_nothing_is_tracked:
+    if not tracking_uri() and not _said_that_nothing_is_tracked:
         _said_that_nothing_is_tracked = True
         progress.note("MLFLOW_TRACKING_URI is not set: nothing is tracked in MLflow")
-    return bool(_tracking_uri())
+    if tracking_uri():
+        _calm_mlflow()
+    return bool(tracking_uri())
 
 
-def _make_client() -> "MlflowClient":
-    """Make a client that gives up within seconds, phones nobody, and keeps its chatter to itself."""
+def _calm_mlflow() -> None:
+    """Make MLflow give up within seconds, phone nobody, and keep its chatter to itself.
+
+    To be called before mlflow is imported: it reads some of it then.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a line for each table of a new database
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry
+
+
+def _make_client() -> "MlflowClient":
+    _calm_mlflow()
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=_tracking_uri())
+    return MlflowClient(tracking_uri=tracking_uri(), registry_uri=tracking_uri())
 
 
 def _log_artifact(client: "MlflowClient", run_id: str, path: str, folder: str) -> None:
@@ -321,69 +321,3 @@ def _log_artifact(client: "MlflowClient", run_id: str, path: str, folder: str) -
         client.log_artifacts(run_id, path, folder or None)
     else:
         client.log_artifact(run_id, path, folder or None)
-
-
-def _find_parent(client: "MlflowClient") -> _Place:
-    adopted = _adopted(client)
-    if adopted:
-        return _Place(adopted.parent_id, adopted.parent_id, ours=False)
-    name = os.environ.get("LORALINE_RUN_ID") or _GIVEN_RUN_ID
-    experiment = _experiment(client)
-    run = _find_or_make(client, experiment, {RUN_ID_TAG: name, STEP_TAG: "pipeline"}, name)
-    return _Place(run, run, ours=True)
-
-
-def _find_child(client: "MlflowClient", name: str) -> _Place:
-    adopted = _adopted(client)
-    if adopted and adopted.run_id != adopted.parent_id:
-        return adopted  # KFP has made a run for this very task, and will end it
-    parent = client.get_run(_find_parent(client).run_id)
-    tags = {_PARENT_TAG: parent.info.run_id, STEP_TAG: name}
-    run = _find_or_make(client, parent.info.experiment_id, tags, name)
-    return _Place(run, parent.info.run_id, ours=True)
-
-
-def _adopted(client: "MlflowClient") -> _Place | None:
-    given = os.environ.get("MLFLOW_RUN_ID")
-    if not given:
-        return None
-    return _Place(given, client.get_run(given).data.tags.get(_PARENT_TAG, given), ours=False)
-
-
-def _experiment(client: "MlflowClient") -> str:
-    """The experiment's id; it is made, with its artifacts at LORALINE_ARTIFACTS where that is set, if not there."""
-    from mlflow.exceptions import MlflowException
-
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    found = client.get_experiment_by_name(name)
-    if found:
-        return found.experiment_id
-    try:
-        return client.create_experiment(name, artifact_location=os.environ.get("LORALINE_ARTIFACTS") or None)
-    except MlflowException:
-        made_meanwhile = client.get_experiment_by_name(name)  # by a step that runs beside this one
-        if made_meanwhile is None:
-            raise
-        return made_meanwhile.experiment_id
-
-
-def _find_or_make(client: "MlflowClient", experiment: str, tags: dict[str, str], name: str) -> str:
-    """The id of the run with these tags, running; made where there is none, and only one where two steps race."""
-    found = _search(client, experiment, tags)
-    if not found:
-        made = client.create_run(experiment, tags=tags, run_name=name)
-        found = _search(client, experiment, tags) or [made]
-        if found[0].info.run_id != made.info.run_id:
-            client.delete_run(made.info.run_id)
-    run = found[0]
-    if run.info.status != "RUNNING":
-        client.update_run(run.info.run_id, status="RUNNING")
-    return run.info.run_id
-
-
-def _search(client: "MlflowClient", experiment: str, tags: dict[str, str]) -> "list[Run]":
-    """The runs with these tags, the first made first."""
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return sorted(
-        client.search_runs([experiment], wanted), key=lambda run: (run.info.start_time, run.info.run_id)
-    )

@@ -1,0 +1,56 @@
+# One verb a job; `make` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# torch comes first and through pip, which honours a local wheel of the CPU build; uv installs the rest in seconds.
+TORCH := torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help run ui compile test lint format lock clean
+
+help: ## list the jobs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: $(VENV)/run ## fine-tune the quickstart model on this machine, through the whole pipeline
+	@$(BIN)/loraline run quickstart
+
+ui: $(VENV)/run ## open MLflow's pages: runs, curves, models
+	@$(BIN)/loraline ui
+
+compile: $(VENV)/run ## compile the pipeline for a cluster, into build/finetune.yaml
+	@$(BIN)/loraline compile
+
+test: $(VENV)/dev ## run the tests
+	@$(BIN)/pytest
+
+lint: $(VENV)/dev ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/dev ## put the code into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(VENV)/dev ## pin every dependency's version anew, in requirements.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \
+		| grep -vE '^(nvidia|cuda|triton)' > requirements.lock
+
+clean: ## remove what was installed and built, but no runs
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/torch:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "Loraline needs Python 3.11 to 3.13; set PYTHON=python3.12 or the like"; exit 1; }
+	@echo "installing into $(VENV) (a minute, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check $(TORCH) uv
+	@touch $@
+
+$(VENV)/run: $(VENV)/torch pyproject.toml requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock -e '.[local]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock -e '.[dev]'
+	@touch $@

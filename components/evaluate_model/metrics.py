@@ -1,0 +1,66 @@
+"""How close an answer is to its reference: exact match, token F1, ROUGE-L. Each is a fraction, 0 to 1.
+
+Token F1 is SQuAD's (arXiv 1606.05250, section 6.1) with MLQA's extension to other scripts (arXiv 1910.07475,
+appendix D): Unicode punctuation is dropped as ASCII punctuation is, and scripts without spaces are cut
+into characters. On English text it is SQuAD's to the bit. Exact match is stricter than SQuAD's, which calls
+"-1.5" and "15" equal: only white space at both ends is forgiven. ROUGE-L is the library rouge-score, with a
+tokenizer that keeps letters of all scripts (its own drops everything but a-z and 0-9).
+"""
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from functools import cache
+
+from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_SQUAD_TOKEN = re.compile(rf"[{_WITHOUT_SPACES}]|[^\s{_WITHOUT_SPACES}]+")
+_ROUGE_TOKEN = re.compile(rf"[{_WITHOUT_SPACES}]|[^\W_{_WITHOUT_SPACES}]+")
+
+
+def exact_match(answer: str, reference: str) -> float:
+    """1 where both are the same but for white space at the ends, else 0."""
+    return float(answer.strip() == reference.strip())
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """F1 of the normalized tokens that both share. Two texts without tokens are equal, as in SQuAD 2."""
+    answered, expected = squad_tokens(answer), squad_tokens(reference)
+    if not answered or not expected:
+        return float(answered == expected)
+    shared = sum((Counter(answered) & Counter(expected)).values())
+    if not shared:
+        return 0.0
+    precision, recall = shared / len(answered), shared / len(expected)
+    return 2 * precision * recall / (precision + recall)
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """F-measure of the longest common subsequence of tokens."""
+    return float(_scorer().score(reference, answer)["rougeL"].fmeasure)
+
+
+def squad_tokens(text: str) -> list[str]:
+    """Lower case, without punctuation and English articles, cut at white space."""
+    kept = "".join(character for character in text.lower() if not _is_punctuation(character))
+    return _SQUAD_TOKEN.findall(_ARTICLES.sub(" ", kept))
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+class _AllScripts(Tokenizer):
+    """Lower-cased runs of letters and digits, whatever the script."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return _ROUGE_TOKEN.findall(text.lower())
+
+
+@cache
+def _scorer() -> RougeScorer:
+    return RougeScorer(["rougeL"], use_stemmer=False, tokenizer=_AllScripts())

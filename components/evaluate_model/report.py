@@ -1,0 +1,88 @@
+"""What an evaluation finds, over all examples and for each."""
+
+import math
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from components.shared.rows import Message
+
+
+class ScoredExample(BaseModel):
+    """One example. What concerns the answer is None where there is none: plain text, or no room in the context."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    prompt: str | None
+    """What the model was asked: the user's message, or the conversation where there is more than that."""
+    reference: str | None
+    answer: str | None
+    loss: float
+    """Sum over the example's labelled tokens (nats)."""
+    tokens: int
+    """Labelled tokens."""
+    exact_match: float | None
+    token_f1: float | None
+    rouge_l: float | None
+
+
+class EvaluateReport(BaseModel):
+    """What an evaluation finds over all examples. Also written as metrics.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    loss: float
+    """Mean over all labelled tokens (nats)."""
+    perplexity: float
+    exact_match: float | None
+    """Fraction of the answered examples (0 to 1), as the two below; None where none has an answer."""
+    token_f1: float | None
+    rouge_l: float | None
+    examples: int
+    """Examples scored."""
+    tokens: int
+    """Labelled tokens scored."""
+    answered: int
+    """Examples that the model answered, on which exact match, token F1 and ROUGE-L rest."""
+    unfinished: int
+    """Answers that came to their longest length without an end."""
+    available: int
+    """Examples in the evaluation set, scored or not."""
+    cut: int
+    """Examples longer than the model's context, scored up to its end."""
+    left_out: list[str]
+    """Ids of examples without a labelled token within the context; not scored."""
+    without_answer: list[str]
+    """Ids of scored examples that have no answer, because they are plain text or their prompt fills the context."""
+    seconds: float
+
+    def figures(self) -> dict[str, float]:
+        """The figures that are there, for a tracking server or a table."""
+        names = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l", "examples", "tokens", "seconds")
+        found = {name: getattr(self, name) for name in names}
+        return {name: float(value) for name, value in found.items() if value is not None}
+
+    def headline(self) -> str:
+        """The figures that a person looks at first."""
+        matched = "" if self.exact_match is None else f"exact match {self.exact_match:.2f}, "
+        return f"{matched}perplexity {self.perplexity:.4g}"
+
+
+def prompt_text(messages: list[Message]) -> str:
+    """A conversation, for people: a single user message as it is, others with their roles."""
+    if [message["role"] for message in messages] == ["user"]:
+        return messages[0]["content"]
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def mean(values: list[float | None]) -> float | None:
+    """Mean of what is there, the same to the bit in any order; None where nothing is."""
+    there = [value for value in values if value is not None]
+    return math.fsum(there) / len(there) if there else None
+
+
+def write_examples(examples: list[ScoredExample], path: Path) -> None:
+    """Write the examples as JSON lines."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{example.model_dump_json()}\n" for example in examples)

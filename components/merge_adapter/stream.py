@@ -1,0 +1,103 @@
+"""The merge itself: one pass over the base's files, a block of rows at a time.
+
+Memory does not grow with the model. A merged file is laid out as the base's: header and untouched tensors are
+copied byte for byte, and a merged tensor takes its predecessor's place. Arithmetic is PEFT's
+(`merge_and_unload`): float32, rounded once to the type of the base's weight.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from safetensors import safe_open
+
+from components.merge_adapter.plan import ADAPTER_WEIGHTS, Update
+from components.merge_adapter.tensors import FLOATS, StoredTensor, read_header
+from components.shared.errors import AdapterError
+
+_BLOCK_VALUES = 1 << 20  # values of a weight in memory at a time: 4 MB in float32
+_COPY_BYTES = 1 << 24
+
+
+def merge_file(
+    source: Path, target: Path, adapter: Path, updates: dict[str, Update], advance: Callable[[int], None]
+) -> None:
+    """Write one file of the merged model.
+
+    Args:
+        source: a safetensors file of the base.
+        target: the file to write.
+        adapter: the PEFT folder.
+        updates: what changes, by the weight's name; weights of other files may be among them.
+        advance: called with the bytes written since the last call.
+
+    Raises:
+        AdapterError: a merged weight is not finite.
+    """
+    with source.open("rb") as reading, target.open("wb") as writing:
+        for tensor in read_header(source):
+            if tensor.name not in updates:
+                continue
+            _copy(reading, writing, tensor.begin - writing.tell(), advance)
+            _merge_tensor(reading, writing, adapter, tensor, updates[tensor.name])
+            advance(tensor.end - tensor.begin)
+        _copy(reading, writing, source.stat().st_size - writing.tell(), advance)
+
+
+def _copy(reading: BinaryIO, writing: BinaryIO, count: int, advance: Callable[[int], None]) -> None:
+    """Copy bytes from where `writing` stands, inside the kernel where the system can."""
+    writing.flush()
+    at = writing.tell()
+    end = at + count
+    while at < end:
+        step = min(_COPY_BYTES, end - at)
+        if hasattr(os, "copy_file_range"):
+            step = os.copy_file_range(reading.fileno(), writing.fileno(), step, at, at)
+        else:
+            step = os.pwrite(writing.fileno(), os.pread(reading.fileno(), step, at), at)
+        at += step
+        advance(step)
+    writing.seek(end)
+
+
+def _merge_tensor(
+    reading: BinaryIO, writing: BinaryIO, adapter: Path, tensor: StoredTensor, update: Update
+) -> None:
+    up, down, magnitude = _read_update(adapter, update)
+    rows, columns = tensor.shape
+    # The norms that DoRA needs lie across the rows of a transposed weight: it is taken in one piece.
+    whole = update.transposed and magnitude is not None
+    step = rows if whole else max(1, _BLOCK_VALUES // columns)
+    reading.seek(tensor.begin)
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        stored = _read_rows(reading, tensor, end - begin)
+        merged = stored.float() + (up[begin:end] @ down) * update.scale
+        if magnitude is not None:
+            norms = torch.linalg.norm(merged, dim=0 if update.transposed else 1)
+            factor = magnitude / norms if update.transposed else magnitude[begin:end] / norms
+            merged *= factor[None, :] if update.transposed else factor[:, None]
+        rounded = merged.to(stored.dtype)
+        if not torch.isfinite(rounded).all():
+            raise AdapterError(
+                f"the merged {tensor.name} is not finite in {stored.dtype}: the adapter in {adapter} is broken "
+                "(look at the training's loss curve), or too large for the base's type"
+            )
+        writing.write(rounded.view(torch.uint8).numpy().data)
+
+
+def _read_update(adapter: Path, update: Update) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The adapter's two factors, laid out as the weight is, and DoRA's magnitudes; all in float32."""
+    with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as weights:
+        up, down = weights.get_tensor(update.up).float(), weights.get_tensor(update.down).float()
+        magnitude = weights.get_tensor(update.magnitude).float() if update.magnitude else None
+    return (down.T, up.T, magnitude) if update.transposed else (up, down, magnitude)
+
+
+def _read_rows(reading: BinaryIO, tensor: StoredTensor, rows: int) -> torch.Tensor:
+    dtype = FLOATS[tensor.kind]
+    buffer = bytearray(rows * tensor.shape[1] * dtype.itemsize)
+    reading.readinto(buffer)  # type: ignore[attr-defined]
+    return torch.frombuffer(buffer, dtype=dtype).view(rows, tensor.shape[1])

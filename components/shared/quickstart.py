@@ -1,0 +1,136 @@
+"""The quickstart's task: write a date in words.
+
+Both texts come from here: the sentences on which the scratch model is pre-trained, and the rows on which it is
+fine-tuned. The sentences explain dates in passing, so that the base learns what a date is called, but never
+that anybody might ask. That is what the fine-tuning teaches: the base answers no question right, the tuned
+model nearly every one. Nothing here is random but for a fixed seed.
+"""
+
+import datetime
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+
+from components.shared.errors import ConfigurationError
+
+NAMES = ("dates",)
+_ROWS = 3000
+_SENTENCES = 30_000
+_FIRST_DAY = datetime.date(1900, 1, 1)
+_DAYS = 73_049  # up to the end of the year 2099
+_ROWS_SEED, _CORPUS_SEED = 20, 21
+
+_MONTHS = (
+    "January February March April May June July August September October November December"
+).split()  # fmt: skip
+_ONES = "zero one two three four five six seven eight nine".split()
+_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
+    "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
+).split()
+
+_WHO = (
+    "the baker, the old miller, a young clerk, our neighbour, the harbour master, the village teacher, a tall "
+    "sailor, the new doctor, the station keeper, my aunt, the clock maker, a travelling painter, the librarian, "
+    "the gardener, an engineer, the postman, a quiet farmer, the mayor, the bridge builder, a singer"
+).split(", ")
+_DID = (
+    "opened a shop, left the town, wrote a long letter, bought a red boat, planted an apple tree, finished the "
+    "bridge, came back from the sea, sold the horse, began a diary, found an old map, mended the church bell, "
+    "moved to the capital, married a cousin, signed the contract, lost a silver ring, paid the last bill, "
+    "painted the gate, gave a concert, met a friend, closed the mill"
+).split(", ")
+_WHERE = (
+    "near the river, by the market, behind the school, in the north, at the lake, on the hill, in the old town, "
+    "close to the harbour, beside the road, under the bridge"
+).split(", ")
+
+
+def in_words(day: datetime.date) -> str:
+    """Write a date of the years 1900 to 2099 in words, as in `the third of May, nineteen ninety-four`."""
+    return f"the {_ordinal(day.day)} of {_MONTHS[day.month - 1]}, {_year(day.year)}"
+
+
+def _ordinal(number: int) -> str:
+    if number <= 20:
+        return _ORDINALS[number - 1]
+    tens, ones = divmod(number, 10)
+    return f"{_TENS[tens]}-{_ORDINALS[ones - 1]}" if ones else _TENS[tens].replace("y", "ieth")
+
+
+def _year(year: int) -> str:
+    century, rest = divmod(year, 100)
+    if not rest:
+        return "two thousand" if century == 20 else f"{_below_100(century)} hundred"
+    if year < 2000 or rest >= 10:
+        return f"{_below_100(century)} {'oh ' if rest < 10 else ''}{_below_100(rest)}"
+    return f"two thousand and {_ONES[rest]}"
+
+
+def _below_100(number: int) -> str:
+    if number < 10:
+        return _ONES[number]
+    if number < 20:
+        return _TEENS[number - 10]
+    tens, ones = divmod(number, 10)
+    return f"{_TENS[tens]}-{_ONES[ones]}" if ones else _TENS[tens]
+
+
+def _notations(day: datetime.date) -> tuple[str, ...]:
+    month = _MONTHS[day.month - 1]
+    return (
+        day.isoformat(),
+        day.strftime("%d/%m/%Y"),
+        f"{day.day} {month} {day.year}",
+        f"{month} {day.day}, {day.year}",
+    )
+
+
+def _some_day(draw: random.Random) -> datetime.date:
+    return _FIRST_DAY + datetime.timedelta(days=draw.randrange(_DAYS))
+
+
+def dataset_rows() -> Iterator[dict[str, str]]:
+    """The rows to fine-tune on: `prompt`, `completion`. No prompt comes twice."""
+    draw = random.Random(_ROWS_SEED)
+    for number in draw.sample(range(_DAYS), _ROWS):
+        day = _FIRST_DAY + datetime.timedelta(days=number)
+        yield {
+            "prompt": f"Write this date in words: {draw.choice(_notations(day))}",
+            "completion": in_words(day),
+        }
+
+
+def corpus() -> Iterator[str]:
+    """The sentences to pre-train on."""
+    draw = random.Random(_CORPUS_SEED)
+    for _ in range(_SENTENCES):
+        yield _sentence(draw)
+
+
+def _sentence(draw: random.Random) -> str:
+    who, did, where = draw.choice(_WHO), draw.choice(_DID), draw.choice(_WHERE)
+    day = _some_day(draw)
+    written, words = draw.choice(_notations(day)), in_words(day)
+    form = draw.randrange(8)
+    if form == 0:
+        return f"{who[0].upper()}{who[1:]} {did} {where}."
+    if form == 1:
+        return f"{who[0].upper()}{who[1:]} {did} on {written}, {where}."
+    if form <= 4:
+        return f"On {written}, {words}, {who} {did} {where}."
+    return f"{written} is {words}."
+
+
+def digest(name: str) -> str:
+    """sha256 of a built-in dataset's rows.
+
+    Raises:
+        ConfigurationError: there is no built-in dataset of this name.
+    """
+    if name not in NAMES:
+        raise ConfigurationError(f"there is no builtin:{name}; there is only builtin:{', builtin:'.join(NAMES)}")
+    return hashlib.sha256(json.dumps(list(dataset_rows())).encode()).hexdigest()

@@ -1,0 +1,98 @@
+"""What a person sees of a run: the steps as they go, then base against tuned and where things are."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipelines.local.run import Step
+
+_STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
+_FIGURES = {
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "perplexity": "perplexity",
+    "loss": "loss",
+}
+
+
+class ConsoleWatcher:
+    """Shows the steps of a run on a terminal: a line for each that ended, a bar for the one that runs.
+
+    Where the output is no terminal, only the lines are written.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> "ConsoleWatcher":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def step_started(self, step: Step) -> None:
+        """Show an empty bar for the step."""
+        self._clear()
+        self.bar.add_task(f"{step.name:<16}", total=None, detail="")
+
+    def progressed(self, step: Step, event: dict[str, Any]) -> None:
+        """Move the bar."""
+        figures = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in event["figures"].items())
+        self.bar.update(
+            self.bar.task_ids[-1],
+            completed=event["done"],
+            total=event["total"],
+            detail=f"{event['unit']}  {figures}",
+        )
+
+    def noted(self, text: str) -> None:
+        """Write a line above the bar."""
+        self.console.print(f"  {'':<16}  [dim]{text}[/dim]", highlight=False, soft_wrap=True)
+
+    def step_ended(self, step: Step) -> None:
+        """Write the step's line."""
+        self._clear()
+        style = _STYLES[step.state]
+        self.console.print(
+            f"  {step.name:<16}  [{style}]{step.state:<6}[/{style}] {step.seconds:6.1f} s  {step.headline}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _clear(self) -> None:
+        for task in self.bar.task_ids:
+            self.bar.remove_task(task)
+
+
+def show_outcome(console: Console, summary: dict[str, Any]) -> None:
+    """Write the table of base against tuned, the verdict with its reasons, and where things are."""
+    table = Table(title="held-out examples", title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in ("", "base", "tuned", "change"):
+        table.add_column(column, justify="left" if not column else "right")
+    for key, label in _FIGURES.items():
+        base, tuned = summary["base"][key], summary["tuned"][key]
+        if base is not None and tuned is not None:
+            table.add_row(label, f"{base:.4g}", f"{tuned:.4g}", f"{tuned - base:+.4g}")
+    console.print()
+    console.print(table)
+    style = "bold green" if summary["verdict"] == "promote" else "bold yellow"
+    console.print(f"\n[{style}]{summary['verdict']}[/{style}]  " + "; ".join(summary["reasons"]), highlight=False)
+    where = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    for name, place in summary["where"].items():
+        where.add_row(name.replace("_", " "), str(place))
+    console.print()
+    console.print(where, soft_wrap=True)

@@ -1,0 +1,187 @@
+"""The whole pipeline on this machine, through the command that people type."""
+
+import json
+import os
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LORALINE = Path(sysconfig.get_path("scripts")) / "loraline"
+ALWAYS_RUN = {"resolve_recipe", "report"}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all commands of this module run, so that they share a cache."""
+    return tmp_path_factory.mktemp("workplace")
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what would lead a run elsewhere."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "LORALINE_"))}
+
+
+def loraline(workplace: Path, *arguments: str, exit_status: int = 0) -> str:
+    done = subprocess.run(
+        [str(LORALINE), *arguments], cwd=workplace, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == exit_status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def summary(workplace: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((workplace / "runs/latest/summary.json").read_text())
+    return read
+
+
+@pytest.fixture(scope="module")
+def quickstart(workplace: Path) -> tuple[str, dict[str, Any]]:
+    """The quickstart's first run: what it wrote on the terminal, and its summary."""
+    output = loraline(workplace, "run", "quickstart")
+    return output, summary(workplace)
+
+
+@pytest.fixture(scope="module")
+def rows(workplace: Path) -> Path:
+    """A small data file of one's own."""
+    file = workplace / "rows.jsonl"
+    lines = [{"prompt": f"Say {n} twice", "completion": f"{n} {n}"} for n in range(120)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+SMALL = ("training.max_steps=4", "evaluation.max_examples=8", "gate.min_examples=1", "evaluation.max_new_tokens=4")
+
+
+def test_the_tuned_model_can_what_the_base_cannot(quickstart: tuple[str, dict[str, Any]]) -> None:
+    _, result = quickstart
+    assert result["base"]["exact_match"] <= 0.2
+    assert result["tuned"]["exact_match"] >= 0.8
+    assert result["tuned"]["perplexity"] < result["base"]["perplexity"]
+    assert result["verdict"] == "promote"
+    assert result["merge"]["max_abs_logit_difference"] <= result["merge"]["tolerance"]
+
+
+def test_a_person_sees_the_steps_the_verdict_and_where_things_are(quickstart: tuple[str, dict[str, Any]]) -> None:
+    output, result = quickstart
+    for step in result["seconds"]:
+        assert step in output
+    assert "exact match" in output
+    assert "promote" in output
+    assert "report.html" in output
+    assert "KFP Executor" not in output
+
+
+def test_what_the_summary_names_is_there(quickstart: tuple[str, dict[str, Any]], workplace: Path) -> None:
+    _, result = quickstart
+    for name, place in result["where"].items():
+        assert name == "tracking" or (workplace / place).exists(), place
+    assert result["cached"] == []
+    assert result["model_version"]["alias"] == "challenger"
+    assert all(result["digests"].values())
+
+
+def test_nothing_changed_means_nothing_runs(quickstart: tuple[str, dict[str, Any]], workplace: Path) -> None:
+    _, first = quickstart
+    loraline(workplace, "run", "quickstart")
+    again = summary(workplace)
+    assert set(again["cached"]) == set(again["seconds"]) - ALWAYS_RUN
+    for key in ("base", "tuned", "training", "merge", "digests", "model_version"):
+        assert again[key] == first[key]
+
+
+def test_a_reject_is_green_and_moves_no_alias(quickstart: tuple[str, dict[str, Any]], workplace: Path) -> None:
+    output = loraline(workplace, "run", "quickstart", "gate.min_gain=1.0")
+    result = summary(workplace)
+    assert result["verdict"] == "reject"
+    assert result["reasons"]
+    assert result["model_version"] is None
+    assert "reject" in output
+    assert {"train_lora", "evaluate base", "merge_adapter"} <= set(result["cached"])
+    assert "gate" not in result["cached"]
+
+
+def test_a_changed_row_runs_what_depends_on_it(
+    quickstart: tuple[str, dict[str, Any]], workplace: Path, rows: Path
+) -> None:
+    command = ("run", "quickstart", f"data.source={rows}", *SMALL)
+    loraline(workplace, *command)
+    first = summary(workplace)
+    assert first["cached"] == ["load_model"]
+    rows.write_text(rows.read_text().replace("Say 7 twice", "Say 7 thrice"))
+    loraline(workplace, *command)
+    second = summary(workplace)
+    assert second["cached"] == ["load_model"]
+    assert second["digests"]["dataset"] != first["digests"]["dataset"]
+    assert second["digests"]["base"] == first["digests"]["base"]
+
+
+def test_bad_rows_are_told_without_a_traceback(workplace: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 3, "completion": "b"}\nnot json\n')
+    output = loraline(workplace, "run", "quickstart", f"data.source={file}", exit_status=1)
+    assert "prepare_dataset" in output
+    assert "bad.jsonl:2" in output
+    assert "bad.jsonl:3" in output
+    assert "Traceback" not in output
+
+
+def running_in(workplace: Path) -> list[int]:
+    """Processes whose current folder is the workplace."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == workplace.resolve():
+                found.append(int(process.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def training_run(workplace: Path, quickstart: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that is in the middle of training, with its first checkpoint kept."""
+    command = [str(LORALINE), "run", "quickstart", *SLOW]
+    process = subprocess.Popen(command, cwd=workplace, env=environment(), stdout=subprocess.DEVNULL)
+    checkpoints = workplace / ".loraline/s3/data/loraline/checkpoints"
+    before = set(checkpoints.rglob("*"))
+    wait_until(lambda: bool(set(checkpoints.rglob("*")) - before), 120, "a checkpoint")
+    yield process
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+SLOW = ("training.seed=5", "training.checkpoint_every=5", "training.epochs=1")
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc, which this system lacks")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_leaves_nothing_and_goes_on(
+    training_run: subprocess.Popen[bytes], workplace: Path, number: signal.Signals
+) -> None:
+    training_run.send_signal(number)
+    training_run.wait(timeout=30)
+    if number is not signal.SIGKILL:
+        assert training_run.returncode == 130
+    wait_until(lambda: not running_in(workplace), 15, "the end of every process of the run")
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="follows the test above")
+def test_what_was_stopped_goes_on_from_its_checkpoint(workplace: Path, quickstart: object) -> None:
+    loraline(workplace, "run", "quickstart", *SLOW)
+    training = json.loads((workplace / "runs/latest/adapter/training.json").read_text())
+    assert training["resumed_from"]

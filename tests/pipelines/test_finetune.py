@@ -1,0 +1,116 @@
+"""The compiled pipeline, read with KFP's own specification."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from components.recipe import Recipe, parameter_places, section_class
+from components.resolve_recipe.component import resolve_recipe
+from components.shared.code import code_digest
+from pipelines.compile import compile_pipeline
+from pipelines.recipe import load_recipe, shipped_recipes
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> pipeline_spec_pb2.PipelineSpec:
+    package = compile_pipeline(tmp_path_factory.mktemp("compiled") / "finetune.yaml")
+    return json_format.ParseDict(yaml.safe_load(package.read_text()), pipeline_spec_pb2.PipelineSpec())
+
+
+def dags(spec: pipeline_spec_pb2.PipelineSpec) -> list[pipeline_spec_pb2.DagSpec]:
+    """The pipeline's DAG and those of its branches."""
+    return [spec.root.dag, *(c.dag for c in spec.components.values() if c.HasField("dag"))]
+
+
+def test_the_same_code_compiles_to_the_same_bytes(tmp_path: Path) -> None:
+    one = compile_pipeline(tmp_path / "one.yaml").read_bytes()
+    assert one == compile_pipeline(tmp_path / "two.yaml").read_bytes()
+
+
+def test_parameters_are_the_recipes_fields(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    inputs = spec.root.input_definitions.parameters
+    assert set(inputs) == set(parameter_places())
+    assert set(resolve_recipe.component_spec.inputs) == set(parameter_places())
+    for name, (section, field_name) in parameter_places().items():
+        field = section_class(section).model_fields[field_name]
+        assert inputs[name].description == " ".join((field.description or "").split())
+        assert inputs[name].is_optional != field.is_required()
+
+
+def test_defaults_are_the_configurations(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    inputs = spec.root.input_definitions.parameters
+    given = {name: json_format.MessageToDict(one)["defaultValue"] for name, one in inputs.items() if one.is_optional}
+    required: dict[str, Any] = {
+        "data": {"source": "rows.jsonl"},
+        "model": {"source": "scratch:dates"},
+        "registry": {"model_name": "m"},
+    }
+    needed = {"data_source": "rows.jsonl", "model_source": "scratch:dates", "model_name": "m"}
+    assert Recipe.from_parameters(given | needed) == Recipe.checked(required)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_survives_the_form(name: str) -> None:
+    recipe = load_recipe(name, environment={})
+    assert Recipe.from_parameters(recipe.parameters()) == recipe
+
+
+def test_the_dag_is_the_one_of_the_design(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    tasks = spec.root.dag.tasks
+    needs = {name: set(task.dependent_tasks) for name, task in tasks.items()}
+    assert needs.pop("resolve-recipe") == set()
+    assert needs["prepare-dataset"] == needs["load-model"] == {"resolve-recipe"}
+    assert needs["train-lora"] == needs["evaluate-model"] == {"resolve-recipe", "prepare-dataset", "load-model"}
+    assert needs["evaluate-model-2"] == needs["train-lora"] | {"train-lora"}
+    assert {"evaluate-model", "evaluate-model-2", "merge-adapter"} < needs["gate"]
+
+
+def test_it_branches_on_the_verdict_and_never_on_a_number(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    conditions = [task.trigger_policy.condition for dag in dags(spec) for task in dag.tasks.values()]
+    branches = sorted(condition for condition in conditions if condition)
+    assert len(branches) == 2
+    assert all("gate-Output'] == 'promote'" in condition for condition in branches)
+
+
+def test_only_what_must_run_each_time_is_not_cached(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    uncached = {
+        task.component_ref.name.removeprefix("comp-").rstrip("-2")
+        for dag in dags(spec)
+        for task in dag.tasks.values()
+        if not task.caching_options.enable_cache and not task.component_ref.name.startswith("comp-condition")
+    }
+    assert uncached == {"resolve-recipe", "report"}
+
+
+def test_a_pod_never_installs(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    assert "pip" not in str(json_format.MessageToDict(spec.deployment_spec))
+
+
+def test_a_steps_code_digest_follows_its_imports_and_no_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "components"
+    for name, text in {
+        "gate/judge.py": "from components.shared import progress\n",
+        "report/report.py": "def write():\n    from components.shared.page import render\n",
+        "shared/progress.py": "",
+        "shared/page/render.py": "",
+        "shared/page/page.html.j2": "<p>",
+    }.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    monkeypatch.setattr("components.shared.code._ROOT", package)
+
+    def after(changed: str) -> set[str]:
+        before = {step: code_digest(step) for step in ("gate", "report")}
+        with (package / changed).open("a") as file:
+            file.write("\n")
+        return {step for step, digest in before.items() if code_digest(step) != digest}
+
+    assert after("gate/judge.py") == {"gate"}
+    assert after("shared/progress.py") == {"gate"}
+    assert after("shared/page/page.html.j2") == {"report"}
+
+
