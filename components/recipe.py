@@ -16,8 +16,8 @@ from components.load_model.config import ModelConfig
 from components.merge_adapter.config import MergeConfig
 from components.prepare_dataset.config import DataConfig
 from components.register_model.config import RegistryConfig
-from components.shared.config import StepConfig
 from components.shared.code import json_digest
+from components.shared.config import StepConfig
 from components.shared.errors import ConfigurationError
 from components.train_lora.config import TrainConfig
 
@@ -92,7 +92,8 @@ def parameter_places() -> dict[str, tuple[str, str]]:
 def section_class(section: str) -> type[StepConfig]:
     """The configuration class behind a section of the recipe."""
     annotation = Recipe.model_fields[section].annotation
-    assert isinstance(annotation, type) and issubclass(annotation, StepConfig)
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, StepConfig)
     return annotation
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from components.shared.errors import LoralineError
 from pipelines.compile import compile_pipeline
-from pipelines.local.services import HOME, configure, services
+from pipelines.local.services import HOME, configure
 from pipelines.recipe import load_recipe, shipped_recipes
 
 _RUNS = Path("runs")
@@ -26,9 +26,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Fine-tune language models with LoRA and QLoRA, as one Kubeflow pipeline that also runs on this machine.
 
-    **Start here:** `loraline run quickstart` trains, evaluates, merges and registers a model in minutes: no cluster, GPU or account.
+    **Start here:** `loraline run quickstart` trains, evaluates, merges and registers a model in minutes:
+    no cluster, GPU or account.
 
-    **Then yours:** `loraline run quickstart data.source=my.jsonl`, or copy a recipe from `loraline recipes` and run the file.
+    **Then yours:** `loraline run quickstart data.source=my.jsonl`, or write a recipe file and run that
+    (`loraline validate quickstart` prints one to start from).
 
     Every setting of a recipe can be set on the command line (`training.learning_rate=1e-4`) and in the environment
     (`LORALINE_TRAINING__LEARNING_RATE=1e-4`). Where things go: `runs/` for people, `.loraline/` for the rest.
@@ -61,8 +63,9 @@ def _errors_told() -> Iterator[None]:
 def run(recipe: RecipeArgument = "quickstart", overrides: OverridesArgument = None) -> None:
     """Run the whole pipeline on this machine, through KFP's own local runner.
 
-    Steps whose inputs and code have not changed are taken from the cache. A stopped run goes on from where it
-    was when the same command is given again. The outcome is in `runs/latest`: report.html to look at, summary.json for programs.
+    Steps whose inputs and code have not changed are taken from the cache. A stopped run goes on from where
+    it was when the same command is given again. The outcome is in `runs/latest`: report.html to look at,
+    summary.json for programs.
     """
     from pipelines.local.console import ConsoleWatcher, show_outcome
     from pipelines.local.run import new_run_folder, run_pipeline
@@ -81,7 +84,9 @@ def run(recipe: RecipeArgument = "quickstart", overrides: OverridesArgument = No
 
 @app.command("compile")
 def compile_command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the package goes.")] = Path("build/finetune.yaml"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the package goes.")] = Path(
+        "build/finetune.yaml"
+    ),
 ) -> None:
     """Compile the pipeline into the package that a KFP server takes."""
     with _errors_told():
@@ -121,8 +126,22 @@ def ui(port: Annotated[int, typer.Option(help="Port of the page on this machine.
         return
     typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
     subprocess.run(
-        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # starts in 10 s and 0.5 GB, not a minute and 2 GB
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            uri,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ],
+        env={
+            **os.environ,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },  # starts in 10 s and 0.5 GB, not a minute and 2 GB
         check=False,
     )
 

@@ -21,7 +21,7 @@ from pipelines.parameters import takes_recipe
 def finetune(**parameters: Any) -> None:
     """Fine-tune a language model with LoRA or QLoRA, and promote it on evidence.
 
-    1. resolve_recipe validates the parameters and pins the sources: it always runs, the others are cached on what it finds.
+    1. resolve_recipe validates the parameters and pins the sources. It always runs; the rest is cached.
     2. prepare_dataset validates, cleans, splits and fingerprints the rows.
     3. load_model fetches the base, plans its memory and quantizes it.
     4. evaluate_model scores the base.

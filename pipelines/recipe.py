@@ -34,7 +34,10 @@ def load_recipe(name: str, overrides: Sequence[str] = (), environment: Mapping[s
     """
     values = _read(_locate(name))
     changes, malformed = _from_command_line(overrides)
-    for where, path, value in [*_from_environment(os.environ if environment is None else environment), *changes]:
+    for where, path, value in [
+        *_from_environment(os.environ if environment is None else environment),
+        *changes,
+    ]:
         problem = _lay(values, path, value)
         if problem:
             malformed.append(f"  {where}: {problem}")

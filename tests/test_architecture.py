@@ -8,7 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(f for package in ("components", "pipelines") for f in (ROOT / package).rglob("*.py"))
-HEAVY = {"accelerate", "bitsandbytes", "datasets", "matplotlib", "mlflow", "peft", "pyarrow", "torch", "transformers"}
+HEAVY = {
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "matplotlib",
+    "mlflow",
+    "peft",
+    "pyarrow",
+    "torch",
+    "transformers",
+}
 # The steps that need no heavy package at the top of any module: what compiling and validating import.
 LIGHT = ["pipelines", "components/recipe.py", "components/images.py"]
 

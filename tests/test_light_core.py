@@ -21,7 +21,17 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, source / name)
     uv = Path(sysconfig.get_path("scripts")) / "uv"
     _run(uv, "venv", "-q", folder / "venv", "--python", Path(sysconfig.get_path("scripts")) / "python")
-    _run(uv, "pip", "install", "-q", "--python", folder / "venv/bin/python", "-c", ROOT / "requirements.lock", source)
+    _run(
+        uv,
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        folder / "venv/bin/python",
+        "-c",
+        ROOT / "requirements.lock",
+        source,
+    )
     return folder / "venv" / "bin"
 
 

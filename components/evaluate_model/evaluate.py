@@ -1,4 +1,4 @@
-"""Score a model on the held-out rows: how surprised it is by the right answers, and what it answers itself."""
+"""Score a model on the held-out rows: how it takes the right answers, and what it answers itself."""
 
 import math
 import time
@@ -23,7 +23,7 @@ from components.shared.rows import Row, read_rows
 
 @dataclass(frozen=True)
 class _Example:
-    """A row, its tokens as far as the model can read them, and its prompt's tokens where it can be answered."""
+    """A row, its tokens as far as the model reads, and its prompt's tokens where it can be answered."""
 
     row: Row
     encoded: Encoded
@@ -59,9 +59,8 @@ def evaluate(
     examples, left_out = _encode(chosen, tokenizer, network, config.max_new_tokens)
     if not examples:
         raise DatasetError(
-            f"none of the {len(chosen)} rows of {dataset / 'eval.parquet'} can be scored: each has its answer "
-            f"beyond the model's context of {context_length(network)} tokens, or there are no rows; "
-            "give evaluation rows that the model can read"
+            f"none of the {len(chosen)} rows of {dataset / 'eval.parquet'} can be scored: all answers lie beyond "
+            f"the model's context of {context_length(network)} tokens, or there are no rows; give shorter rows"
         )
     losses = _losses(network, examples)
     answers = _answers(network, tokenizer, examples, config)
@@ -113,9 +112,9 @@ def _losses(network: Any, examples: list[_Example]) -> list[ExampleLoss]:
     ]
     if broken:
         raise ValidationError(
-            f"the loss of {len(broken)} of {total} examples is not a number: {', '.join(broken[:5])}. The model's "
-            f"arithmetic overflows in {network.dtype}, or its weights are damaged: set model.compute_dtype=float32, "
-            "or look at the training's loss curve"
+            f"the loss of {len(broken)} of {total} examples is not a number: {', '.join(broken[:5])}. "
+            f"The model's arithmetic overflows in {network.dtype}, or its weights are damaged: "
+            "set model.compute_dtype=float32, or look at the training's loss curve"
         )
     return losses
 
@@ -129,13 +128,13 @@ def _answers(
     found = greedy_answers(
         network,
         list(prompts.values()),
-        stop_ids,
-        config.batch_size,
-        config.max_new_tokens,
+        stop_ids=stop_ids,
+        batch_size=config.batch_size,
+        max_new_tokens=config.max_new_tokens,
         advance=lambda done: progress.advance(done, len(prompts), "examples answered"),
     )
     answers = {
-        i: _Answer(tokenizer.decode(ids, skip_special_tokens=True).strip(), ids[-1] in stop_ids)
+        i: _Answer(str(tokenizer.decode(ids, skip_special_tokens=True)).strip(), ids[-1] in stop_ids)
         for i, ids in zip(prompts, found, strict=True)
     }
     return [answers.get(i) for i in range(len(examples))]
@@ -176,9 +175,9 @@ def _summary(scored: list[ScoredExample]) -> dict[str, Any]:
 def _tell(report: EvaluateReport) -> None:
     """Say what a person has to know to read the figures, and the figures."""
     if report.cut:
-        progress.note(f"{report.cut} examples are longer than the model's context and were scored up to its end")
+        progress.note(f"{report.cut} examples are longer than the model's context: scored up to its end")
     if report.left_out:
-        progress.note(f"{len(report.left_out)} examples have their answer beyond the model's context: left out")
+        progress.note(f"{len(report.left_out)} examples have their answer beyond the context: left out")
     if report.without_answer:
         progress.note(
             f"{len(report.without_answer)} examples are plain text or fill the context with their prompt: "

@@ -16,7 +16,7 @@ _TOKENS_PER_BATCH = 32768  # bounds the key-value cache: 4 GB for an 8B model wi
 
 
 def room_for_answer(model: Any, prompt: list[int], max_new_tokens: int) -> int:
-    """Tokens that an answer may have before it leaves the model's context; not positive where there is no room."""
+    """Longest answer (tokens) that stays within the model's context; not positive where there is no room."""
     context = context_length(model)
     return max_new_tokens if context is None else min(max_new_tokens, context - len(prompt))
 
@@ -25,6 +25,7 @@ def room_for_answer(model: Any, prompt: list[int], max_new_tokens: int) -> int:
 def greedy_answers(
     model: Any,
     prompts: list[list[int]],
+    *,
     stop_ids: list[int],
     batch_size: int,
     max_new_tokens: int,

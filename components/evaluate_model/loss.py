@@ -71,15 +71,13 @@ def _batch_losses(model: Any, examples: list[Encoded]) -> list[ExampleLoss]:
     return [ExampleLoss(nats, tokens) for nats, tokens in zip(sums, counts, strict=True)]
 
 
-def _logits_at(
-    model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, at_BT: torch.Tensor
-) -> torch.Tensor:
-    """Logits (N, V) at some positions. The output head, whose work is the largest, sees no others."""
+def _logits_at(model: Any, ids: torch.Tensor, mask: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Logits (N, V) where `at` (B, T) is true. The output head, whose work is the largest, sees no other place."""
     head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, args: (args[0][at_BT], *args[1:]))
+    hook = head.register_forward_pre_hook(lambda _, args: (args[0][at], *args[1:]))
     try:
-        logits = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     finally:
         hook.remove()
-    # A model that does its output by other means than calling its head gives all positions.
-    return logits if logits.dim() == 2 else logits[at_BT]
+    # A model that makes its logits without calling its head gives those of all positions.
+    return logits if logits.dim() == 2 else logits[at]

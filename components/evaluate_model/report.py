@@ -9,7 +9,7 @@ from components.shared.rows import Message
 
 
 class ScoredExample(BaseModel):
-    """One example. What concerns the answer is None where there is none: plain text, or no room in the context."""
+    """One example. Figures of the answer are None where there is none: plain text, or no room in the context."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class EvaluateReport(BaseModel):
     left_out: list[str]
     """Ids of examples without a labelled token within the context; not scored."""
     without_answer: list[str]
-    """Ids of scored examples that have no answer, because they are plain text or their prompt fills the context."""
+    """Ids of scored examples without an answer: they are plain text, or their prompt fills the context."""
     seconds: float
 
     def figures(self) -> dict[str, float]:

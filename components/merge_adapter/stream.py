@@ -5,7 +5,6 @@ copied byte for byte, and a merged tensor takes its predecessor's place. Arithme
 (`merge_and_unload`): float32, rounded once to the type of the base's weight.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +17,7 @@ from components.merge_adapter.tensors import FLOATS, StoredTensor, read_header
 from components.shared.errors import AdapterError
 
 _BLOCK_VALUES = 1 << 20  # values of a weight in memory at a time: 4 MB in float32
-_COPY_BYTES = 1 << 24
+_COPY_BYTES = 1 << 22
 
 
 def merge_file(
@@ -47,19 +46,12 @@ def merge_file(
 
 
 def _copy(reading: BinaryIO, writing: BinaryIO, count: int, advance: Callable[[int], None]) -> None:
-    """Copy bytes from where `writing` stands, inside the kernel where the system can."""
-    writing.flush()
-    at = writing.tell()
-    end = at + count
-    while at < end:
-        step = min(_COPY_BYTES, end - at)
-        if hasattr(os, "copy_file_range"):
-            step = os.copy_file_range(reading.fileno(), writing.fileno(), step, at, at)
-        else:
-            step = os.pwrite(writing.fileno(), os.pread(reading.fileno(), step, at), at)
-        at += step
-        advance(step)
-    writing.seek(end)
+    """Copy bytes from where `writing` stands in its file, which is where they stand in `reading`."""
+    reading.seek(writing.tell())
+    while count:
+        written = writing.write(reading.read(min(_COPY_BYTES, count)))
+        count -= written
+        advance(written)
 
 
 def _merge_tensor(

@@ -4,9 +4,11 @@ import json
 from typing import Any, NamedTuple
 
 from components.load_model.config import FootprintConfig
+from components.prepare_dataset.config import DataConfig
 from components.recipe import Recipe
 from components.shared import progress
 from components.shared.code import code_digest, json_digest, library_versions
+from components.shared.config import StepConfig
 from components.shared.sources import Pin, pin_dataset, pin_model
 
 # The steps whose code a model's worth depends on; `report` only shows what they found.
@@ -46,26 +48,20 @@ def resolve(recipe: Recipe) -> Settings:
     Raises:
         DatasetError, ModelLoadingError, StorageError: a source is not there.
     """
-    data, model = _pin_data(recipe), pin_model(recipe.model.source, recipe.model.revision)
+    data, data_digest = _pin_data(recipe.data)
+    model = pin_model(recipe.model.source, recipe.model.revision)
     tokenizer = {"source": recipe.model.source, "revision": model.revision, "digest": model.digest}
-    progress.headline(f"data {data['digest'][:12]}, model {model.digest[:12]}")
-    lineage = _lineage(recipe, data, model)
+    progress.headline(f"data {data_digest[:12]}, model {model.digest[:12]}")
+    lineage = _lineage(recipe, data, data_digest, model)
     return Settings(
-        prepare_dataset=_settings(
-            "prepare_dataset",
-            recipe.data.model_copy(update={"revision": data["revision"]}),
-            sources=data,
-            tokenizer=tokenizer,
-        ),
+        prepare_dataset=_settings("prepare_dataset", data, digest=data_digest, tokenizer=tokenizer),
         load_model=_settings(
             "load_model",
             recipe.model.model_copy(update={"revision": model.revision}),
             digest=model.digest,
             footprint=_footprint(recipe).model_dump(),
         ),
-        train_lora=_settings(
-            "train_lora", recipe.training, checkpoints=f"s3://{recipe.registry.bucket}/checkpoints"
-        ),
+        train_lora=_settings("train_lora", recipe.training, checkpoints=f"s3://{recipe.registry.bucket}/checkpoints"),
         evaluate_model=_settings("evaluate_model", recipe.evaluation),
         merge_adapter=_settings("merge_adapter", recipe.merge),
         gate=_settings("gate", recipe.gate, lineage=lineage),
@@ -73,18 +69,18 @@ def resolve(recipe: Recipe) -> Settings:
     )
 
 
-def _settings(step: str, config: Any, **beside: Any) -> str:
+def _settings(step: str, config: StepConfig, **beside: Any) -> str:
     return json.dumps({"config": config.model_dump(mode="json"), "code": code_digest(step), **beside}, sort_keys=True)
 
 
-def _pin_data(recipe: Recipe) -> dict[str, str]:
-    """Revision and digest of the data, of both sources where there are two."""
-    config = recipe.data
+def _pin_data(config: DataConfig) -> tuple[DataConfig, str]:
+    """The data's settings with their revisions pinned, and the digest of all that they read."""
     train = pin_dataset(config.source, config.revision, config.subset, config.split)
     if not config.eval_source:
-        return {"revision": train.revision, "digest": train.digest}
-    held_out = pin_dataset(config.eval_source, config.revision, config.subset, config.split)
-    return {"revision": train.revision, "digest": json_digest([train.digest, held_out.digest])}
+        return config.model_copy(update={"revision": train.revision}), train.digest
+    held_out = pin_dataset(config.eval_source, config.eval_revision, config.subset, config.eval_split)
+    pinned = config.model_copy(update={"revision": train.revision, "eval_revision": held_out.revision})
+    return pinned, json_digest([train.digest, held_out.digest])
 
 
 def _footprint(recipe: Recipe) -> FootprintConfig:
@@ -92,15 +88,13 @@ def _footprint(recipe: Recipe) -> FootprintConfig:
     return FootprintConfig(**{name: training[name] for name in FootprintConfig.model_fields})
 
 
-def _lineage(recipe: Recipe, data: dict[str, str], model: Pin) -> dict[str, Any]:
+def _lineage(recipe: Recipe, data: DataConfig, data_digest: str, model: Pin) -> dict[str, Any]:
     """What a model came from. It goes into the evidence and onto the model version."""
     return {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_digest": recipe.digest(),
         "code_version": json_digest([code_digest(step) for step in _STEPS_BEHIND_A_MODEL]),
-        "data": {"source": recipe.data.source, **data},
+        "data": {"source": data.source, "revision": data.revision, "digest": data_digest},
         "model": {"source": recipe.model.source, "revision": model.revision, "digest": model.digest},
         "libraries": library_versions(),
     }
-
-

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +101,11 @@ def _take(event: dict[str, Any], steps: list[Step], watcher: Watcher) -> None:
         steps.append(Step(event["name"]))
         watcher.step_started(steps[-1])
     elif kind == "end":
-        steps[-1].state, steps[-1].seconds, steps[-1].outputs = event["state"], event["seconds"], event["outputs"]
+        steps[-1].state, steps[-1].seconds, steps[-1].outputs = (
+            event["state"],
+            event["seconds"],
+            event["outputs"],
+        )
         watcher.step_ended(steps[-1])
     elif kind == "progress":
         watcher.progressed(steps[-1], event)
@@ -112,35 +117,37 @@ def _take(event: dict[str, Any], steps: list[Step], watcher: Watcher) -> None:
         watcher.noted(event["text"])
 
 
-class _worker:  # noqa: N801 -- a context manager, named like a function
+@contextmanager
+def _worker(job: Path, run_id: str) -> Iterator[subprocess.Popen[str]]:
     """The worker process, whose whole process group ends with the context."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "pipelines.local.worker", str(job)],
+        stdin=subprocess.PIPE,  # never written to: its end tells the worker that we are no more
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LORALINE_EVENTS": "1", "LORALINE_RUN_ID": run_id, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield process
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _end_group(process)
 
-    def __init__(self, job: Path, run_id: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pipelines.local.worker", str(job)],
-            stdin=subprocess.PIPE,  # never written to: its end tells the worker that we are no more
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, "LORALINE_EVENTS": "1", "LORALINE_RUN_ID": run_id, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
 
-    def __enter__(self) -> subprocess.Popen[str]:
-        self.before = signal.signal(signal.SIGTERM, _terminated)
-        return self.process
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self.before)
-        for send in (signal.SIGTERM, signal.SIGKILL):
-            if not _signal_group(self.process.pid, send):
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End the process and its group: politely, and after a while by force."""
+    for send in (signal.SIGTERM, signal.SIGKILL):
+        if not _signal_group(process.pid, send):
+            break
+        for _ in _ticks(_SECONDS_TO_END):
+            process.poll()  # reaped, or the group would seem alive for ever
+            if not _signal_group(process.pid, 0):
                 break
-            for _ in _ticks(_SECONDS_TO_END):
-                self.process.poll()  # reaped, or the group would seem alive for ever
-                if not _signal_group(self.process.pid, 0):
-                    break
-        self.process.wait()
+    process.wait()
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

@@ -112,5 +112,3 @@ def test_a_steps_code_digest_follows_its_imports_and_no_others(monkeypatch: pyte
     assert after("gate/judge.py") == {"gate"}
     assert after("shared/progress.py") == {"gate"}
     assert after("shared/page/page.html.j2") == {"report"}
-
-

@@ -23,7 +23,11 @@ def test_the_promised_recipes_are_shipped() -> None:
 
 
 def test_the_later_wins(recipe_file: str) -> None:
-    environment = {"LORALINE_TRAINING__LEARNING_RATE": "1e-3", "LORALINE_TRAINING__RANK": "4", "LORALINE_CACHE": "/x"}
+    environment = {
+        "LORALINE_TRAINING__LEARNING_RATE": "1e-3",
+        "LORALINE_TRAINING__RANK": "4",
+        "LORALINE_CACHE": "/x",
+    }
     recipe = load_recipe(recipe_file, ["training.learning_rate=1e-4", "data.columns.prompt=question"], environment)
     assert recipe.training.learning_rate == 1e-4
     assert recipe.training.rank == 4

@@ -29,7 +29,12 @@ def environment() -> dict[str, str]:
 
 def loraline(workplace: Path, *arguments: str, exit_status: int = 0) -> str:
     done = subprocess.run(
-        [str(LORALINE), *arguments], cwd=workplace, env=environment(), capture_output=True, text=True, check=False
+        [str(LORALINE), *arguments],
+        cwd=workplace,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == exit_status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -56,7 +61,12 @@ def rows(workplace: Path) -> Path:
     return file
 
 
-SMALL = ("training.max_steps=4", "evaluation.max_examples=8", "gate.min_examples=1", "evaluation.max_new_tokens=4")
+SMALL = (
+    "training.max_steps=4",
+    "evaluation.max_examples=8",
+    "gate.min_examples=1",
+    "evaluation.max_new_tokens=4",
+)
 
 
 def test_the_tuned_model_can_what_the_base_cannot(quickstart: tuple[str, dict[str, Any]]) -> None:
@@ -68,7 +78,9 @@ def test_the_tuned_model_can_what_the_base_cannot(quickstart: tuple[str, dict[st
     assert result["merge"]["max_abs_logit_difference"] <= result["merge"]["tolerance"]
 
 
-def test_a_person_sees_the_steps_the_verdict_and_where_things_are(quickstart: tuple[str, dict[str, Any]]) -> None:
+def test_a_person_sees_the_steps_the_verdict_and_where_things_are(
+    quickstart: tuple[str, dict[str, Any]],
+) -> None:
     output, result = quickstart
     for step in result["seconds"]:
         assert step in output

@@ -1,0 +1,130 @@
+"""What was done to the data, for programs (report.json) and for people (report.html)."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pydantic
+
+from components.prepare_dataset.lengths import LengthReport
+from components.prepare_dataset.records import Problem
+from components.shared.rows import Message, Row
+
+REPORT = "report.json"
+PAGE = "report.html"
+_SAMPLE_CHARACTERS = 2000
+
+
+class RowCounts(pydantic.BaseModel):
+    """What became of the rows: `read` is the sum of the others."""
+
+    read: int = 0
+    train: int = 0
+    eval: int = 0
+    bad: int = 0
+    duplicates: int = 0
+    overlap: int = 0
+    """Rows not trained on because eval holds their prompt."""
+
+
+class Dropped(pydantic.BaseModel):
+    """A row that was dropped although nothing is wrong with it."""
+
+    origin: str
+    first: str
+    """Where the row is that it repeats."""
+
+
+class Sample(pydantic.BaseModel):
+    """A row to look at; long contents are cut."""
+
+    id: str
+    origin: str
+    messages: list[Message] | None
+    text: str | None
+
+    @classmethod
+    def of(cls, row: Row) -> "Sample":
+        """Take a row, with its contents cut."""
+        turns = row.messages and [
+            {"role": turn["role"], "content": _cut(turn["content"])} for turn in row.messages
+        ]
+        return cls(id=row.id, origin=row.origin, messages=turns, text=row.text and _cut(row.text))
+
+
+class SourceReport(pydantic.BaseModel):
+    """One source as it was read."""
+
+    name: str
+    bytes: int | None
+    """Bytes of its files as they lie; None where it has no files of its own."""
+    shape: str
+    columns: dict[str, str]
+    """Which column played which part."""
+
+
+class DatasetReport(pydantic.BaseModel):
+    """report.json: what was read, kept and dropped."""
+
+    fingerprint: str
+    """Hash of the rows of train and eval as sets: of their content alone."""
+    sources: list[SourceReport]
+    """The source, and after it the eval source where there is one."""
+    rows: RowCounts
+    bad_fraction: float
+    bad_kinds: dict[str, int]
+    """Problems by kind. A bad row may have several."""
+    bad_rows: list[Problem]
+    """The first problems; all are in bad_rows.jsonl."""
+    duplicates: list[Dropped]
+    """The first rows that repeat another."""
+    overlap: list[Dropped]
+    """The first rows not trained on because eval holds their prompt."""
+    lengths: LengthReport
+    samples: dict[str, list[Sample]]
+    """A few rows of train and of eval."""
+
+    def save(self, folder: Path) -> None:
+        """Write report.json and report.html."""
+        (folder / REPORT).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / PAGE).write_text(self.html(), encoding="utf-8")
+
+    def html(self) -> str:
+        """The page: one file that asks nothing of the network."""
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader(__package__, "."),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        environment.filters["count"] = lambda number: f"{number:,}"
+        environment.globals["bins"] = _bins
+        return environment.get_template("report.html.j2").render(report=self)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _SAMPLE_CHARACTERS:
+        return text
+    return f"{text[:_SAMPLE_CHARACTERS]} ... ({len(text) - _SAMPLE_CHARACTERS} more characters)"
+
+
+def _bins(lengths: LengthReport, part: Any) -> list[dict[str, Any]]:
+    """The bars of a histogram: the label of each bin, rows of train and eval, and train's bar in percent."""
+    edges, train, held_out = lengths.edges[part], lengths.train[part], lengths.eval[part]
+    most = max(max(train.histogram) / train.rows, max(held_out.histogram) / held_out.rows)
+    labels = [
+        f"{low} to {high - 1}" if high - low > 1 else str(low) for low, high in zip(edges, edges[1:], strict=False)
+    ]
+    return [
+        {
+            "label": label,
+            "train": in_train,
+            "eval": in_eval,
+            "train_percent": round(100 * in_train / train.rows / most, 1),
+            "eval_percent": round(100 * in_eval / held_out.rows / most, 1),
+        }
+        for label, in_train, in_eval in zip(
+            [*labels, f"{edges[-1]} and more"], train.histogram, held_out.histogram, strict=True
+        )
+    ]

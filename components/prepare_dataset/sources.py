@@ -1,0 +1,79 @@
+"""A source by its name: files here or in the object store, a Hugging Face dataset, or one built in."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from components.prepare_dataset.chunk import Chunker
+from components.prepare_dataset.config import DataConfig
+from components.prepare_dataset.files import SourceFile, list_files
+from components.prepare_dataset.readers import Outcome, read_file
+from components.prepare_dataset.records import Problem, Record
+from components.shared.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from, found and ready to be read."""
+
+    name: str
+    size: int | None
+    """Bytes of its files as they lie; None where it has no files of its own."""
+    read: Callable[[Callable[[int], None]], Iterator[Outcome]]
+    """Read the rows; what it is given hears now and then how many bytes are done."""
+
+
+def find_source(config: DataConfig, chunker: Chunker, evaluation: bool = False) -> Source:
+    """Find the recipe's `source`, or its `eval_source`.
+
+    Raises:
+        DatasetError: it is not there, or its format cannot be told.
+        StorageError: the object store is away or refuses.
+    """
+    name = config.eval_source if evaluation else config.source
+    if name.startswith("hf://"):
+        revision = config.eval_revision if evaluation else config.revision
+        split = config.eval_split if evaluation else config.split
+        return Source(name, None, lambda _: _hub_rows(name, config.subset, split, revision))
+    if name.startswith("builtin:"):
+        return Source(name, None, lambda _: _builtin_rows(name))
+    files = list_files(name, config.format)
+    return Source(name, sum(file.size for file in files), lambda watch: _file_rows(files, chunker, watch))
+
+
+def _file_rows(files: list[SourceFile], chunker: Chunker, watch: Callable[[int], None]) -> Iterator[Outcome]:
+    before = 0
+    for file in files:
+        yield from read_file(file, chunker, lambda done, before=before: watch(before + done))  # type: ignore[misc]
+        before += file.size
+
+
+def _builtin_rows(name: str) -> Iterator[Outcome]:
+    if name != "builtin:dates":
+        raise DatasetError(f"there is no built-in dataset {name!r}; the one there is: 'builtin:dates'")
+    from components.shared import quickstart
+
+    for number, fields in enumerate(quickstart.dataset_rows(), 1):
+        yield Record(name, number, fields)
+
+
+def _hub_rows(name: str, subset: str, split: str, revision: str) -> Iterator[Outcome]:
+    import datasets
+    import httpx
+
+    place = f"{name}/{subset}/{split}" if subset else f"{name}/{split}"
+    number = 0
+    try:
+        rows = datasets.load_dataset(
+            name.removeprefix("hf://"), subset or None, split=split, revision=revision or None, streaming=True
+        )
+        for number, fields in enumerate(rows, 1):  # noqa: B007
+            yield Record(place, number, fields)
+    except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+        if number:
+            reason = f"cannot be read after row {number}: {error}"
+            yield Problem(place, number + 1, "", "unreadable file", reason, fatal=True)
+            return
+        raise DatasetError(
+            f"cannot read {place} at revision {revision or 'main'!r}: {error}. Check data.source, data.subset, "
+            "data.split and data.revision; a private dataset needs HF_TOKEN"
+        ) from error

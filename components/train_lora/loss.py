@@ -1,0 +1,100 @@
+"""The loss: cross-entropy at the positions that carry loss, and nowhere else.
+
+The head's product with the vocabulary is the largest matrix of a small model. Where the head is a plain
+linear layer, logits are made for a chunk of positions at a time and turned into the gradient at once, in the forward
+pass: two products for each chunk, and never all logits (as Cut Cross-Entropy, arXiv 2411.09009, and Liger do).
+
+Shapes: T tokens, M positions with loss, V vocabulary, D hidden size.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from components.train_lora.batches import Batch
+
+_CHUNK = 128  # positions whose logits exist at one time; the fastest of 64 to 512 with 32k words on a CPU
+
+
+class LossHead:
+    """Computes a batch's loss, with the model's output head taken out of the model where that is possible."""
+
+    def __init__(self, model: PreTrainedModel, batch: Batch) -> None:
+        """Look at the model, with a batch to try it on."""
+        self._model = model
+        self._head = _plain_head(model, batch)
+        if self._head is not None:
+            self._head.forward = _same  # type: ignore[method-assign]
+
+    @property
+    def chunked(self) -> bool:
+        """Whether logits are made in chunks, outside the model."""
+        return self._head is not None
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Sum of the loss over a batch's labelled positions, in nats; a scalar in fp32."""
+        states = self._model(**batch.inputs, use_cache=False).logits.flatten(0, 1)
+        if self._head is None:
+            return F.cross_entropy(states[batch.positions].float(), batch.targets, reduction="sum")
+        return _ChunkedLoss.apply(states, batch.positions, batch.targets, self._head.weight, self._head.bias)
+
+
+def _same(states: Tensor) -> Tensor:
+    return states
+
+
+def _plain_head(model: PreTrainedModel, batch: Batch) -> nn.Linear | None:
+    """The model's output head, if it is a frozen linear layer whose output the model returns as it is."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or any(p.requires_grad for p in head.parameters()):
+        return None
+    made: list[Tensor] = []
+    handle = head.register_forward_hook(lambda module, inputs, output: made.append(output))
+    try:
+        with torch.no_grad():
+            logits = model(**batch.inputs, use_cache=False).logits
+    finally:
+        handle.remove()
+    return head if len(made) == 1 and torch.equal(made[0].float(), logits.float()) else None
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Sum of cross-entropy of `states[positions] @ weight.T + bias`, its gradient made along with it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, positions: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        chosen = states.index_select(0, positions)
+        gradient = torch.empty_like(chosen) if ctx.needs_input_grad[0] else None
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        for start in range(0, len(targets), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            total += _chunk(chosen[part], targets[part], weight, bias, None if gradient is None else gradient[part])
+        ctx.save_for_backward(positions, gradient)
+        ctx.shape = states.shape
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        positions, gradient = ctx.saved_tensors
+        full = gradient.new_zeros(ctx.shape)
+        # The factor is 1 / (labelled tokens of the step); in place, because this runs once.
+        full.index_copy_(0, positions, gradient.mul_(gradients[0].to(gradient.dtype)))
+        return full, None, None, None, None
+
+
+def _chunk(states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, gradient: Tensor | None) -> Tensor:
+    """Loss of one chunk; its gradient by the states is written into `gradient` where that is given."""
+    logits = F.linear(states, weight, bias).float()
+    normalizer = logits.logsumexp(-1, keepdim=True)
+    at_target = targets.unsqueeze(1)
+    loss = (normalizer - logits.gather(1, at_target)).sum()
+    if gradient is not None:
+        probabilities = logits.sub_(normalizer).exp_()
+        probabilities.scatter_add_(1, at_target, probabilities.new_full((len(targets), 1), -1.0))
+        torch.mm(probabilities.to(weight.dtype), weight, out=gradient)
+    return loss
