@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from components.evaluate_model.config import EvaluateConfig
 from components.gate.config import GateConfig
-from components.load_model.config import ModelConfig
+from components.load_model.config import FootprintConfig, ModelConfig
 from components.merge_adapter.config import MergeConfig
 from components.prepare_dataset.config import DataConfig
 from components.register_model.config import RegistryConfig
@@ -73,6 +73,11 @@ class Recipe(StepConfig):
         values = self.model_dump(mode="json")
         return {name: values[section][field] for name, (section, field) in parameter_places().items()}
 
+    def footprint(self) -> FootprintConfig:
+        """The part of the training settings that decides how much memory is needed."""
+        training = self.training.model_dump()
+        return FootprintConfig(**{name: training[name] for name in FootprintConfig.model_fields})
+
     def digest(self) -> str:
         """SHA-256 over all settings."""
         return json_digest(self.model_dump(mode="json"))
@@ -97,7 +102,7 @@ def section_class(section: str) -> type[StepConfig]:
     return annotation
 
 
-def parameter_type(field: FieldInfo) -> type:
+def parameter_type(field: FieldInfo) -> Any:
     """The type that KFP gives to a parameter: str, int, float, bool, list or dict."""
     annotation = field.annotation
     if get_origin(annotation) is Literal:

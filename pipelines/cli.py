@@ -14,7 +14,7 @@ from rich.table import Table
 
 from components.shared.errors import LoralineError
 from pipelines.compile import compile_pipeline
-from pipelines.local.services import HOME, configure
+from pipelines.local.services import HOME, configure, services
 from pipelines.recipe import load_recipe, shipped_recipes
 
 _RUNS = Path("runs")
@@ -114,6 +114,90 @@ def recipes() -> None:
             one = load_recipe(name, environment={})
             table.add_row(name, one.model.source, one.data.source, one.model.quantization)
     Console().print(table)
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="A GPU that need not be here, such as H200, A100-80GB, L4 or T4.")
+    ] = None,
+) -> None:
+    """Say, before anything is loaded, what a recipe needs of memory, whether it fits, and what to change when not.
+
+    Reads the model's configuration only. Exits with 1 where the recipe does not fit.
+    """
+    from components.load_model.plan import plan as make_plan
+
+    from pipelines.local.console import show_plan
+
+    with _errors_told():
+        checked = load_recipe(recipe, overrides or [])
+        with services(HOME):
+            found = make_plan(checked.model, checked.footprint(), accelerator)
+        show_plan(Console(), found)
+    raise typer.Exit(0 if found.fits else 1)
+
+
+@app.command()
+def infer(
+    prompt: Annotated[str, typer.Argument(help="What to ask. `-` reads it from standard input.")],
+    model: Annotated[
+        str, typer.Option(help="A folder, s3://bucket/prefix, a Hub id, or models:/name@alias.")
+    ] = "runs/latest/merged",
+    system: Annotated[str, typer.Option(help="A system message before the prompt.")] = "",
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0: the same answer each time.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this probability in all.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+) -> None:
+    """Ask a model, by the same chat template that it was trained and evaluated with; the answer streams.
+
+    Without --model it is the tuned model of the latest run.
+    """
+    import tempfile
+
+    from components.infer.infer import Conversation
+    from components.shared.sources import fetch_model, parse_model_source, pin_model
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": text}]
+    with _errors_told(), tempfile.TemporaryDirectory() as fetched:
+        folder = Path(model)
+        if parse_model_source(model).kind != "folder":
+            with services(HOME):
+                folder = Path(fetched) / "model"
+                fetch_model(model, pin_model(model).revision, folder)
+        pieces = Conversation(folder).answer(
+            messages, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
+        )
+        for piece in pieces:
+            typer.echo(piece, nl=False)
+        typer.echo()
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Argument(help="Name of the registered model.")],
+    version: Annotated[str | None, typer.Option(help="The version to promote. Default: the challenger.")] = None,
+) -> None:
+    """Make the challenger the champion: only with its verdict and evidence whole. The champion before is remembered."""
+    from components.promote_model.promote import promote as move
+
+    with _errors_told(), services(HOME):
+        moved = move(model, version)
+        typer.echo(f"{moved.model_name}@champion is version {moved.version}  ({moved.source})")
+
+
+@app.command()
+def rollback(model: Annotated[str, typer.Argument(help="Name of the registered model.")]) -> None:
+    """Make the champion before this one the champion again."""
+    from components.promote_model.promote import rollback as move
+
+    with _errors_told(), services(HOME):
+        moved = move(model)
+        typer.echo(f"{moved.model_name}@champion is version {moved.version} again  ({moved.source})")
 
 
 @app.command()

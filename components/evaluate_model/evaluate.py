@@ -59,8 +59,8 @@ def evaluate(
     examples, left_out = _encode(chosen, tokenizer, network, config.max_new_tokens)
     if not examples:
         raise DatasetError(
-            f"none of the {len(chosen)} rows of {dataset / 'eval.parquet'} can be scored: all answers lie beyond "
-            f"the model's context of {context_length(network)} tokens, or there are no rows; give shorter rows"
+            f"none of the {len(chosen)} rows of {dataset / 'eval.parquet'} can be scored: there are none, or all "
+            f"answers lie beyond the model's context of {context_length(network)} tokens; give others"
         )
     losses = _losses(network, examples)
     answers = _answers(network, tokenizer, examples, config)
@@ -133,11 +133,14 @@ def _answers(
         max_new_tokens=config.max_new_tokens,
         advance=lambda done: progress.advance(done, len(prompts), "examples answered"),
     )
-    answers = {
-        i: _Answer(str(tokenizer.decode(ids, skip_special_tokens=True)).strip(), ids[-1] in stop_ids)
-        for i, ids in zip(prompts, found, strict=True)
-    }
+    answers = {i: _read_answer(tokenizer, ids, stop_ids) for i, ids in zip(prompts, found, strict=True)}
     return [answers.get(i) for i in range(len(examples))]
+
+
+def _read_answer(tokenizer: PreTrainedTokenizerBase, token_ids: list[int], stop_ids: list[int]) -> _Answer:
+    finished = token_ids[-1] in stop_ids
+    text = tokenizer.decode(token_ids[:-1] if finished else token_ids, skip_special_tokens=True)
+    return _Answer(str(text).strip(), finished)
 
 
 def _score(example: _Example, loss: ExampleLoss, answer: _Answer | None) -> ScoredExample:

@@ -57,9 +57,7 @@ def greedy_answers(
     return [answers[i] for i in range(len(prompts))]
 
 
-def _answer_batch(
-    model: Any, prompts: list[list[int]], stop_ids: list[int], max_new_tokens: int
-) -> list[list[int]]:
+def _answer_batch(model: Any, prompts: list[list[int]], stop_ids: list[int], max_new_tokens: int) -> list[list[int]]:
     ids, mask = pad(prompts, left=True, device=model.device)
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=stop_ids, pad_token_id=stop_ids[0]

@@ -31,9 +31,7 @@ def labelled_tokens(example: Encoded) -> int:
 
 
 @torch.inference_mode()
-def example_losses(
-    model: Any, examples: list[Encoded], advance: Callable[[int], None]
-) -> list[ExampleLoss]:
+def example_losses(model: Any, examples: list[Encoded], advance: Callable[[int], None]) -> list[ExampleLoss]:
     """Score every example by itself, each token given the true ones before it, as in training.
 
     Args:
@@ -72,7 +70,7 @@ def _batch_losses(model: Any, examples: list[Encoded]) -> list[ExampleLoss]:
 
 
 def _logits_at(model: Any, ids: torch.Tensor, mask: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Logits (N, V) where `at` (B, T) is true. The output head, whose work is the largest, sees no other place."""
+    """Logits (N, V) where `at` (B, T) is true. The head, whose work is the largest, sees no other place."""
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, args: (args[0][at], *args[1:]))
     try:

@@ -9,7 +9,7 @@ from components.shared.rows import Message
 
 
 class ScoredExample(BaseModel):
-    """One example. Figures of the answer are None where there is none: plain text, or no room in the context."""
+    """One example. The answer is None where there is none: plain text, or no room in the context."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +22,13 @@ from components.shared.models import MANIFEST, ModelManifest, load_config, load_
 from components.shared.rows import read_rows
 
 _TOKENS_PER_ROW = 256  # bounds the logits that are held: 16 rows with a vocabulary of 128k are 2 GB
-# Files of a base that its merged model does not share: other forms of the weights, and the base's own card.
+# What a merged model does not share with its base: other forms of the weights, and what is written anew.
 _LEFT_BEHIND = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
-_WRITTEN_ANEW = {"config.json", "generation_config.json", MANIFEST, "README.md"}
+_NOT_SHARED = {"generation_config.json", MANIFEST, "README.md"}
 
 
 class MergeReport(BaseModel):
-    """What the merge did, and how far the merged model is from the adapter on its base. Also in parity.json."""
+    """What the merge did, and how far the result is from the adapter on its base. Also in parity.json."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,9 +75,7 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output:
     output.mkdir(parents=True, exist_ok=True)
     merged_tensors = _merge_weights(base, adapter, output)
     _write_other_files(base, output)
-    parity = compare(
-        base, adapter, output, rows, lambda done: progress.advance(done, 2 * len(rows), "rows compared")
-    )
+    parity = compare(base, adapter, output, rows, lambda done: progress.advance(done, 2 * len(rows), "rows compared"))
     report = MergeReport(
         max_abs_logit_difference=parity.max_difference,
         mean_abs_logit_difference=parity.mean_difference,
@@ -96,18 +95,17 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output:
 
 def _check_base(base: Path, adapter: Path) -> str:
     """See that the base is not quantized and the one that the adapter was trained on; gives its digest."""
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     manifest = read_manifest(base)
-    if manifest.quantization != "none" or config.get("quantization_config", {}).get("load_in_4bit"):
+    if manifest.quantization != "none" or _read_json(base / "config.json").get("quantization_config"):
         raise AdapterError(f"the base in {base} is quantized; merge into its 16-bit form")
     training = adapter / "training.json"
-    trained_on = json.loads(training.read_text(encoding="utf-8")).get("base_digest") if training.exists() else None
+    trained_on = _read_json(training).get("base_digest") if training.exists() else None
     if not trained_on or not manifest.digest:
-        progress.note(f"nothing says which base the adapter in {adapter} was trained on; shapes alone are checked")
+        progress.note("nothing says which base the adapter was trained on: only names and shapes are checked")
     elif trained_on != manifest.digest:
         raise AdapterError(
-            f"the adapter in {adapter} was trained on the base with digest {trained_on}, but the base in {base} "
-            f"has digest {manifest.digest}; merge it into the base that it was trained on, or train again"
+            f"the adapter in {adapter} was trained on the base with digest {trained_on}, but the base in "
+            f"{base} has digest {manifest.digest}; merge it into the base that it was trained on, or train again"
         )
     return manifest.digest
 
@@ -115,7 +113,7 @@ def _check_base(base: Path, adapter: Path) -> str:
 def _parity_rows(config: MergeConfig, base: Path, dataset: Path) -> list[list[int]]:
     rows = read_rows(dataset / "eval.parquet")[: config.parity_examples]
     if not rows:
-        raise DatasetError(f"{dataset / 'eval.parquet'} has no rows, on which the merged model could be compared")
+        raise DatasetError(f"{dataset / 'eval.parquet'} has no rows to compare the merged model on")
     encoded = encode_rows(load_tokenizer(base), rows)
     context = getattr(load_config(base).get_text_config(), "max_position_embeddings", _TOKENS_PER_ROW)
     return [example.token_ids[: min(_TOKENS_PER_ROW, context)] for example in encoded]
@@ -127,35 +125,31 @@ def _merge_weights(base: Path, adapter: Path, output: Path) -> int:
     updates = {update.tensor: update for update in plan_updates(base, adapter, tensors)}
     odd = [f"{name} is {tensors[name].kind}" for name in updates if tensors[name].kind not in FLOATS]
     if odd:
-        raise AdapterError(f"the base in {base} is not in 16 or 32 bit ({odd[0]}); merge into its 16-bit form")
-    total = sum(file.stat().st_size for file in files)
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress.advance(done >> 20, total >> 20, "MB merged")
-
+        raise AdapterError(f"the base in {base} is not in 16 or 32 bit: {odd[0]}; merge into its 16-bit form")
+    done = count(1)
     for file in files:
-        merge_file(file, output / file.name, adapter, updates, advance)
+        merge_file(
+            file,
+            output / file.name,
+            adapter,
+            updates,
+            advance=lambda: progress.advance(next(done), len(updates), "weights merged"),
+        )
     return len(updates)
 
 
 def _write_other_files(base: Path, output: Path) -> None:
-    """Bring the tokenizer, the chat template and the index along, and write the configurations anew."""
+    """Bring configuration, tokenizer, chat template and index along; and say where an answer ends."""
     for file in sorted(file for file in base.rglob("*") if file.is_file()):
         name = file.relative_to(base)
-        if file.suffix not in _LEFT_BEHIND and str(name) not in _WRITTEN_ANEW:
+        if file.suffix not in _LEFT_BEHIND and str(name) not in _NOT_SHARED:
             (output / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, output / name)
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    config.pop("quantization_config", None)
-    _write_json(output / "config.json", config)
     generation = base / "generation_config.json"
-    settings = json.loads(generation.read_text(encoding="utf-8")) if generation.exists() else {}
-    # Every server must stop where training taught the model to, which may be the chat template's end of a turn.
+    settings = _read_json(generation) if generation.exists() else {}
+    # Every server must stop where training taught the model to: also at the chat template's end of a turn.
     settings["eos_token_id"] = stop_token_ids(load_tokenizer(base), SimpleNamespace(**settings))
-    _write_json(output / "generation_config.json", settings)
+    (output / generation.name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     write_manifest(output, ModelManifest(trust_remote_code=read_manifest(base).trust_remote_code))
 
 
@@ -163,17 +157,18 @@ def _judge(parity: Parity, tolerance: float) -> None:
     figure = f"largest logit difference {parity.max_difference:.3g}"
     if not parity.max_difference <= tolerance:  # also where it is NaN
         raise AdapterError(
-            f"the merged model is not the adapter on its base: {figure}, and merge.max_logit_difference allows "
-            f"{tolerance}. The adapter changes logits by up to {parity.max_adapter_effect:.3g}. A base in float32 "
-            "rounds less; raise the tolerance only where that change is far larger than the difference."
+            f"the merged model is not the adapter on its base: {figure}, and merge.max_logit_difference "
+            f"allows {tolerance}. The adapter itself changes logits by up to {parity.max_adapter_effect:.3g}: "
+            "raise the tolerance only where that is far larger than the difference"
         )
     if parity.mean_difference > 0.5 * parity.mean_adapter_effect:
         progress.note(
-            "rounding the merged weights takes more than half of what the adapter does "
-            f"(mean {parity.mean_difference:.2g} of {parity.mean_adapter_effect:.2g}): it was trained very little"
+            "rounding the merged weights takes more than half of what the adapter does (mean "
+            f"{parity.mean_difference:.2g} of {parity.mean_adapter_effect:.2g}): it was trained very little"
         )
     progress.headline(f"{figure} of {tolerance} allowed")
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _read_json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -1,20 +1,28 @@
 """Does the merged model compute what the adapter on its base does? Logits of both, position by position.
 
 Both sides compute in float32, from the weights as they are stored. So the difference is what rounding the
-merged weights to the base's type (bfloat16, say) makes, and nothing else: in 16 bit the noise of the arithmetic
-itself, an order of magnitude larger, would hide a faulty merge.
+merged weights to the base's type makes, and nothing else. Measured with a Llama of 1.1B parameters in
+bfloat16, with an adapter that changes logits (standard deviation 0.9) by up to 4.9: at most 0.062, on average
+0.008; computed in bfloat16, 0.141 and 0.022, most of it noise of the arithmetic on both sides.
 """
 
 import gc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
-from components.shared.models import load_model
+from components.merge_adapter.tensors import read_header, weight_files
+from components.shared import progress
+from components.shared.models import pick_device, read_manifest
+
+_CUDA_BYTES_TO_SPARE = 4 << 30  # for activations and logits of one row
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,7 @@ class _Difference:
         return self.total / self.values
 
 
-def compare(
-    base: Path, adapter: Path, merged: Path, rows: list[list[int]], advance: Callable[[int], None]
-) -> Parity:
+def compare(base: Path, adapter: Path, merged: Path, rows: list[list[int]], advance: Callable[[int], None]) -> Parity:
     """Compute the logits of some rows of tokens with the adapter on its base and with the merged model.
 
     One model is in memory at a time; the logits of all rows are, as float32 on the CPU.
@@ -64,9 +70,8 @@ def compare(
         advance: called with the number of rows done, from 1 to twice `len(rows)`.
     """
     effect, apart = _Difference(), _Difference()
-    adapted: Any = _in_float32(load_model(base, adapter))
-    assert isinstance(adapted, PeftModel)
-    device = adapted.device
+    device = _device(base)
+    adapted: Any = PeftModel.from_pretrained(_in_float32(base, device), str(adapter)).eval()
     expected = []
     for i, row in enumerate(rows):
         expected.append(_logits(adapted, row))
@@ -75,17 +80,35 @@ def compare(
         advance(i + 1)
     del adapted
     gc.collect()  # a PEFT model holds itself in a cycle
-    plain = _in_float32(load_model(merged).to(device))
+    plain = _in_float32(merged, device)
     for i, row in enumerate(rows):
         apart.add(expected[i], _logits(plain, row))
         advance(len(rows) + i + 1)
     return Parity(apart.largest, apart.mean, effect.largest, effect.mean)
 
 
-def _in_float32(model: Any) -> Any:
-    """Make a model compute in float32; its weights are converted in place, one after the other."""
-    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")  # flash attention knows 16 bit only
-    return model.float()
+def _device(base: Path) -> torch.device:
+    """The device that the recipe asks for, or the CPU where a GPU cannot hold the weights in float32."""
+    device = pick_device(read_manifest(base).device)
+    if device.type == "cuda":
+        needed = sum(4 * math.prod(tensor.shape) for file in weight_files(base) for tensor in read_header(file))
+        free, _ = torch.cuda.mem_get_info(device)
+        if needed + _CUDA_BYTES_TO_SPARE > free:
+            progress.note(f"comparing on the CPU: in float32 the model needs {needed >> 20} MB of the GPU")
+            return torch.device("cpu")
+    return device
+
+
+def _in_float32(folder: Path, device: torch.device) -> Any:
+    """Load a model as its files have it, without the rounding to the type that the recipe computes in."""
+    transformers.utils.logging.disable_progress_bar()
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        device_map={"": device},
+        trust_remote_code=read_manifest(folder).trust_remote_code,
+        use_safetensors=True,
+    ).eval()
 
 
 @torch.inference_mode()

@@ -1,4 +1,7 @@
-"""Which weight of the base gets which part of the adapter. All that can be wrong is found here, before any arithmetic."""
+"""Which weight of the base gets which part of the adapter.
+
+All that can be wrong with the two is found here, before any arithmetic.
+"""
 
 import json
 import math
@@ -18,16 +21,25 @@ from components.shared.errors import AdapterError, ModelLoadingError
 from components.shared.models import load_config, read_manifest
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_PARTS = "lora_A.weight|lora_B.weight|lora_embedding_A|lora_embedding_B|lora_magnitude_vector"
-_KEY = re.compile(rf"base_model\.model\.(?P<module>.+)\.(?P<part>{_PARTS})(\.weight)?")
+_PARTS = r"lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B|lora_magnitude_vector"
+_KEY = re.compile(rf"base_model\.model\.(?P<module>.+)\.(?P<part>{_PARTS})")
 # Settings of PEFT that change what an adapter computes, and that Loraline does not train with.
-_FOREIGN_SETTINGS = ("alpha_pattern", "modules_to_save", "target_parameters", "trainable_token_indices",
-                     "lora_bias", "layer_replication", "use_qalora", "alora_invocation_tokens", "arrow_config")  # fmt: skip
+_FOREIGN_SETTINGS = (
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_qalora",
+)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What the adapter does to one weight of the base: W + scale * up @ down, and with DoRA the rows' new norms."""
+    """What the adapter does to one weight W: W + scale * up @ down, and with DoRA new norms of its rows."""
 
     tensor: str
     """Name of the weight in the base's files."""
@@ -61,7 +73,9 @@ def plan_updates(base: Path, adapter: Path, tensors: dict[str, StoredTensor]) ->
     updates = []
     for module, parts in sorted(modules.items()):
         try:
-            updates.append(_update(module, parts, shapes, settings, skeleton, tensors))
+            updates.append(
+                _update(module, parts=parts, shapes=shapes, settings=settings, skeleton=skeleton, tensors=tensors)
+            )
         except AdapterError as error:
             problems.append(str(error))
     if not updates and not problems:
@@ -100,7 +114,7 @@ def _group(keys: Any) -> tuple[dict[str, dict[str, str]], list[str]]:
         match = _KEY.fullmatch(key)
         if match:
             modules[match["module"]][match["part"]] = key
-        else:
+        elif not key.endswith(".base_layer.weight"):  # PEFT adds copies of the base's embeddings
             problems.append(f"{key!r} is no weight of a LoRA adapter")
     return modules, problems
 
@@ -112,11 +126,12 @@ def _skeleton(base: Path) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(load_config(base), trust_remote_code=trust)
     except (ValueError, ImportError) as error:
-        raise ModelLoadingError(f"the model of {base} cannot be built from its config.json: {error}") from error
+        raise ModelLoadingError(f"{base / 'config.json'} makes no model: {error}; fetch it again") from error
 
 
 def _update(
     module: str,
+    *,
     parts: dict[str, str],
     shapes: dict[str, tuple[int, ...]],
     settings: dict[str, Any],
@@ -125,20 +140,20 @@ def _update(
 ) -> Update:
     layer = _layer(module, skeleton)
     is_embedding = isinstance(layer, torch.nn.Embedding)
-    names = ("lora_embedding_A", "lora_embedding_B") if is_embedding else ("lora_A.weight", "lora_B.weight")
+    factors = ["lora_embedding_A", "lora_embedding_B"] if is_embedding else ["lora_A.weight", "lora_B.weight"]
+    names = [*factors, "lora_magnitude_vector"] if settings.get("use_dora") else factors
     missing = [part for part in names if part not in parts]
-    missing += ["lora_magnitude_vector"] * (bool(settings["use_dora"]) and "lora_magnitude_vector" not in parts)
     if missing:
         raise AdapterError(f"{module} lacks {', '.join(missing)}")
     tensor = _stored_name(module, skeleton, tensors)
-    down, up = (parts[name] for name in names)
+    down, up = (parts[name] for name in factors)
     transposed = is_embedding or isinstance(layer, Conv1D)
     expected = (shapes[up][0], shapes[down][1])
     expected = expected[::-1] if transposed else expected
     if tensors[tensor].shape != expected or shapes[up][1] != shapes[down][0]:
         raise AdapterError(f"{module} is made for a weight of shape {expected}; the base's has {tensors[tensor].shape}")
     rank = shapes[down][0]
-    scale = settings["lora_alpha"] / (math.sqrt(rank) if settings["use_rslora"] else rank)
+    scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
     return Update(tensor, up, down, parts.get("lora_magnitude_vector"), scale, transposed)
 
 
@@ -149,11 +164,11 @@ def _layer(module: str, skeleton: Any) -> torch.nn.Module:
         raise AdapterError(f"the base has no module {module}") from None
     if not isinstance(layer, (torch.nn.Linear, torch.nn.Embedding, Conv1D)):
         raise AdapterError(f"{module} is a {type(layer).__name__}, which this merge does not know")
-    tied = skeleton.config.get_text_config().tie_word_embeddings
-    if tied and layer in (skeleton.get_input_embeddings(), skeleton.get_output_embeddings()):
+    ends = [skeleton.get_input_embeddings(), skeleton.get_output_embeddings()]
+    if layer in ends and all(end is not None and end.weight is layer.weight for end in ends):
         raise AdapterError(
-            f"{module} shares its weights with the other end of the base (tie_word_embeddings), and an adapter "
-            "changes one end only; leave it out of training.target_modules"
+            f"{module} shares its weights with the other end of the base (tie_word_embeddings), and an "
+            "adapter changes one end only; leave it out of training.target_modules"
         )
     return layer
 

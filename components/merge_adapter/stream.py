@@ -16,12 +16,12 @@ from components.merge_adapter.plan import ADAPTER_WEIGHTS, Update
 from components.merge_adapter.tensors import FLOATS, StoredTensor, read_header
 from components.shared.errors import AdapterError
 
-_BLOCK_VALUES = 1 << 20  # values of a weight in memory at a time: 4 MB in float32
+_BLOCK_VALUES = 1 << 18  # values of a weight in memory at a time: 1 MB in float32, which caches hold
 _COPY_BYTES = 1 << 22
 
 
 def merge_file(
-    source: Path, target: Path, adapter: Path, updates: dict[str, Update], advance: Callable[[int], None]
+    source: Path, target: Path, adapter: Path, updates: dict[str, Update], advance: Callable[[], None]
 ) -> None:
     """Write one file of the merged model.
 
@@ -30,7 +30,7 @@ def merge_file(
         target: the file to write.
         adapter: the PEFT folder.
         updates: what changes, by the weight's name; weights of other files may be among them.
-        advance: called with the bytes written since the last call.
+        advance: called after each weight that was merged.
 
     Raises:
         AdapterError: a merged weight is not finite.
@@ -39,24 +39,20 @@ def merge_file(
         for tensor in read_header(source):
             if tensor.name not in updates:
                 continue
-            _copy(reading, writing, tensor.begin - writing.tell(), advance)
+            _copy(reading, writing, tensor.begin - writing.tell())
             _merge_tensor(reading, writing, adapter, tensor, updates[tensor.name])
-            advance(tensor.end - tensor.begin)
-        _copy(reading, writing, source.stat().st_size - writing.tell(), advance)
+            advance()
+        _copy(reading, writing, source.stat().st_size - writing.tell())
 
 
-def _copy(reading: BinaryIO, writing: BinaryIO, count: int, advance: Callable[[int], None]) -> None:
+def _copy(reading: BinaryIO, writing: BinaryIO, count: int) -> None:
     """Copy bytes from where `writing` stands in its file, which is where they stand in `reading`."""
     reading.seek(writing.tell())
     while count:
-        written = writing.write(reading.read(min(_COPY_BYTES, count)))
-        count -= written
-        advance(written)
+        count -= writing.write(reading.read(min(_COPY_BYTES, count)))
 
 
-def _merge_tensor(
-    reading: BinaryIO, writing: BinaryIO, adapter: Path, tensor: StoredTensor, update: Update
-) -> None:
+def _merge_tensor(reading: BinaryIO, writing: BinaryIO, adapter: Path, tensor: StoredTensor, update: Update) -> None:
     up, down, magnitude = _read_update(adapter, update)
     rows, columns = tensor.shape
     # The norms that DoRA needs lie across the rows of a transposed weight: it is taken in one piece.
@@ -66,26 +62,28 @@ def _merge_tensor(
     for begin in range(0, rows, step):
         end = min(begin + step, rows)
         stored = _read_rows(reading, tensor, end - begin)
-        merged = stored.float() + (up[begin:end] @ down) * update.scale
+        merged = (up @ down[:, begin:end]).T.contiguous() if update.transposed else up[begin:end] @ down
+        merged.mul_(update.scale).add_(stored)
         if magnitude is not None:
             norms = torch.linalg.norm(merged, dim=0 if update.transposed else 1)
             factor = magnitude / norms if update.transposed else magnitude[begin:end] / norms
             merged *= factor[None, :] if update.transposed else factor[:, None]
         rounded = merged.to(stored.dtype)
-        if not torch.isfinite(rounded).all():
+        lowest, highest = torch.aminmax(rounded)  # both are NaN where anything is; faster than isfinite
+        if not (torch.isfinite(lowest) and torch.isfinite(highest)):
             raise AdapterError(
-                f"the merged {tensor.name} is not finite in {stored.dtype}: the adapter in {adapter} is broken "
-                "(look at the training's loss curve), or too large for the base's type"
+                f"the merged {tensor.name} is not finite in {stored.dtype}: the adapter in {adapter} is "
+                "broken (look at the training's loss curve), or too large for the base's type"
             )
         writing.write(rounded.view(torch.uint8).numpy().data)
 
 
 def _read_update(adapter: Path, update: Update) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """The adapter's two factors, laid out as the weight is, and DoRA's magnitudes; all in float32."""
+    """The adapter's B and A, and DoRA's magnitudes, in float32."""
     with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as weights:
         up, down = weights.get_tensor(update.up).float(), weights.get_tensor(update.down).float()
         magnitude = weights.get_tensor(update.magnitude).float() if update.magnitude else None
-    return (down.T, up.T, magnitude) if update.transposed else (up, down, magnitude)
+    return up, down, magnitude
 
 
 def _read_rows(reading: BinaryIO, tensor: StoredTensor, rows: int) -> torch.Tensor:

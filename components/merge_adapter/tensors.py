@@ -45,14 +45,21 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> list[StoredTensor]:
-    """Read what lies in a file, in the order of its bytes."""
+    """Read what lies in a file, in the order of its bytes.
+
+    Raises:
+        ModelLoadingError: the file is shorter or longer than its header says.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     data = 8 + length
     found = [
-        StoredTensor(name, tuple(entry["shape"]), entry["dtype"], *(data + at for at in entry["data_offsets"]))
-        for name, entry in header.items()
+        StoredTensor(name, tuple(at["shape"]), at["dtype"], *(data + offset for offset in at["data_offsets"]))
+        for name, at in header.items()
     ]
+    size, promised = path.stat().st_size, max((tensor.end for tensor in found), default=data)
+    if size != promised:
+        raise ModelLoadingError(f"{path} has {size} bytes and should have {promised}; fetch the model again")
     return sorted(found, key=lambda tensor: tensor.begin)

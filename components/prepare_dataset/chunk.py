@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 _PARAGRAPH_LIMIT = 1 << 15  # characters held before a paragraph's end is seen
 _SENTENCES_AT_ONCE = 512
 _CHUNKS_PER_GROUP = 8
 # A full stop after a single letter ("e.g.", "J. S. Bach") or a title ends no sentence.
 _SENTENCE_END = re.compile(
-    r"(?<!\b\w)(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bMrs)(?<!\bProf)[.!?\u2026][\"')\]\u00bb\u201d\u2019]*(?=\s)"
+    r"(?<!\b[A-Za-z])(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bMrs)(?<!\bProf)[.!?\u2026][\"')\]\u00bb\u201d\u2019]*(?=\s)"
     r"|[\u3002\uff01\uff1f][\"\u300d\u300f\uff09]*"
 )
 
@@ -139,4 +139,4 @@ def _split_sentences(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, st
 
 def _cut(text: str) -> list[str]:
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
-    return [text[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(ends)]

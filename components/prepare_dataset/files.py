@@ -72,12 +72,16 @@ def list_files(source: str, wanted_format: str) -> list[SourceFile]:
 
 
 def _local(source: str) -> list[tuple[str, int]]:
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_file():
         return [(source, path.stat().st_size)]
     inside = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix())
     shown = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    return [(str(file), file.stat().st_size) for file in shown if file.is_file()]
+    return [
+        (f"{source.rstrip('/')}/{file.relative_to(path).as_posix()}", file.stat().st_size)
+        for file in shown
+        if file.is_file()
+    ]
 
 
 def _stored(source: str) -> list[tuple[str, int]]:
@@ -114,7 +118,7 @@ class FileStream:
 def local_copy(file: SourceFile) -> Iterator[Path]:
     """Give the file's path on this machine; an object of the store is brought here for as long as it is read."""
     if not file.name.startswith("s3://"):
-        yield Path(file.name)
+        yield Path(file.name).expanduser()
         return
     with tempfile.TemporaryDirectory(prefix="loraline-data-") as folder:
         key = storage.S3Url.parse(file.name).key

@@ -33,12 +33,13 @@ def read_file(file: SourceFile, chunker: Chunker, watch: Callable[[int], None]) 
     What makes the rest of a file unreadable (a truncated stream, broken JSON) is its last outcome, a fatal problem.
     """
     count = 0
-    with local_copy(file) as path, opened(file, path) as stream:
+    with local_copy(file) as path:
         try:
-            for count, outcome in enumerate(_outcomes(file, path, stream.bytes, chunker), 1):  # noqa: B007
-                if count % _RECORDS_PER_WATCH == 0:
-                    watch(stream.position())
-                yield outcome
+            with opened(file, path) as stream:
+                for count, outcome in enumerate(_outcomes(file, path, stream.bytes, chunker), 1):
+                    if count % _RECORDS_PER_WATCH == 0:
+                        watch(stream.position())
+                    yield outcome
         except (OSError, pyarrow.ArrowInvalid, ijson.JSONError, UnicodeDecodeError) as error:
             reason = f"cannot be read after row {count}: {_one_line(error)}"
             yield Problem(file.name, count + 1, "", "unreadable file", reason, fatal=True)
@@ -80,7 +81,7 @@ def read_jsonl(stream: BinaryIO, name: str) -> Iterator[Outcome]:
             reason = f"not UTF-8: byte 0x{error.object[error.start]:02x} at byte {error.start + 1} of the line"
             yield Problem(name, number, "", "invalid UTF-8", reason)
         except json.JSONDecodeError as error:
-            reason = f"not JSON: {error.msg} at character {error.colno}"
+            reason = f"not JSON: {error.msg.removesuffix(' at')} at character {error.colno}"
             yield Problem(name, number, "", "invalid JSON", reason)
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end
             yield Problem(name, number, "", "invalid JSON", f"not JSON that can be read: {error}")
@@ -185,6 +186,6 @@ def _lines(stream: BinaryIO, name: str, problems: list[Problem]) -> Iterator[tup
     while line := text.readline(_LONGEST_LINE):
         if UNDECODED.search(line):
             problems.append(Problem(name, number, "text", "invalid UTF-8", "the line is not UTF-8"))
-            line = "\n"  # noqa: PLW2901
+            line = "\n"
         yield number, clean(line)
         number += line.endswith("\n")

@@ -1,5 +1,6 @@
 """What was done to the data, for programs (report.json) and for people (report.html)."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ class RowCounts(pydantic.BaseModel):
     """Rows not trained on because eval holds their prompt."""
 
 
-class Dropped(pydantic.BaseModel):
-    """A row that was dropped although nothing is wrong with it."""
+class Duplicate(pydantic.BaseModel):
+    """A row that was dropped because it repeats another."""
 
     origin: str
     first: str
@@ -46,9 +47,7 @@ class Sample(pydantic.BaseModel):
     @classmethod
     def of(cls, row: Row) -> "Sample":
         """Take a row, with its contents cut."""
-        turns = row.messages and [
-            {"role": turn["role"], "content": _cut(turn["content"])} for turn in row.messages
-        ]
+        turns = row.messages and [{"role": turn["role"], "content": _cut(turn["content"])} for turn in row.messages]
         return cls(id=row.id, origin=row.origin, messages=turns, text=row.text and _cut(row.text))
 
 
@@ -76,13 +75,22 @@ class DatasetReport(pydantic.BaseModel):
     """Problems by kind. A bad row may have several."""
     bad_rows: list[Problem]
     """The first problems; all are in bad_rows.jsonl."""
-    duplicates: list[Dropped]
+    duplicates: list[Duplicate]
     """The first rows that repeat another."""
-    overlap: list[Dropped]
-    """The first rows not trained on because eval holds their prompt."""
+    overlap: list[str]
+    """Where the first rows are that are not trained on because eval holds their prompt."""
     lengths: LengthReport
     samples: dict[str, list[Sample]]
     """A few rows of train and of eval."""
+
+    def headline(self) -> str:
+        """The report in a line."""
+        rows = self.rows
+        dropped = {"bad": rows.bad, "duplicate": rows.duplicates, "overlapping": rows.overlap}
+        shown = ", ".join(f"{number:,} {what}" for what, number in dropped.items() if number)
+        return f"{rows.train:,} rows to train on, {rows.eval:,} to evaluate on" + (
+            f"; dropped: {shown}" if shown else ""
+        )
 
     def save(self, folder: Path) -> None:
         """Write report.json and report.html."""
@@ -113,9 +121,7 @@ def _bins(lengths: LengthReport, part: Any) -> list[dict[str, Any]]:
     """The bars of a histogram: the label of each bin, rows of train and eval, and train's bar in percent."""
     edges, train, held_out = lengths.edges[part], lengths.train[part], lengths.eval[part]
     most = max(max(train.histogram) / train.rows, max(held_out.histogram) / held_out.rows)
-    labels = [
-        f"{low} to {high - 1}" if high - low > 1 else str(low) for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    labels = [f"{low} to {high - 1}" if high - low > 1 else str(low) for low, high in itertools.pairwise(edges)]
     return [
         {
             "label": label,
@@ -125,6 +131,6 @@ def _bins(lengths: LengthReport, part: Any) -> list[dict[str, Any]]:
             "eval_percent": round(100 * in_eval / held_out.rows / most, 1),
         }
         for label, in_train, in_eval in zip(
-            [*labels, f"{edges[-1]} and more"], train.histogram, held_out.histogram, strict=True
+            [*labels, f"{edges[-1]} +"], train.histogram, held_out.histogram, strict=True
         )
     ]

@@ -151,6 +151,9 @@ class _FieldReader:
 
     def _list(self, column: str) -> list[Any]:
         value = self._record.fields.get(column)
+        if value is None:
+            self._wrong(column, "missing field", f"missing or null; the row has {sorted(self._record.fields)}")
+            return []
         if isinstance(value, str):  # CSV holds nothing but text
             try:
                 value = json.loads(value)
@@ -158,8 +161,7 @@ class _FieldReader:
                 self._wrong(column, "invalid JSON", f"must be a list of turns, is text that is not JSON: {error}")
                 return []
         if not isinstance(value, list):
-            kind = "missing field" if value is None else "wrong type"
-            self._wrong(column, kind, f"must be a list of turns, is {type(value).__name__}: {_shown(value)}")
+            self._wrong(column, "wrong type", f"must be a list of turns, is {type(value).__name__}: {_shown(value)}")
             return []
         if not value:
             self._wrong(column, "empty field", "no turns")

@@ -3,7 +3,6 @@
 import json
 from typing import Any, NamedTuple
 
-from components.load_model.config import FootprintConfig
 from components.prepare_dataset.config import DataConfig
 from components.recipe import Recipe
 from components.shared import progress
@@ -59,7 +58,7 @@ def resolve(recipe: Recipe) -> Settings:
             "load_model",
             recipe.model.model_copy(update={"revision": model.revision}),
             digest=model.digest,
-            footprint=_footprint(recipe).model_dump(),
+            footprint=recipe.footprint().model_dump(),
         ),
         train_lora=_settings("train_lora", recipe.training, checkpoints=f"s3://{recipe.registry.bucket}/checkpoints"),
         evaluate_model=_settings("evaluate_model", recipe.evaluation),
@@ -81,11 +80,6 @@ def _pin_data(config: DataConfig) -> tuple[DataConfig, str]:
     held_out = pin_dataset(config.eval_source, config.eval_revision, config.subset, config.eval_split)
     pinned = config.model_copy(update={"revision": train.revision, "eval_revision": held_out.revision})
     return pinned, json_digest([train.digest, held_out.digest])
-
-
-def _footprint(recipe: Recipe) -> FootprintConfig:
-    training = recipe.training.model_dump()
-    return FootprintConfig(**{name: training[name] for name in FootprintConfig.model_fields})
 
 
 def _lineage(recipe: Recipe, data: DataConfig, data_digest: str, model: Pin) -> dict[str, Any]:

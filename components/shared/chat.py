@@ -23,8 +23,7 @@ from components.shared.rows import Row
 Message = dict[str, str]
 
 _ALPACA_PREAMBLE = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request."
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 )
 _FIXED_DATE = "26 Jul 2024"  # Llama 3's template writes today's date otherwise, and no run could be repeated
 

@@ -35,3 +35,11 @@ class ValidationError(LoralineError, ValueError):
 
 class StorageError(LoralineError, OSError):
     """The object store or the tracking server refuses a request or is away."""
+
+
+class ClusterError(LoralineError, ConnectionError):
+    """The Kubeflow Pipelines server refuses a request, wants a login, or is not the one that was expected."""
+
+
+class ClusterAwayError(ClusterError):
+    """The Kubeflow Pipelines server does not answer now; the same request may succeed later."""

@@ -95,7 +95,7 @@ class Evidence(_Document):
     """The examples that both sides scored, by id."""
     data: dict[str, Any] | None
     """The dataset's report.json."""
-    mask: Any = None
+    mask: dict[str, Any] | None = None
     """The training's mask.json: sample rows, and which of their tokens carry loss."""
     training: dict[str, Any] | None
     """The adapter's training.json."""
@@ -142,9 +142,7 @@ def pair_examples(base: list[dict[str, Any]], tuned: list[dict[str, Any]]) -> li
     """Bring together what two models made of the same examples; those of one side only are left out."""
     of_tuned = {example["id"]: example for example in tuned}
     both = ((example, of_tuned[example["id"]]) for example in base if example["id"] in of_tuned)
-    return [
-        PairedExample.model_validate({**of_base, "base": of_base, "tuned": of_other}) for of_base, of_other in both
-    ]
+    return [PairedExample.model_validate({**of_base, "base": of_base, "tuned": of_other}) for of_base, of_other in both]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

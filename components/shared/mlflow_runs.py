@@ -93,6 +93,4 @@ def _find_or_make(client: MlflowClient, experiment: str, tags: dict[str, str], n
 def _search(client: MlflowClient, experiment: str, tags: dict[str, str]) -> list[Run]:
     """The runs with these tags, the first made first."""
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return sorted(
-        client.search_runs([experiment], wanted), key=lambda run: (run.info.start_time, run.info.run_id)
-    )
+    return sorted(client.search_runs([experiment], wanted), key=lambda run: (run.info.start_time, run.info.run_id))

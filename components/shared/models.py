@@ -126,9 +126,7 @@ def pick_attention(requested: str, device: torch.device, dtype: torch.dtype) -> 
     if not obstacle:
         return "flash_attention_2", "flash-attn is installed and runs on this device in 16 bit"
     if requested == "flash_attention_2":
-        raise ModelLoadingError(
-            f"model.attention is 'flash_attention_2', but {obstacle}; set model.attention=auto"
-        )
+        raise ModelLoadingError(f"model.attention is 'flash_attention_2', but {obstacle}; set model.attention=auto")
     return "sdpa", f"flash_attention_2 cannot be had: {obstacle}"
 
 
@@ -156,9 +154,7 @@ def read_manifest(folder: Path) -> ModelManifest:
     try:
         return ModelManifest.model_validate_json(path.read_text(encoding="utf-8"))
     except pydantic.ValidationError as error:
-        raise ModelLoadingError(
-            f"{path} is not a manifest of load_model; run load_model again: {error}"
-        ) from error
+        raise ModelLoadingError(f"{path} is not a manifest of load_model; run load_model again: {error}") from error
 
 
 def write_manifest(folder: Path, manifest: ModelManifest) -> None:
@@ -215,9 +211,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ModelLoadingError: the folder has no tokenizer, or a broken one.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=read_manifest(folder).trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=read_manifest(folder).trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelLoadingError(f"no tokenizer can be loaded from {folder}: {error}") from error
     if tokenizer.pad_token_id is None:
@@ -225,9 +219,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(
-    folder: Path, adapter: Path | None = None, trainable: bool = False
-) -> PreTrainedModel | PeftModel:
+def load_model(folder: Path, adapter: Path | None = None, trainable: bool = False) -> PreTrainedModel | PeftModel:
     """Load a model, quantized or not, frozen and in eval mode, as its manifest and this machine have it.
 
     Args:
@@ -258,9 +250,7 @@ def _load_weights(folder: Path, placement: Placement) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelLoadingError(
-            f"the model in {folder} cannot be loaded on {placement.device}: {error}"
-        ) from error
+        raise ModelLoadingError(f"the model in {folder} cannot be loaded on {placement.device}: {error}") from error
     model, loading = loaded
     _refuse_made_up_weights(folder, loading)
     prepare_quantized(model, placement.dtype)

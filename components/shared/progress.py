@@ -20,7 +20,7 @@ def _events_wanted() -> bool:
     return os.environ.get("LORALINE_EVENTS") == "1"
 
 
-def _emit(kind: str, text: str, **fields: Any) -> None:
+def _emit(kind: str, text: str, /, **fields: Any) -> None:
     line = f"{EVENT_MARK} {json.dumps({'kind': kind, **fields})}" if _events_wanted() else text
     print(line, flush=True)
 

@@ -22,31 +22,40 @@ _DAYS = 73_049  # up to the end of the year 2099
 _ROWS_SEED, _CORPUS_SEED = 20, 21
 
 _MONTHS = (
-    "January February March April May June July August September October November December"
-).split()  # fmt: skip
-_ONES = "zero one two three four five six seven eight nine".split()
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+)  # fmt: skip
+_TEENS = (
+    "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = (
+    "zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+)  # fmt: skip
 _ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
-    "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
-
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+    "twentieth",
+)  # fmt: skip
 _WHO = (
-    "the baker, the old miller, a young clerk, our neighbour, the harbour master, the village teacher, a tall "
-    "sailor, the new doctor, the station keeper, my aunt, the clock maker, a travelling painter, the librarian, "
-    "the gardener, an engineer, the postman, a quiet farmer, the mayor, the bridge builder, a singer"
-).split(", ")
+    "the baker", "the old miller", "a young clerk", "our neighbour", "the harbour master", "the village teacher",
+    "a tall sailor", "the new doctor", "the station keeper", "my aunt", "the clock maker", "a travelling painter",
+    "the librarian", "the gardener", "an engineer", "the postman", "a quiet farmer", "the mayor",
+    "the bridge builder", "a singer",
+)  # fmt: skip
 _DID = (
-    "opened a shop, left the town, wrote a long letter, bought a red boat, planted an apple tree, finished the "
-    "bridge, came back from the sea, sold the horse, began a diary, found an old map, mended the church bell, "
-    "moved to the capital, married a cousin, signed the contract, lost a silver ring, paid the last bill, "
-    "painted the gate, gave a concert, met a friend, closed the mill"
-).split(", ")
+    "opened a shop", "left the town", "wrote a long letter", "bought a red boat", "planted an apple tree",
+    "finished the bridge", "came back from the sea", "sold the horse", "began a diary", "found an old map",
+    "mended the church bell", "moved to the capital", "married a cousin", "signed the contract",
+    "lost a silver ring", "paid the last bill", "painted the gate", "gave a concert", "met a friend",
+    "closed the mill",
+)  # fmt: skip
 _WHERE = (
-    "near the river, by the market, behind the school, in the north, at the lake, on the hill, in the old town, "
-    "close to the harbour, beside the road, under the bridge"
-).split(", ")
+    "near the river", "by the market", "behind the school", "in the north", "at the lake", "on the hill",
+    "in the old town", "close to the harbour", "beside the road", "under the bridge",
+)  # fmt: skip
 
 
 def in_words(day: datetime.date) -> str:
@@ -85,7 +94,6 @@ def _notations(day: datetime.date) -> tuple[str, ...]:
         day.isoformat(),
         day.strftime("%d/%m/%Y"),
         f"{day.day} {month} {day.year}",
-        f"{month} {day.day}, {day.year}",
     )
 
 
@@ -115,14 +123,12 @@ def _sentence(draw: random.Random) -> str:
     who, did, where = draw.choice(_WHO), draw.choice(_DID), draw.choice(_WHERE)
     day = _some_day(draw)
     written, words = draw.choice(_notations(day)), in_words(day)
-    form = draw.randrange(8)
+    form = draw.randrange(10)
     if form == 0:
         return f"{who[0].upper()}{who[1:]} {did} {where}."
-    if form == 1:
-        return f"{who[0].upper()}{who[1:]} {did} on {written}, {where}."
-    if form <= 4:
-        return f"On {written}, {words}, {who} {did} {where}."
-    return f"{written} is {words}."
+    if form <= 2:
+        return f"{who[0].upper()}{who[1:]} {did} on {written} ({words})."
+    return f"{written} is {words}." if form <= 6 else f"{written} ({words})."
 
 
 def digest(name: str) -> str:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from array import array
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,9 +70,14 @@ class RowWriter:
             self._flush()
 
     def _flush(self) -> None:
-        columns = [[getattr(row, name) for row in self._waiting] for name in SCHEMA.names]
-        arrays = [pyarrow.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        self._writer.write_table(pyarrow.Table.from_arrays(arrays, schema=SCHEMA))
+        rows = self._waiting
+        columns = [
+            _strings([row.id for row in rows]),
+            _conversations([row.messages for row in rows]),
+            _strings([row.text for row in rows]),
+            _strings([row.origin for row in rows]),
+        ]
+        self._writer.write_table(pyarrow.Table.from_arrays(columns, schema=SCHEMA))
         self._waiting, self._waiting_bytes = [], 0
 
     def __enter__(self) -> Self:
@@ -84,6 +91,26 @@ class RowWriter:
         self._writer.close()
 
 
+# pyarrow.array() would do for both, but its first call imports pandas, which takes longer than all else here.
+def _strings(values: list[str | None] | list[str]) -> pyarrow.StringArray:
+    builder = pyarrow.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
+
+
+def _conversations(rows: list[list[Message] | None]) -> pyarrow.ListArray:
+    turns = [turn for messages in rows for turn in messages or []]
+    fields = [_strings([turn[name] for turn in turns]) for name in ("role", "content")]
+    ends = array("i", accumulate((len(messages or []) for messages in rows), initial=0))
+    present = sum(1 << number for number, messages in enumerate(rows) if messages is not None)
+    return pyarrow.ListArray.from_buffers(
+        pyarrow.list_(_TURN),
+        len(rows),
+        [pyarrow.py_buffer(present.to_bytes(len(rows) // 8 + 1, "little")), pyarrow.py_buffer(ends)],
+        children=[pyarrow.StructArray.from_arrays(fields, fields=list(_TURN))],
+    )
+
+
 def read_rows(parquet: Path) -> list[Row]:
     """Read a prepared dataset's rows, sorted by id, so that what is done with them depends on content alone.
 
@@ -91,7 +118,8 @@ def read_rows(parquet: Path) -> list[Row]:
         DatasetError: the file is missing or was not written by `prepare_dataset`.
     """
     try:
-        table = pyarrow.parquet.read_table(parquet)
+        with pyarrow.parquet.ParquetFile(parquet) as file:
+            table = file.read()
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise DatasetError(f"cannot read {str(parquet)!r}: {error}; run prepare_dataset again") from error
     missing = [name for name in SCHEMA.names if name not in table.column_names]

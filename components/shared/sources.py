@@ -4,33 +4,17 @@ To pin is to name the bytes: the commit or version that a moving name stands for
 that changes when the bytes behind the name change. Pinning is cheap, because every run begins with it.
 """
 
-import fnmatch
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from components.shared import digests, quickstart, scratch, storage
-from components.shared.errors import ConfigurationError, DatasetError, LoralineError, ModelLoadingError
-
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_TOKENIZER = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-)
-_CONFIG = ("config.json", "generation_config.json")
-_NOT_THE_MODEL = ("*/*", "consolidated*", "adapter_*", "training_args*")
-"""Other copies of the weights, adapters, and everything in sub-folders (onnx, original, ...)."""
+from components.shared import digests, hub, model_files, quickstart, scratch, storage
+from components.shared.errors import ConfigurationError, DatasetError, ModelLoadingError
+from components.shared.model_files import CODE, CONFIG, NOT_THE_MODEL, TOKENIZER, WEIGHTS
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _REGISTRY = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -74,9 +58,7 @@ def parse_model_source(source: str) -> ModelSource:
         return ModelSource("s3", str(storage.S3Url.parse(source)).rstrip("/"))
     if source.startswith("models:"):
         if not _REGISTRY.fullmatch(source):
-            raise ConfigurationError(
-                f"model.source is {source!r}; write models:/name@alias or models:/name/version"
-            )
+            raise ConfigurationError(f"model.source is {source!r}; write models:/name@alias or models:/name/version")
         return ModelSource("registry", source)
     path = Path(source).expanduser()
     if path.is_dir() or source.startswith(("/", ".", "~")):
@@ -107,12 +89,12 @@ def pin_model(source: str, revision: str = "") -> Pin:
             f"model.revision is {revision!r}, but {source!r} has no revisions; only Hub models have"
         )
     if at.kind == "hub":
-        commit = revision if _COMMIT.fullmatch(revision) else _hub_files(at.location, revision, _CONFIG).name
+        commit = revision if _COMMIT.fullmatch(revision) else _from_hub(at.location, revision, CONFIG).name
         return Pin(commit, commit)
     if at.kind == "scratch":
         return Pin("", scratch.digest(at.location))
     if at.kind == "folder":
-        files = _folder_files(Path(at.location), (*_CONFIG, *_WEIGHTS, *_TOKENIZER, "*.py"))
+        files = _folder_files(Path(at.location), (*CONFIG, *WEIGHTS, *TOKENIZER, *CODE))
         return Pin("", digests.digest_pairs((path.name, digests.digest_file(path)) for path in files))
     if at.kind == "s3":
         return Pin("", _pin_s3(at.location))
@@ -133,18 +115,18 @@ def fetch_model(source: str, revision: str, folder: Path, remote_code: bool = Fa
         ModelLoadingError: the model cannot be had, or is not whole.
         StorageError: the object store does not answer.
     """
-    _fetch(source, revision, folder, (*_CONFIG, *_WEIGHTS, *_TOKENIZER, *(("*.py",) if remote_code else ())))
-    verify_model(folder, source)
+    _fetch(source, revision, folder, (*CONFIG, *WEIGHTS, *TOKENIZER, *(CODE if remote_code else ())))
+    model_files.verify_model(folder, source)
 
 
 def fetch_tokenizer(source: str, revision: str, folder: Path) -> None:
     """Bring a model's tokenizer and configuration into a folder, and not its weights. Raises as `fetch_model`."""
-    _fetch(source, revision, folder, (*_CONFIG, *_TOKENIZER))
+    _fetch(source, revision, folder, (*CONFIG, *TOKENIZER))
 
 
 def fetch_config(source: str, revision: str, folder: Path, remote_code: bool = False) -> None:
     """Bring a model's configuration into a folder, and nothing else. Raises as `fetch_model`."""
-    _fetch(source, revision, folder, (*_CONFIG, *(("*.py",) if remote_code else ())))
+    _fetch(source, revision, folder, (*CONFIG, *(CODE if remote_code else ())))
 
 
 def _fetch(source: str, revision: str, folder: Path, patterns: tuple[str, ...]) -> None:
@@ -155,7 +137,7 @@ def _fetch(source: str, revision: str, folder: Path, patterns: tuple[str, ...]) 
     elif at.kind == "registry":
         _download(_registered(at.location, revision)[1], folder, patterns)
     elif at.kind == "hub":
-        for path in _folder_files(_hub_files(at.location, revision, patterns), patterns):
+        for path in _folder_files(_from_hub(at.location, revision, patterns), patterns):
             _link_or_copy(path, folder / path.name)
     else:
         origin = scratch.make(at.location) if at.kind == "scratch" else Path(at.location)
@@ -163,16 +145,14 @@ def _fetch(source: str, revision: str, folder: Path, patterns: tuple[str, ...]) 
             shutil.copyfile(path, folder / path.name)
 
 
-def _wanted(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) and not any(
-        fnmatch.fnmatchcase(name, pattern) for pattern in _NOT_THE_MODEL
-    )
+def _from_hub(repository: str, revision: str, patterns: tuple[str, ...]) -> Path:
+    return hub.model_files(repository, revision, patterns, NOT_THE_MODEL)
 
 
 def _folder_files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         raise ModelLoadingError(f"there is no model folder {folder}; give a folder that holds a config.json")
-    return sorted(path for path in folder.iterdir() if path.is_file() and _wanted(path.name, patterns))
+    return sorted(path for path in folder.iterdir() if path.is_file() and model_files.wanted(path.name, patterns))
 
 
 def _link_or_copy(origin: Path, target: Path) -> None:
@@ -193,7 +173,7 @@ def _pin_s3(url: str) -> str:
 def _download(url: str, folder: Path, patterns: tuple[str, ...]) -> None:
     prefix = storage.S3Url.parse(url).key + "/"
     names = [item.key.removeprefix(prefix) for item in storage.list_objects(url)]
-    wanted = [name for name in names if _wanted(name, patterns)]
+    wanted = [name for name in names if model_files.wanted(name, patterns)]
     if not wanted:
         raise ModelLoadingError(f"there is no model at {url}; give the prefix under which its config.json lies")
     for name in wanted:
@@ -220,78 +200,13 @@ def _registered(location: str, version: str) -> tuple[str, str]:
             f"the model registry at {os.environ.get('MLFLOW_TRACKING_URI', 'the default place')} has no "
             f"{location}: {error.message}; set MLFLOW_TRACKING_URI, or look with `make ui` at what is registered"
         ) from error
-    if not (found.source or "").startswith("s3://"):
+    address = str(found.source)
+    if not address.startswith("s3://"):
         raise ModelLoadingError(
-            f"{location} is version {found.version} with source {found.source!r}; only versions that Loraline "
+            f"{location} is version {found.version} with source {address!r}; only versions that Loraline "
             "registered, with files under s3://, can be a base"
         )
-    return str(found.version), found.source.rstrip("/") + "/merged"
-
-
-def _hub_files(repository: str, revision: str, patterns: tuple[str, ...]) -> Path:
-    """A Hub model's files in the Hub's cache, under a folder that is named after the commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=list(patterns),
-                ignore_patterns=list(_NOT_THE_MODEL),
-                tqdm_class=None,
-            )
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelLoadingError(_hub_refusal(f"the model {repository!r}", revision, error)) from error
-
-
-def _hub_refusal(what: str, revision: str, error: Exception) -> str:
-    at = f" at revision {revision!r}" if revision else ""
-    return (
-        f"{what}{at} cannot be had from the Hugging Face Hub: {error}. Check the spelling and the network; a "
-        "gated or private one needs HF_TOKEN in the environment and its licence accepted on its page; without "
-        "a network, give a local folder, or s3://"
-    )
-
-
-def verify_model(folder: Path, source: str) -> None:
-    """See that a model folder is whole; what is missing is said all at once.
-
-    Raises:
-        ModelLoadingError: configuration, weights or tokenizer are missing or cut short.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    names = {path.name for path in folder.iterdir()}
-    problems = [] if "config.json" in names else ["config.json is missing"]
-    weights = sorted(name for name in names if name.endswith(".safetensors"))
-    if not weights:
-        problems.append(
-            "there are no safetensors weights (.bin and .pt files, which can run code when they are read, are "
-            "not accepted: load the model once where you trust it and save_pretrained it)"
-        )
-    problems += [f"{shard} is missing, which the index names" for shard in _shards(folder) - names]
-    for name in weights:
-        try:
-            with safe_open(folder / name, framework="np"):
-                pass
-        except SafetensorError as error:
-            problems.append(f"{name} is cut short or damaged ({error})")
-    if not any(_wanted(name, _TOKENIZER) and not name.startswith("chat_template") for name in names):
-        problems.append("there is no tokenizer (tokenizer.json, tokenizer.model or vocab.json)")
-    if problems:
-        raise ModelLoadingError(f"{source} is not a whole model: {'; '.join(problems)}")
-
-
-def _shards(folder: Path) -> set[str]:
-    import json
-
-    found: set[str] = set()
-    for index in folder.glob("*.safetensors.index.json"):
-        found |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return found
+    return str(found.version), address.rstrip("/") + "/merged"
 
 
 def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = "") -> Pin:
@@ -304,7 +219,7 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
     if source.startswith("builtin:"):
         return Pin("", quickstart.digest(source.removeprefix("builtin:")))
     if source.startswith("hf://"):
-        commit = revision if _COMMIT.fullmatch(revision) else _dataset_commit(source[5:], revision)
+        commit = revision if _COMMIT.fullmatch(revision) else hub.dataset_commit(source[5:], revision)
         return Pin(commit, hashlib.sha256(f"{source}\n{commit}\n{subset}\n{split}".encode()).hexdigest())
     if revision:
         raise ConfigurationError(
@@ -321,13 +236,3 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
     if not path.is_file():
         raise DatasetError(f"data.source is {source!r}, and there is no such file or folder")
     return Pin("", digests.digest_pairs([(path.name, digests.digest_file(path))]))
-
-
-def _dataset_commit(repository: str, revision: str) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return HfApi().dataset_info(repository, revision=revision or None).sha or ""
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise DatasetError(_hub_refusal(f"the dataset {repository!r}", revision, error)) from error

@@ -28,7 +28,9 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 _SECONDS_BETWEEN_SENDS = 2.0
 _LONGEST_PAUSE_SECONDS = 30.0  # between two tries while the server is away
-_SECONDS_TO_CLOSE = 10.0
+_SECONDS_TO_CLOSE = 5.0
+_SECONDS_OF_A_TRY = 30.0  # a first request may find that a database has its tables to make
+_SECONDS_FOR_A_RUN = 10.0
 _BATCH = 100  # MLflow takes at most 100 params, 100 tags and 1000 metrics in a request
 _METRICS_BATCH = 800
 
@@ -70,26 +72,24 @@ class Tracker:
         else:
             threading.Thread(target=self._work, name=f"mlflow {name}", daemon=True).start()
 
-    def params(self, params: Mapping[str, Any]) -> None:
+    def params(self, values: Mapping[str, Any]) -> None:
         """Log settings. MLflow refuses to change one that is logged already."""
         if self._find_place:
             with self._lock:
-                self._buffer.params.update({key: str(value) for key, value in params.items()})
+                self._buffer.params.update({key: str(value) for key, value in values.items()})
 
-    def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log figures of an optimizer step (0 where there is no such thing)."""
         if self._find_place:
             now = time.time_ns() // 1_000_000
             with self._lock:
-                self._buffer.metrics.extend(
-                    (name, float(value), now, step) for name, value in metrics.items()
-                )
+                self._buffer.metrics.extend((name, float(value), now, step) for name, value in values.items())
 
-    def tags(self, tags: Mapping[str, Any]) -> None:
+    def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags; a later value replaces an earlier one."""
         if self._find_place:
             with self._lock:
-                self._buffer.tags.update({key: str(value) for key, value in tags.items()})
+                self._buffer.tags.update({key: str(value) for key, value in values.items()})
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Log a file, or a folder's files, under `folder` of the artifacts; it must stay until `close`."""
@@ -97,24 +97,25 @@ class Tracker:
             with self._lock:
                 self._buffer.artifacts.append((str(path), folder))
 
-    def run_id(self, wait_seconds: float = _SECONDS_TO_CLOSE) -> str:
+    def run_id(self, wait_seconds: float = _SECONDS_FOR_A_RUN) -> str:
         """The MLflow run's id, or "" where there is none or the server has not answered in time."""
         if self._find_place:
             self._placed.wait(wait_seconds)
         return self._place.run_id if self._place else ""
 
     def close(self, status: Status | None = None, parent_status: Status | None = None) -> None:
-        """Send what is left, for ten seconds at most; end the run, and the pipeline's, if given a status."""
+        """Send what is left; end the run, and the pipeline's, where a status is given.
+
+        It tries for five seconds, and lets the try that is under way come to its end.
+        """
         if self._done.is_set():
             return
         self._status, self._parent_status = status, parent_status
         self._deadline = time.monotonic() + _SECONDS_TO_CLOSE
         self._closing.set()
-        self._done.wait(_SECONDS_TO_CLOSE + 0.5)
+        self._done.wait(_SECONDS_TO_CLOSE + _SECONDS_OF_A_TRY)
         if self.unsent:
-            progress.note(
-                f"MLflow has not got everything of {self._name}: {self._counts()} stay in the evidence"
-            )
+            progress.note(f"MLflow has not got {self._counts()} of {self._name}; they stay in the step's output")
 
     @property
     def unsent(self) -> dict[str, Any]:
@@ -136,11 +137,7 @@ class Tracker:
         """Send every two seconds, less often while the server is away, and at the end until all is gone."""
         pause = 0.0
         while not self._closing.wait(pause):
-            pause = (
-                _SECONDS_BETWEEN_SENDS
-                if self._try_to_send()
-                else min(max(1.0, 2 * pause), _LONGEST_PAUSE_SECONDS)
-            )
+            pause = _SECONDS_BETWEEN_SENDS if self._try_to_send() else min(max(1.0, 2 * pause), _LONGEST_PAUSE_SECONDS)
         pause = 0.25
         while not self._try_to_send() and time.monotonic() + pause < self._deadline:
             time.sleep(pause)
@@ -275,6 +272,7 @@ def connect() -> "MlflowClient":
             "no model registry: MLFLOW_TRACKING_URI is not set. `loraline run` keeps one in a sqlite file; "
             "elsewhere set it to your MLflow server's address."
         )
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     return _make_client()
 
 
@@ -297,7 +295,7 @@ def _is_wanted() -> bool:
 
 
 def _calm_mlflow() -> None:
-    """Make MLflow give up within seconds, phone nobody, and keep its chatter to itself.
+    """Make MLflow give up within seconds where nothing else is set, phone nobody, and keep its chatter to itself.
 
     To be called before mlflow is imported: it reads some of it then.
     """

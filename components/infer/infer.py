@@ -1,0 +1,142 @@
+"""Talk to a model: the answer to a conversation, piece by piece as it comes."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+
+from components.shared.chat import encode_prompt, stop_token_ids
+from components.shared.errors import ConfigurationError
+from components.shared.models import load_model, load_tokenizer
+from components.shared.rows import Message
+
+
+class Conversation:
+    """A model in memory, ready to answer.
+
+    The prompt becomes tokens as in training and evaluation, and the answer ends where they end it.
+    """
+
+    def __init__(self, model: Path, adapter: Path | None = None) -> None:
+        """Load a model folder, with an adapter on it or without.
+
+        Raises:
+            ModelLoadingError: the model cannot be loaded.
+            AdapterError: the adapter does not fit the model.
+        """
+        self._tokenizer = load_tokenizer(model)
+        self._model: Any = load_model(model, adapter)
+        self._stop_ids = stop_token_ids(self._tokenizer, self._model.generation_config)
+        # `generate` fills in what is unset from the model's own settings, such as penalties: leave it none.
+        self._model.generation_config = GenerationConfig()
+
+    def answer(
+        self,
+        messages: list[Message],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Answer a conversation; yields the text in pieces, white space included.
+
+        Args:
+            messages: the turns so far: {"role": "system" | "user" | "assistant", "content": text}.
+            max_new_tokens: longest answer, in tokens; less where the model's context ends before.
+            temperature: 0 takes the likeliest token each time, so that an answer is always the same.
+            top_p: with a temperature, sample from the likeliest tokens that together have this probability.
+            seed: with a temperature, the same seed gives the same answer.
+
+        Raises:
+            ConfigurationError: a value is out of its range, or the conversation fills the model's context.
+            DatasetError: the chat template does not take the conversation.
+        """
+        _check(max_new_tokens, temperature, top_p)
+        prompt = encode_prompt(self._tokenizer, messages)
+        settings = GenerationConfig(
+            max_new_tokens=self._room(prompt, max_new_tokens),
+            eos_token_id=self._stop_ids,
+            pad_token_id=self._stop_ids[0],
+            **({"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}),
+        )
+        return self._stream(prompt, settings, seed)
+
+    def _room(self, prompt: list[int], max_new_tokens: int) -> int:
+        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if context is not None and len(prompt) >= context:
+            raise ConfigurationError(
+                f"the conversation has {len(prompt)} tokens, and the model reads {context}; shorten it"
+            )
+        return max_new_tokens if context is None else min(max_new_tokens, context - len(prompt))
+
+    def _stream(self, prompt: list[int], settings: GenerationConfig, seed: int) -> Iterator[str]:
+        """Generate in a thread, and hand on what comes. Ends the thread when the caller stops listening."""
+        ids = torch.tensor([prompt], device=self._model.device)
+        pieces = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        abandoned = _Abandoned()
+        failures: list[BaseException] = []
+
+        def generate() -> None:
+            try:
+                torch.manual_seed(seed)
+                self._model.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    generation_config=settings,
+                    streamer=pieces,
+                    stopping_criteria=StoppingCriteriaList([abandoned]),
+                )
+            except BaseException as error:  # raised again below, in the thread that listens
+                failures.append(error)
+                pieces.end()
+
+        thread = threading.Thread(target=generate)
+        thread.start()
+        try:
+            yield from filter(None, pieces)
+        finally:
+            abandoned.now = True
+            thread.join()
+        if failures:
+            raise failures[0]
+
+
+class _Abandoned(StoppingCriteria):
+    """Stops generation once nobody listens any more."""
+
+    now = False
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **_: Any) -> torch.BoolTensor:
+        return torch.full((input_ids.shape[0],), self.now, device=input_ids.device)  # type: ignore[return-value]
+
+
+def answer(
+    model: Path,
+    messages: list[Message],
+    adapter: Path | None = None,
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Iterator[str]:
+    """Load a model and answer one conversation: `Conversation.answer`, which says what the values mean."""
+    return Conversation(model, adapter).answer(
+        messages, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
+    )
+
+
+def _check(max_new_tokens: int, temperature: float, top_p: float) -> None:
+    wrong = []
+    if max_new_tokens < 1:
+        wrong.append(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if not 0 <= temperature < float("inf"):
+        wrong.append(f"temperature must be 0 or more, got {temperature}")
+    if not 0 < top_p <= 1:
+        wrong.append(f"top_p must be above 0 and at most 1, got {top_p}")
+    if wrong:
+        raise ConfigurationError("; ".join(wrong))

@@ -1,0 +1,82 @@
+"""Fetch a base model, see that it fits, and quantize it where the recipe says so."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from components.load_model.config import FootprintConfig, ModelConfig
+from components.load_model.plan import FitPlan, plan
+from components.load_model.quantize import quantize
+from components.shared import models, progress, sources
+from components.shared.digests import digest_folder
+from components.shared.errors import ModelLoadingError
+
+
+class LoadReport(BaseModel):
+    """What load_model did. It is the manifest's content, and the base's size."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    revision: str
+    digest: str
+    """sha256 over the names and contents of the base's files."""
+    quantization: str
+    taken: dict[str, str]
+    """Device, type and attention that were taken on this machine, and why."""
+    plan: dict[str, Any]
+    """The fit plan, row by row."""
+    parameters: int
+    """Weights of the base, counted once where they are tied."""
+
+
+def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized: Path) -> LoadReport:
+    """Bring the base model into a folder, with a manifest beside its files.
+
+    Args:
+        config: the recipe's model section, its revision pinned.
+        footprint: what of the training settings decides how much memory is needed.
+        base: folder for the model in its own type; made here.
+        quantized: folder for the quantized model; made only if the recipe asks for one.
+
+    Raises:
+        ModelLoadingError: the model does not fit, cannot be had, or is not whole. What does not fit is
+            refused before its weights are fetched.
+    """
+    fit = plan(config, footprint)
+    if not fit.fits:
+        raise ModelLoadingError(fit.refusal())
+    sources.fetch_model(config.source, config.revision, base, config.trust_remote_code)
+    manifest = _manifest(config, fit, digest_folder(base, without=frozenset({models.MANIFEST})))
+    models.write_manifest(base, manifest)
+    manifest = manifest.model_copy(update={"taken": models.place(base).taken()})
+    models.write_manifest(base, manifest)
+    if config.quantization != "none":
+        progress.note(f"quantizing to {config.quantization}")
+        quantize(base, config.quantization, quantized)
+    progress.headline(
+        f"{fit.parameters / 1e6:,.1f}M parameters, {manifest.taken['compute_dtype']} on {manifest.taken['device']}"
+    )
+    return LoadReport(
+        source=config.source,
+        revision=config.revision,
+        digest=manifest.digest,
+        quantization=config.quantization,
+        taken=manifest.taken,
+        plan=manifest.plan,
+        parameters=fit.parameters,
+    )
+
+
+def _manifest(config: ModelConfig, fit: FitPlan, digest: str) -> models.ModelManifest:
+    return models.ModelManifest(
+        source=config.source,
+        revision=config.revision,
+        digest=digest,
+        compute_dtype=config.compute_dtype,
+        device=config.device,
+        attention=config.attention,
+        trust_remote_code=config.trust_remote_code,
+        plan=fit.as_dict(),
+    )

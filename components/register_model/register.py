@@ -1,0 +1,169 @@
+"""Register a model that passed the gate: its files in the object store, then version, tags and alias."""
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from pydantic import BaseModel, ConfigDict
+
+from components.register_model.config import RegistryConfig
+from components.shared import progress, registry, storage, tracking
+from components.shared.digests import digest_file
+from components.shared.errors import ValidationError
+from components.shared.evidence import Evidence, read_evidence
+from components.shared.page import model_card, render_page
+from components.shared.registry import CHALLENGER, DIGEST_TAG, FILE_LIST, FileList, StoredFile
+
+CARD = "README.md"
+
+
+class Registration(BaseModel):
+    """Where a registered model is. Also written as registration.json."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    model_name: str
+    version: str
+    alias: str
+    url: str
+    """The folder in the object store, with adapter/, merged/, evidence/ and README.md."""
+    digest: str
+    """Content digest: over the names and bytes of the files."""
+
+
+def register(config: RegistryConfig, adapter: Path, merged: Path, evidence: Path, output: Path) -> Registration:
+    """Put the model into the store, then make the version, then its tags, then the alias: in that order.
+
+    A reader so never finds an alias without tags, nor a version without files. Killed anywhere and run
+    again, it goes on where it was and ends with one version for the same content.
+
+    Raises:
+        ValidationError: the verdict is not promote.
+        StorageError: the object store or the registry is away or refuses.
+    """
+    found = read_evidence(evidence)
+    if found.verdict.verdict != "promote":
+        raise ValidationError(
+            f"the verdict is {found.verdict.verdict!r}: only a promoted model is registered. "
+            f"Its reasons: {'; '.join(found.verdict.reasons)}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        files = _gather(found, adapter, merged, evidence, Path(folder))
+        listed = _list(files)
+        url = f"s3://{config.bucket}/models/{config.model_name}/{listed.digest}"
+        _upload(files, listed, url, Path(folder))
+    version = _register_version(config.model_name, url, _tags(found, listed.digest))
+    registration = Registration(
+        model_name=config.model_name, version=version, alias=CHALLENGER, url=url, digest=listed.digest
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "registration.json").write_text(registration.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    progress.headline(f"{config.model_name} version {version}, @{CHALLENGER}")
+    return registration
+
+
+def _gather(found: Evidence, adapter: Path, merged: Path, evidence: Path, folder: Path) -> dict[str, Path]:
+    """All files to be stored, by their path in the store. The page and the card are made in `folder`."""
+    shutil.copytree(evidence, folder / "evidence")
+    (folder / "evidence" / "report.html").write_text(render_page(found), encoding="utf-8")
+    (folder / CARD).write_text(model_card(found), encoding="utf-8")
+    parts = {"adapter": adapter, "merged": merged, "evidence": folder / "evidence"}
+    files = {
+        f"{part}/{path.relative_to(root).as_posix()}": path
+        for part, root in parts.items()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+    return {**files, CARD: folder / CARD}
+
+
+def _list(files: dict[str, Path]) -> FileList:
+    listed = {}
+    for done, (name, path) in enumerate(files.items()):
+        listed[name] = StoredFile(size=path.stat().st_size, sha256=digest_file(path))
+        progress.advance(done + 1, len(files), "files read")
+    return FileList(files=listed)
+
+
+def _upload(files: dict[str, Path], listed: FileList, url: str, folder: Path) -> None:
+    """Send what is not there yet, and the list of the files after them. The card goes first: it makes the bucket."""
+    storage.upload(files[CARD], f"{url}/{CARD}")
+    prefix = storage.S3Url.parse(url).key + "/"
+    there = {item.key.removeprefix(prefix): item for item in storage.list_objects(url)}
+    for done, (name, path) in enumerate(files.items()):
+        if name not in there or not _is_same(path, there[name]):
+            storage.upload(path, f"{url}/{name}")
+        progress.advance(done + 1, len(files), "files stored")
+    (folder / FILE_LIST).write_text(listed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    storage.upload(folder / FILE_LIST, f"{url}/{FILE_LIST}")
+
+
+def _is_same(path: Path, stored: storage.StoredObject) -> bool:
+    """Whether an object holds a file's bytes. The address is named after the content, so that the size tells
+    most; the server's tag tells the rest where it is an MD5, which it is but for uploads in several parts."""
+    if stored.size != path.stat().st_size:
+        return False
+    if len(stored.etag) != 32:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == stored.etag
+
+
+def _register_version(name: str, url: str, tags: dict[str, str]) -> str:
+    """Make the version if it is not there, then its tags, then the alias; gives its number."""
+    client = tracking.connect()
+    run = tracking.parent_run()
+    with registry.errors_named(f"registering {name}"):
+        _make_model(client, name)
+        if not _versions_of(client, name, url):
+            client.create_model_version(name, url, run_id=run.run_id() or None)
+        # A request that timed out and was sent again may have made two.
+        version, *others = _versions_of(client, name, url)
+        for other in others:
+            client.delete_model_version(name, other)
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value)
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    run.close()
+    return version
+
+
+def _versions_of(client: MlflowClient, name: str, url: str) -> list[str]:
+    """The versions with these files, the first first. By their address: a tag may not have been set in time."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return sorted((str(version.version) for version in found if version.source == url), key=int)
+
+
+def _make_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _tags(found: Evidence, digest: str) -> dict[str, str]:
+    """What links a version to all that it came from."""
+    lineage, model = found.lineage, found.lineage.get("model", {})
+    tags = {
+        registry.VERDICT_TAG: found.verdict.verdict,
+        DIGEST_TAG: digest,
+        "dataset_fingerprint": (found.data or {}).get("fingerprint"),
+        "base_source": model.get("source"),
+        "base_revision": model.get("revision"),
+        "base_digest": model.get("digest"),
+        "recipe_digest": lineage.get("recipe_digest"),
+        "code_version": lineage.get("code_version"),
+        "metric": found.verdict.metric,
+        "gain": found.verdict.gain,
+    }
+    for side, figures in (("base", found.base), ("tuned", found.tuned)):
+        tags |= {f"{side}_{name}": (figures or {}).get(name) for name in ("loss", "exact_match", "token_f1", "rouge_l")}
+    return {
+        key: f"{value:.6g}" if isinstance(value, float) else str(value)
+        for key, value in tags.items()
+        if value is not None
+    }

@@ -1,0 +1,104 @@
+"""The model card: README.md in Hugging Face's format, made from the evidence."""
+
+from pathlib import PurePosixPath
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from components.shared.evidence import Evidence
+from components.shared.page import words
+from components.shared.page.lineage import model_name, provenance
+from components.shared.page.summary import figures_table
+
+# The Hub's names of our metrics, where it has one.
+_HUB_METRICS = {"exact_match": "exact_match", "token_f1": "f1", "rouge_l": "rouge", "perplexity": "perplexity"}
+
+
+def model_card(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
+    """Make the card: metadata as YAML between dashes, then prose.
+
+    Args:
+        evidence: the bundle.
+        registration: registration.json, where the model was registered.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, "."),
+        autoescape=False,  # Markdown
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["figure"] = words.figure
+    name = model_name(evidence)
+    body = environment.get_template("card.md.j2").render(
+        name=name,
+        base=(evidence.lineage.get("model") or {}).get("source") or "its base model",
+        data_source=(evidence.lineage.get("data") or {}).get("source") or "its training data",
+        verdict=evidence.verdict,
+        table=figures_table(evidence),
+        data_table=_data_table(evidence),
+        training_table=_training_table(evidence),
+        provenance=provenance(evidence),
+        registration=registration,
+        merge=evidence.merge or {},
+    )
+    return f"---\n{_metadata(evidence, name).to_yaml()}\n---\n\n{body}"
+
+
+def _data_table(evidence: Evidence) -> list[tuple[str, str]]:
+    data = evidence.data or {}
+    counts = {name.replace("_", " "): words.figure(count) for name, count in (data.get("rows") or {}).items()}
+    return [
+        ("fingerprint", str(data.get("fingerprint", words.NONE))),
+        *((f"rows {key}", n) for key, n in counts.items()),
+    ]
+
+
+def _training_table(evidence: Evidence) -> list[tuple[str, str]]:
+    """The settings, and what they came to."""
+    settings = (evidence.lineage.get("recipe") or {}).get("training") or {}
+    training = evidence.training or {}
+    shown = [(key.replace("_", " "), words.setting(value)) for key, value in settings.items()]
+    came_to = ("steps", "final_loss", "tokens", "labelled_tokens", "tokens_per_second", "trainable_parameters")
+    shown += [(key.replace("_", " "), words.figure(training[key])) for key in came_to if key in training]
+    return [*shown, ("time", words.duration(training.get("seconds")))]
+
+
+def _metadata(evidence: Evidence, name: str) -> ModelCardData:
+    data = evidence.lineage.get("data") or {}
+    base = str((evidence.lineage.get("model") or {}).get("source") or "")
+    results = _results(evidence, data)
+    return ModelCardData(
+        base_model=base if _is_hub_id(base) else None,
+        datasets=[data["source"].removeprefix("hf://")] if str(data.get("source", "")).startswith("hf://") else None,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=["lora", "loraline"],
+        model_name=name if results else None,
+        eval_results=results or None,
+        metrics=[_HUB_METRICS[result.metric_name] for result in results if result.metric_name] or None,
+    )
+
+
+def _results(evidence: Evidence, data: dict[str, Any]) -> list[EvalResult]:
+    source = str(data.get("source") or "unknown")
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=source.removeprefix("hf://"),
+            dataset_name=PurePosixPath(source).name or source,
+            dataset_split="held-out",
+            dataset_revision=data.get("revision") or None,
+            metric_type=hub_name,
+            metric_name=name,
+            metric_value=round(evidence.tuned[name], 6),
+        )
+        for name, hub_name in _HUB_METRICS.items()
+        if evidence.tuned and evidence.tuned.get(name) is not None
+    ]
+
+
+def _is_hub_id(source: str) -> bool:
+    """Whether a base model is named as the Hub names it: owner/name, or an old name without owner."""
+    return bool(source) and ":" not in source and not source.startswith((".", "/", "~")) and source.count("/") <= 1

@@ -1,0 +1,122 @@
+"""The evidence as one HTML page: self-contained, without scripts, and the same bytes for the same evidence."""
+
+from typing import Any
+
+import jinja2
+
+from components.shared.evidence import Evidence
+from components.shared.page import charts, words
+from components.shared.page.lineage import effort, flat_recipe, model_name, provenance
+
+
+def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
+    """Make the page.
+
+    Args:
+        evidence: the bundle.
+        registration: registration.json, where the model was registered.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    for name in ("figure", "signed", "duration", "size", "percent", "cut"):
+        environment.filters[name] = getattr(words, name)
+    return environment.get_template("page.html.j2").render(
+        evidence=evidence,
+        verdict=evidence.verdict,
+        registration=registration,
+        name=model_name(evidence),
+        comparisons=words.comparisons(evidence),
+        groups=words.groups(evidence),
+        against_reference=words.against_reference,
+        training=evidence.training or {},
+        training_facts=_training_facts(evidence.training or {}),
+        curves=_curves((evidence.training or {}).get("history") or []),
+        mask=evidence.mask or {},
+        data=evidence.data or {},
+        rows=_rows(evidence.data or {}),
+        histograms=_histograms(evidence.data or {}),
+        merge=evidence.merge or {},
+        parity=_parity(evidence.merge or {}),
+        lineage=evidence.lineage,
+        provenance=provenance(evidence),
+        effort=effort(evidence),
+        recipe=flat_recipe(evidence.lineage.get("recipe") or {}),
+        size=charts,
+    )
+
+
+def _curves(history: list[dict[str, Any]]) -> list[charts.LineChart]:
+    loss = {"loss": ("training", "solid"), "eval_loss": ("held-out", "dashed")}
+    found = [
+        charts.line_chart("Loss, nats per token", history, loss),
+        charts.line_chart("Learning rate", history, {"learning_rate": ("learning rate", "solid")}),
+        charts.line_chart("Gradient norm", history, {"gradient_norm": ("before clipping", "solid")}),
+        charts.line_chart("Tokens per second", history, {"tokens_per_second": ("tokens per second", "solid")}),
+    ]
+    return [chart for chart in found if chart]
+
+
+def _training_facts(training: dict[str, Any]) -> list[tuple[str, str]]:
+    """What training came to, beside the curves; what the report does not say is left out."""
+    shown = {
+        "final loss": ("final_loss", words.figure),
+        "lowest held-out loss": ("best_eval_loss", words.figure),
+        "trained parameters": ("trainable_parameters", words.figure),
+        "all parameters": ("total_parameters", words.figure),
+        "tokens seen": ("tokens", words.figure),
+        "tokens with loss": ("labelled_tokens", words.figure),
+        "padding": ("padding_fraction", words.percent),
+        "cut at max_length": ("truncated", words.figure),
+        "left out, without loss": ("dropped", words.figure),
+        "largest memory": ("peak_memory_bytes", words.size),
+        "went on from step": ("resumed_from", words.figure),
+    }
+    return [(name, show(training[key])) for name, (key, show) in shown.items() if training.get(key) is not None]
+
+
+def _histograms(data: dict[str, Any]) -> list[charts.Histogram]:
+    lengths = data.get("lengths") or {}
+    found = [
+        charts.histogram(
+            f"{part.capitalize()} length, tokens",
+            lengths["edges"][part],
+            lengths["train"][part]["histogram"],
+            lengths["eval"][part]["histogram"],
+        )
+        for part in lengths.get("edges", {})
+    ]
+    return [chart for chart in found if chart]
+
+
+def _rows(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """What became of the rows, each with its share of those that were read."""
+    counts = data.get("rows") or {}
+    names = {
+        "train": ("to train", "trained on"),
+        "eval": ("to eval", "held out for evaluation"),
+        "bad": ("invalid", "dropped: not valid"),
+        "duplicates": ("duplicates", "dropped: another row is the same"),
+        "overlap": ("overlap", "dropped from training: evaluation holds their prompt"),
+    }
+    read = counts.get("read") or 1
+    return [
+        {"name": key, "label": label, "note": note, "count": counts[key], "percent": round(100 * counts[key] / read, 2)}
+        for key, (label, note) in names.items()
+        if key in counts
+    ]
+
+
+def _parity(merge: dict[str, Any]) -> charts.Scale:
+    return charts.log_scale(
+        {
+            "mean difference": (merge.get("mean_abs_logit_difference"), "small"),
+            "largest difference": (merge.get("max_abs_logit_difference"), "found"),
+            "tolerance": (merge.get("tolerance"), "limit"),
+            "what the adapter changes": (merge.get("max_adapter_effect"), "effect"),
+        }
+    )

@@ -1,0 +1,170 @@
+"""The adapter: put on the base, made fast, checked to be all that is trained, and written."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from components.shared.errors import ConfigurationError, TrainingError
+from components.train_lora.config import TrainConfig
+
+_ALL_LINEAR = ["all-linear"]
+_ADAPTER = "default"  # peft's name for a model's only adapter
+
+
+def attach(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
+    """Put a new adapter on a frozen base: fp32 weights that add nothing yet.
+
+    Raises:
+        ConfigurationError: a target module is not in the model.
+        TrainingError: something else than the adapter would be trained.
+    """
+    _check_targets(base, config.target_modules)
+    all_linear = config.target_modules == _ALL_LINEAR
+    model = get_peft_model(
+        base,
+        LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules="all-linear" if all_linear else config.target_modules,
+            use_dora=config.use_dora,
+            use_rslora=config.use_rslora,
+            task_type="CAUSAL_LM",
+        ),
+    )
+    assert isinstance(model, PeftModel)
+    strangers = [name for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name]
+    if strangers:
+        raise TrainingError(
+            f"{len(strangers)} weights outside the adapter would be trained, the first is {strangers[0]!r}; "
+            "the base must come frozen from load_model"
+        )
+    for module in model.modules():
+        if _can_be_fused(module, config):
+            module.forward = _fused_forward(module)  # type: ignore[method-assign]
+    return model
+
+
+def _check_targets(base: PreTrainedModel, targets: list[str]) -> None:
+    """Raises ConfigurationError where a name fits no linear layer."""
+    if targets == _ALL_LINEAR:
+        return
+    linear = [name for name, module in base.named_modules() if _is_linear(module)]
+    unknown = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in linear)]
+    if unknown:
+        there = sorted({name.rsplit(".", 1)[-1] for name in linear})
+        raise ConfigurationError(
+            f"training.target_modules: no linear layer is called {', '.join(map(repr, unknown))}; "
+            f'this model has {", ".join(there)}. ["all-linear"] takes all but the output head.'
+        )
+
+
+def _is_linear(module: nn.Module) -> bool:
+    # bitsandbytes' layers are nn.Linear too; GPT-2 and its kin have Conv1D.
+    return isinstance(module, (nn.Linear, Conv1D))
+
+
+def trained(model: PeftModel) -> dict[str, nn.Parameter]:
+    """The adapter's weights by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def snapshot(model: PeftModel) -> dict[str, Tensor]:
+    """A copy of the adapter's weights, in memory."""
+    return {name: p.detach().clone().cpu() for name, p in trained(model).items()}
+
+
+def restore(model: PeftModel, weights: dict[str, Tensor]) -> None:
+    """Give the adapter the weights of a snapshot."""
+    with torch.no_grad():
+        for name, p in trained(model).items():
+            p.copy_(weights[name])
+
+
+def check_gradients(model: PeftModel) -> None:
+    """See, after the first backward pass, that every adapter learns.
+
+    Only the B matrices can be asked: they start at zero, so the gradient of the A matrices is zero in the
+    first step. Experts that no token was sent to have none either, rightly.
+
+    Raises:
+        TrainingError: an adapter got no gradient.
+    """
+    dead = [
+        name
+        for name, p in trained(model).items()
+        if ".lora_B." in name and not re.search("expert", name) and (p.grad is None or not p.grad.any())
+    ]
+    if dead:
+        raise TrainingError(
+            f"{len(dead)} adapter layers got no gradient in the first step, so they would learn nothing; the first "
+            f"is {dead[0]!r}. On a quantized base this is a fault of the kernel: try model.quantization=none, or "
+            "another device. On other models leave these layers out of training.target_modules."
+        )
+
+
+def save(model: PeftModel, output: Path) -> None:
+    """Write the adapter in PEFT's layout."""
+    model.save_pretrained(str(output), safe_serialization=True)
+    card = output / "README.md"  # peft's empty model card; the report step writes the real one
+    card.unlink(missing_ok=True)
+
+
+def _can_be_fused(module: nn.Module, config: TrainConfig) -> bool:
+    """Whether a layer is plain LoRA on a plain linear layer, without dropout between them."""
+    return (
+        type(module) is LoraLinear
+        and type(module.base_layer) is nn.Linear
+        and not config.use_dora
+        and config.dropout == 0
+    )
+
+
+def _fused_forward(layer: LoraLayer) -> Any:
+    base = layer.get_base_layer()
+    a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
+    scale = layer.scaling[_ADAPTER]
+
+    def forward(x: Tensor) -> Tensor:
+        return _FusedLora.apply(x, base.weight, base.bias, a, b, scale)
+
+    return forward
+
+
+class _FusedLora(torch.autograd.Function):
+    """x W^T + bias + scale (x A^T) B^T, in the base's type.
+
+    PEFT's own forward casts x to the adapter's fp32, keeps that copy for the backward pass and computes in it.
+    Here the small matrices are cast instead, and both products are added in place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        a, b = a.to(weight.dtype), b.to(weight.dtype)
+        rows = x.reshape(-1, x.shape[-1])
+        down = rows @ a.T
+        output = functional.linear(rows, weight, bias).addmm_(down, b.T, alpha=scale)
+        ctx.save_for_backward(rows, weight, a, b, down)
+        ctx.scale, ctx.shape = scale, x.shape
+        return output.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, a, b, down = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        up = (gradient @ b).mul_(ctx.scale)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = (gradient @ weight).addmm_(up, a).view(ctx.shape)
+        d_a = (up.T @ rows).float()
+        d_b = (gradient.T @ down).float().mul_(ctx.scale)
+        return d_x, None, None, d_a, d_b, None

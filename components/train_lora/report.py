@@ -1,0 +1,104 @@
+"""What training leaves for people and for the steps after it: training.json and mask.json."""
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from components.train_lora.batches import Documents
+
+_SAMPLES = 5
+_TOKENS_SHOWN = 600
+
+
+class TrainReport(BaseModel):
+    """How training went."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    steps: int
+    """Optimizer steps that were done."""
+    planned_steps: int
+    """Optimizer steps that the settings ask for. More than `steps` where training stopped early."""
+    epochs: float
+    """Passes over the training set."""
+    final_loss: float
+    """Training loss of the last step, in nats a token."""
+    best_eval_loss: float | None
+    """Lowest loss on the evaluation rows, in nats a token."""
+    kept_step: int
+    """The step whose adapter was kept: the last, or with early stopping the best."""
+    history: list[dict[str, float]]
+    """For each step: step, loss, learning_rate, gradient_norm, tokens_per_second; eval_loss where it was taken."""
+    examples: int
+    truncated: int
+    """Examples cut at `max_length`."""
+    dropped: int
+    """Examples left out, because none of their tokens carries loss."""
+    tokens: int
+    """Tokens seen, padding not counted."""
+    labelled_tokens: int
+    """Tokens seen that carry loss."""
+    padding_fraction: float
+    """Part of what was computed that was padding."""
+    masked_fraction: float
+    """Part of the training set's tokens that carries no loss."""
+    tokens_per_second: float
+    """Tokens, padding not counted, in a second of training; evaluations and checkpoints not counted."""
+    seconds: float
+    """Time spent in training steps, over all starts of this run."""
+    trainable_parameters: int
+    total_parameters: int
+    device: str
+    dtype: str
+    attention: str
+    """How documents are kept apart."""
+    loss_head: str
+    """How logits are made."""
+    peak_memory_bytes: int
+    """On CUDA that of the device, else of the process."""
+    resumed_from: int | None
+    """Step of the checkpoint that this run went on from."""
+    versions: dict[str, str]
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory in use so far, in bytes: the device's on CUDA, else the process's."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def write(report: TrainReport, output: Path) -> None:
+    """Write training.json."""
+    (output / "training.json").write_text(report.model_dump_json(indent=2))
+
+
+def write_mask(tokenizer: PreTrainedTokenizerBase, documents: Documents, output: Path) -> None:
+    """Write mask.json: a few rows token by token, with whether each carries loss."""
+    samples = [_sample(tokenizer, documents, i) for i in range(min(_SAMPLES, len(documents)))]
+    content = {"masked_fraction": masked_fraction(documents), "samples": samples}
+    (output / "mask.json").write_text(json.dumps(content, ensure_ascii=False, indent=1))
+
+
+def masked_fraction(documents: Documents) -> float:
+    """Part of the tokens that carries no loss."""
+    return 1 - float(documents.loss.mean())
+
+
+def _sample(tokenizer: PreTrainedTokenizerBase, documents: Documents, number: int) -> dict[str, Any]:
+    start = documents.starts[number]
+    shown = slice(start, start + min(int(documents.lengths[number]), _TOKENS_SHOWN))
+    pairs = zip(documents.tokens[shown].tolist(), documents.loss[shown].tolist(), strict=True)
+    return {
+        "id": documents.ids[number],
+        "origin": documents.origins[number],
+        "length": int(documents.lengths[number]),
+        "tokens": [{"text": tokenizer.decode([token]), "loss": loss} for token, loss in pairs],
+    }

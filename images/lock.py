@@ -1,0 +1,42 @@
+"""Write the images' lock files, with hashes: from pyproject.toml, at the versions of requirements.lock.
+
+light/requirements.lock  what the steps without a model need
+gpu/torch.lock           torch, and CUDA as it wants it
+gpu/requirements.lock    the rest of what the steps with a model need
+tools.lock               what the build itself needs
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+_TORCH = re.compile(r"(torch|triton|cuda|nvidia)\b")
+# mlflow's server and all that it brings stays out: a step needs its client only.
+_CLIENT_ONLY = ("extra.in", "--excludes", "excluded.txt")
+
+
+def main() -> None:
+    """Write all four."""
+    light = _resolve("../pyproject.toml", "--extra", "data", *_CLIENT_ONLY, "-c", "../requirements.lock")
+    gpu = _resolve("../pyproject.toml", "--extra", "train", *_CLIENT_ONLY, "-c", "../requirements.lock")
+    _write("light/requirements.lock", light)
+    _write("gpu/torch.lock", [entry for entry in gpu if _TORCH.match(entry)])
+    _write("gpu/requirements.lock", [entry for entry in gpu if not _TORCH.match(entry)])
+    _write("tools.lock", _resolve("tools.in"))
+
+
+def _resolve(*sources: str) -> list[str]:
+    """Resolve for Linux and Python 3.11; a package's name, version and hashes make one entry."""
+    command = ["uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
+    target = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+    done = subprocess.run([*command, *target, *sources], cwd=HERE, check=True, stdout=subprocess.PIPE, text=True)
+    return re.split(r"\n(?=\S)", done.stdout.strip())
+
+
+def _write(name: str, entries: list[str]) -> None:
+    (HERE / name).write_text("\n".join(entries) + "\n")
+
+
+if __name__ == "__main__":
+    main()

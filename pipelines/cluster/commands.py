@@ -1,0 +1,264 @@
+"""The command line's part for a cluster: upload, submit, runs, logs and stop."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.cluster.client import Cluster
+from pipelines.cluster.follow import FINAL, Step, duration, follow, steps_of
+from pipelines.cluster.logs import by_hand, check_step, show_log
+from pipelines.cluster.options import (
+    FAILED,
+    STOPPED_WATCHING,
+    Endpoint,
+    Experiment,
+    Namespace,
+    Overrides,
+    Parameters,
+    Pipeline,
+    RecipeArgument,
+    RunArgument,
+    ServiceAccount,
+    TokenFile,
+    connected,
+    errors_told,
+)
+from pipelines.cluster.runs import EXPERIMENT, PIPELINE, choose_version, find_run, list_runs, run_namespace, spec_of
+from pipelines.cluster.runs import submit as start_run
+from pipelines.cluster.schedule_commands import schedule
+from pipelines.cluster.spec import arguments, step_labels
+from pipelines.cluster.upload import code_revision, version_name
+from pipelines.cluster.upload import upload as upload_package
+from pipelines.compile import compile_pipeline
+from pipelines.recipe import load_recipe
+
+_PACKAGE = Path("build/finetune.yaml")
+_STYLES = {
+    "succeeded": "green",
+    "running": "cyan",
+    "failed": "bold red",
+    "canceled": "yellow",
+    "skipped": "dim",
+    "waiting": "dim",
+}
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app.add_typer(schedule, name="schedule")
+
+
+@app.command()
+def upload(
+    package: Annotated[
+        Path | None, typer.Argument(help="A compiled pipeline; not given: compile the fine-tuning pipeline first.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Name of the version; not given: the code's git revision.", show_default=False)
+    ] = None,
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Compile the pipeline and upload it to Kubeflow Pipelines, as a version named after the git revision.
+
+    The pipeline is made where it is not there yet. The same code uploaded again changes nothing. Changes that are
+    not committed are marked in the version's name.
+
+    `export KFP_ENDPOINT=http://localhost:8080`, then `loraline upload`
+    """
+    console = Console()
+    with errors_told():
+        package = package or compile_pipeline(_PACKAGE)
+        if version is None:
+            revision = code_revision()
+            version = version_name(package, revision)
+            if revision.dirty:
+                console.print("[yellow]note[/yellow]  there are changes that are not committed: the version is marked")
+        cluster = connected(endpoint, namespace, token_file)
+        done = upload_package(cluster, package, version)
+        word = "[green]uploaded[/green]" if done.is_new else "[cyan]already there[/cyan]"
+        console.print(f"{word}  {escape(done.pipeline)}  version {escape(done.version)}", highlight=False)
+        _print_link(console, done.link)
+
+
+@app.command()
+def submit(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    version: Annotated[
+        str | None, typer.Option(help="Run this version; not given: the latest on the server.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The run's name; not given: the recipe and the time.", show_default=False)
+    ] = None,
+    watch: Annotated[bool, typer.Option("--follow/--no-follow", help="Watch the run to its end.")] = True,
+    parameters: Parameters = None,
+    pipeline: Pipeline = PIPELINE,
+    experiment: Experiment = EXPERIMENT,
+    service_account: ServiceAccount = None,
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Start a run on the cluster with a recipe's settings, and follow it step by step.
+
+    `loraline submit quickstart training.rank=8`
+
+    **Exit status**: 0 the run succeeded (or was started, with --no-follow); 1 it failed or was stopped; 2 refused:
+    nothing was started, or the server can no longer be asked; 130 you stopped watching, and the run goes on.
+    """
+    console = Console()
+    with errors_told():
+        settings = load_recipe(recipe, overrides or []).parameters()
+        cluster = connected(endpoint, namespace, token_file)
+        chosen = choose_version(cluster, pipeline, version)
+        values = arguments(chosen.spec, settings, parameters or [], chosen.name)
+        title = name or f"{Path(recipe).stem} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
+        started = start_run(cluster, chosen, values, title, experiment, service_account)
+        console.print(
+            f"[bold]{escape(title)}[/bold]  run {started.run_id}  version {escape(chosen.name)}", highlight=False
+        )
+        if watch:
+            _follow_to_exit(console, cluster, started, chosen.spec)
+        _print_link(console, cluster.link(f"runs/details/{started.run_id}"))
+
+
+@app.command()
+def runs(
+    run: Annotated[
+        str | None, typer.Argument(help="Show this run's steps: its id, its first letters, or 'latest'.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--follow", help="Watch that run to its end; exits as `submit` does.")] = False,
+    limit: Annotated[int, typer.Option(help="How many runs to list.", min=1)] = 20,
+    experiment: Experiment = EXPERIMENT,
+    everything: Annotated[bool, typer.Option("--all", help="The runs of all experiments.")] = False,
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token_file: TokenFile = None,
+) -> None:
+    """List the runs on the cluster, newest first, or show the steps of one.
+
+    `loraline runs`, then `loraline runs latest --follow`
+    """
+    console = Console()
+    with errors_told():
+        cluster = connected(endpoint, namespace, token_file)
+        if run is None:
+            _print_runs(console, list_runs(cluster, None if everything else experiment, limit))
+            return
+        found = find_run(cluster, run)
+        spec = spec_of(cluster, found)
+        if watch:
+            _follow_to_exit(console, cluster, found, spec)
+        console.print(f"[bold]{escape(found.display_name)}[/bold]  {_state(found.state.lower())}", highlight=False)
+        for step in steps_of(found, spec):
+            _print_step(console, step)
+        _print_link(console, cluster.link(f"runs/details/{found.run_id}"))
+
+
+@app.command()
+def logs(
+    run: RunArgument,
+    step: Annotated[str, typer.Argument(help="A step, as `loraline runs <run>` names it.")],
+    watch: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing while the step runs.")] = False,
+    command: Annotated[bool, typer.Option("--command", help="Print the kubectl commands and run nothing.")] = False,
+    endpoint: Endpoint = None,
+    namespace: Namespace = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Print a step's log, of its last attempt.
+
+    KFP's API does not hand out logs, so they are read with kubectl, which must be set up for the same cluster.
+
+    `loraline logs latest train-lora --follow`
+    """
+    with errors_told():
+        cluster = connected(endpoint, namespace, token_file)
+        found = find_run(cluster, run)
+        name = check_step(step, step_labels(spec_of(cluster, found)))
+        where = run_namespace(cluster, found)
+        if command:
+            typer.echo(by_hand(where, found.run_id, name))
+        else:
+            show_log(where, found.run_id, name, watch)
+
+
+@app.command()
+def stop(
+    run: RunArgument, endpoint: Endpoint = None, namespace: Namespace = None, token_file: TokenFile = None
+) -> None:
+    """Stop a run. What its finished steps made stays in the cache, for the next run of the same recipe."""
+    with errors_told():
+        cluster = connected(endpoint, namespace, token_file)
+        found = find_run(cluster, run)
+        if found.state in FINAL:
+            typer.echo(f"{found.display_name} has ended already: {found.state.lower()}")
+            return
+        cluster.client.terminate_run(found.run_id)
+        typer.echo(f"stopping {found.display_name} ({found.run_id}); see `loraline runs {found.run_id[:8]}`")
+
+
+def _follow_to_exit(console: Console, cluster: Cluster, run: Any, spec: dict[str, Any]) -> None:
+    """Show a run's steps until it ends, and exit with what its end means."""
+    page = cluster.link(f"runs/details/{run.run_id}")
+    _print_link(console, page)
+    short = run.run_id[:8]
+    try:
+        ended = follow(
+            cluster,
+            run,
+            spec,
+            tell=lambda step: _print_step(console, step),
+            warn=lambda words: console.print(f"[yellow]note[/yellow]  {escape(words)}", highlight=False),
+        )
+    except KeyboardInterrupt:
+        console.print(
+            f"\n[yellow]not watching any more[/yellow]; the run goes on. `loraline runs {short} --follow` watches it"
+            f" again, `loraline stop {short}` ends it.",
+            highlight=False,
+        )
+        raise typer.Exit(STOPPED_WATCHING) from None
+    console.print(_state(ended.state.lower()))
+    if ended.state in ("SUCCEEDED", "SKIPPED"):
+        raise typer.Exit(0)
+    if ended.error and ended.error.message:
+        console.print(ended.error.message, markup=False, highlight=False)
+    for step in steps_of(ended, spec):
+        if step.state == "failed":
+            console.print(f"its log: `loraline logs {short} {step.name}`", highlight=False)
+    raise typer.Exit(FAILED)
+
+
+def _print_step(console: Console, step: Step) -> None:
+    took = "" if step.seconds is None else f"{step.seconds:.0f} s"
+    name = step.name if step.name == step.label else f"{step.name} ({step.label})"
+    console.print(f"  {escape(name):<34} {_state(step.state)}  {took}", highlight=False)
+
+
+def _print_runs(console: Console, found: list[Any]) -> None:
+    if not found:
+        console.print("no runs yet: start one with `loraline submit quickstart`")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in ("run", "name", "state", "started", "took"):
+        table.add_column(column, no_wrap=column != "name")
+    for run in found:
+        seconds = duration(run.created_at, run.finished_at)
+        took = "" if seconds is None else f"{seconds / 60:.0f} min"
+        born = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
+        state = _state((run.state or "pending").lower())
+        table.add_row(run.run_id[:8], escape(run.display_name), state, born, took)
+    console.print(table)
+
+
+def _state(word: str) -> str:
+    style = _STYLES.get(word)
+    return f"[{style}]{word}[/{style}]" if style else word
+
+
+def _print_link(console: Console, link: str) -> None:
+    console.print(link, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,55 @@
+"""The measures of an answer, against cases worked by hand and against the library."""
+
+import pytest
+from rouge_score.rouge_scorer import RougeScorer
+
+from components.evaluate_model.metrics import exact_match, rouge_l, squad_tokens, token_f1
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("Paris", "Paris", 1.0),
+        ("  Paris\n", "Paris", 1.0),
+        ("paris", "Paris", 0.0),
+        ("15", "-1.5", 0.0),  # SQuAD's own exact match calls these equal
+        ("", "", 1.0),
+    ],
+)
+def test_exact_match(answer: str, reference: str, expected: float) -> None:
+    assert exact_match(answer, reference) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("The cat!", "a cat", 1.0),
+        ("the cat sat", "the cat ran away", 2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3)),
+        ("cat cat", "cat", 2 * (1 / 2) * 1 / (1 / 2 + 1)),
+        ("dog", "cat", 0.0),
+        ("", "cat", 0.0),
+        ("the", "a", 1.0),  # both empty once normalized
+        ("\u5317\u4eac", "\u5317\u4eac\u3002", 1.0),
+        ("\u5317\u65b9", "\u5317\u4eac", 0.5),  # scripts without spaces: characters are tokens
+    ],
+)
+def test_token_f1(answer: str, reference: str, expected: float) -> None:
+    assert token_f1(answer, reference) == pytest.approx(expected)
+
+
+def test_normalization_is_squads() -> None:
+    assert squad_tokens("An  Apple-tree's fruit, the (red) one") == ["appletrees", "fruit", "red", "one"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [("the cat sat on a mat", "a cat was on the mat"), ("It's 5 o'clock", "5 o clock it is"), ("", "x"), ("x", "y")],
+)
+def test_rouge_l_of_english_is_the_librarys(answer: str, reference: str) -> None:
+    expected = RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
+    assert rouge_l(answer, reference) == pytest.approx(expected)
+
+
+def test_rouge_l_knows_other_scripts() -> None:
+    assert rouge_l("\u043a\u043e\u0442 \u0441\u043f\u0438\u0442", "\u043a\u043e\u0442 \u0441\u043f\u0438\u0442") == 1.0
+    assert rouge_l("\u5317\u65b9", "\u5317\u4eac") == pytest.approx(0.5)

@@ -1,0 +1,123 @@
+"""The alias `champion` moves on evidence only, and back in one step."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from components.gate.config import GateConfig
+from components.gate.judge import judge
+from components.promote_model.promote import promote, rollback
+from components.register_model.config import RegistryConfig
+from components.register_model.register import Registration, register
+from components.shared import storage
+from components.shared.errors import StorageError, ValidationError
+from tests.components.run_outputs import LINEAGE, write_outputs
+
+pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
+
+
+@pytest.fixture
+def client(mlflow_store: str) -> MlflowClient:
+    return MlflowClient(mlflow_store)
+
+
+def aliases(client: MlflowClient) -> dict[str, str]:
+    return {alias: str(number) for alias, number in client.get_registered_model("dates").aliases.items()}
+
+
+def registered(folder: Path, weights: bytes) -> Registration:
+    """A model of these weights, through gate and register_model."""
+    outputs = write_outputs(folder)
+    (outputs.adapter / "adapter_model.safetensors").write_bytes(weights)
+    judge(
+        GateConfig(metric="exact_match"),
+        LINEAGE,
+        dataset=outputs.dataset,
+        base=outputs.base,
+        tuned=outputs.tuned,
+        adapter=outputs.adapter,
+        parity=outputs.parity,
+        output=folder / "evidence",
+    )
+    config = RegistryConfig(model_name="dates", bucket="promotions")
+    return register(config, outputs.adapter, outputs.merged, folder / "evidence", folder / "registration")
+
+
+def test_the_champion_moves_forward_and_back(tmp_path: Path, client: MlflowClient) -> None:
+    registered(tmp_path / "one", b"one")
+    first = promote("dates")
+    assert (first.version, first.previous) == ("1", None)
+    with pytest.raises(ValidationError, match="nothing to roll back to: version 1 is its champion"):
+        rollback("dates")
+
+    registered(tmp_path / "two", b"two")
+    second = promote("dates")
+    assert (second.version, second.previous) == ("2", "1")
+    assert aliases(client) == {"challenger": "2", "champion": "2", "previous": "1"}
+    with pytest.raises(ValidationError, match="version 2 of dates is the champion already"):
+        promote("dates")
+
+    back = rollback("dates")
+    assert (back.version, back.previous) == ("1", "2")
+    assert aliases(client) == {"challenger": "2", "champion": "1"}
+    with pytest.raises(ValidationError, match="nothing to roll back to"):
+        rollback("dates")
+
+    assert promote("dates", "2").previous == "1"
+
+
+def test_a_version_whose_tag_does_not_say_promote_is_refused(tmp_path: Path, client: MlflowClient) -> None:
+    registered(tmp_path, b"tagged")
+    client.set_model_version_tag("dates", "1", "verdict", "reject")
+    with pytest.raises(ValidationError, match="verdict='reject', not 'promote'"):
+        promote("dates")
+    client.delete_model_version_tag("dates", "1", "verdict")
+    with pytest.raises(ValidationError, match="verdict=None"):
+        promote("dates")
+    assert "champion" not in aliases(client)
+
+
+EVIDENCE, WEIGHTS, LIST = "evidence/evidence.json", "adapter/adapter_model.safetensors", "files.json"
+TAMPERED: list[tuple[str, Callable[[bytes], bytes] | None, str]] = [
+    (EVIDENCE, lambda was: was.replace(b'"gain": 0.9', b'"gain": 0.8'), "the evidence of version 1 .* was altered"),
+    (EVIDENCE, None, r"evidence/evidence\.json is missing"),
+    (WEIGHTS, None, r"adapter/adapter_model\.safetensors is missing"),
+    (WEIGHTS, lambda was: b"other", r"adapter/adapter_model\.safetensors has 5 bytes instead of 8"),
+    (LIST, lambda was: was.replace(b'"sha256": "', b'"sha256": "0', 1), r"files\.json was altered"),
+    (LIST, lambda was: b"[]", r"files\.json .* is not a list of files"),
+    (LIST, None, r"has no files\.json"),
+]
+
+
+def test_evidence_that_is_missing_or_altered_is_refused(tmp_path: Path, client: MlflowClient) -> None:
+    url = registered(tmp_path, b"original").url
+    for name, change, message in TAMPERED:
+        [path] = storage.download(f"{url}/{name}", tmp_path / "was")
+        was = path.read_bytes()
+        if change is None:
+            storage.remove(f"{url}/{name}")
+        else:
+            path.write_bytes(change(was))
+            storage.upload(path, f"{url}/{name}")
+        with pytest.raises(ValidationError, match=message):
+            promote("dates")
+        path.write_bytes(was)
+        storage.upload(path, f"{url}/{name}")
+    assert "champion" not in aliases(client)
+    assert promote("dates").version == "1"
+
+
+def test_what_is_not_there_is_said(client: MlflowClient) -> None:
+    with pytest.raises(StorageError, match="no registered model 'dates'"):
+        promote("dates")
+    with pytest.raises(StorageError, match="no registered model 'dates'"):
+        rollback("dates")
+    client.create_registered_model("dates")
+    with pytest.raises(StorageError, match="no version with the alias challenger"):
+        promote("dates")
+    with pytest.raises(StorageError, match="reading version 7 of dates"):
+        promote("dates", "7")
+    with pytest.raises(ValidationError, match="it has no champion"):
+        rollback("dates")
