@@ -122,15 +122,16 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="torch for CPUs instead of CUDA")
     parser.add_argument("--push", metavar="REGISTRY", help="push to this registry, and record the digests")
     parser.add_argument("--base", default="", help="an image in place of the Dockerfiles' base")
+    parser.add_argument("--tag", default=revision() or version(), help="instead of the git revision")
     options = parser.parse_args()
-    tag = revision() or version()
+    tag = options.tag
     if options.push and tag.endswith("-dirty"):
         raise SystemExit("there are changes that are not committed: what is pushed must be found again by its revision")
     prefix = f"{options.push.rstrip('/')}/" if options.push else ""
     pushed = {}
     for image in options.images or IMAGES:
         name = f"{prefix}loraline-{image}"
-        build(image, [f"{name}:{tag}", f"{name}:{version()}"], options.base, options.cpu)
+        build(image, sorted({f"{name}:{tag}", f"{name}:{version()}"}), options.base, options.cpu)
         if options.push:
             pushed[f"LORALINE_{image.upper()}_IMAGE"] = push(image, f"{name}:{tag}")
     if pushed:

@@ -16,6 +16,7 @@ _ROUNDING = 1e-9  # 0.2 - 0.15 is a little more than 0.05 in floating point
 class Findings:
     """What the steps wrote; None or empty where a file is missing or unreadable."""
 
+    data: dict[str, Any] | None
     base: dict[str, Any] | None
     tuned: dict[str, Any] | None
     base_examples: list[dict[str, Any]]
@@ -40,6 +41,7 @@ class Findings:
 def missing_parts(findings: Findings) -> list[str]:
     """Every part has to be there: what nobody looked at proves nothing."""
     parts = {
+        "the dataset's report (report.json)": findings.data,
         "the base's evaluation (metrics.json)": findings.base,
         "the tuned model's evaluation (metrics.json)": findings.tuned,
         "the base's scored examples (examples.jsonl)": findings.base_examples,
@@ -105,8 +107,9 @@ def _figure(metric: str, side: str, figures: dict[str, Any], scored: list[dict[s
 
 
 def _mean(metric: str, scored: list[dict[str, Any]]) -> float | None:
-    values = [example[metric] for example in scored if example.get(metric) is not None]
-    weight = sum(example.get("tokens", 0) for example in scored) if metric == "loss" else len(values)
+    there = [example for example in scored if example.get(metric) is not None]
+    values = [example[metric] for example in there]
+    weight = sum(example.get("tokens", 0) for example in there) if metric == "loss" else len(values)
     return math.fsum(values) / weight if values and weight else None
 
 
@@ -134,9 +137,15 @@ def merge(findings: Findings) -> list[str]:
 
 def mask(findings: Findings) -> list[str]:
     """Some tokens must have carried loss."""
+    if not findings.training:
+        return []
     labelled = _number(findings.training, "labelled_tokens")
-    sampled = [token.get("loss") for sample in (findings.mask or {}).get("samples", []) for token in sample["tokens"]]
-    if labelled == 0 or (sampled and not any(sampled)):
+    if labelled is None:
+        return ["the training's report does not say how many tokens carried loss"]
+    # A sample that was cut may end before its answer begins, and then says nothing.
+    samples = (findings.mask or {}).get("samples") or []
+    whole = [sample["tokens"] for sample in samples if len(sample["tokens"]) >= sample.get("length", 0)]
+    if labelled == 0 or (whole and not any(token["loss"] for tokens in whole for token in tokens)):
         return ["no token carried loss in training: the mask is empty"]
     return []
 
@@ -174,12 +183,9 @@ def _change(metric: str, findings: Findings) -> str:
     assert findings.base
     assert findings.tuned
     base, tuned = findings.base[metric], findings.tuned[metric]
-    verb = "stayed at" if base == tuned else "rose" if tuned > base else "fell"
-    return (
-        f"{NAMES[metric]} {verb} {tuned:.4g}"
-        if base == tuned
-        else f"{NAMES[metric]} {verb} from {base:.4g} to {tuned:.4g}"
-    )
+    if base == tuned:
+        return f"{NAMES[metric]} stayed at {tuned:.4g}"
+    return f"{NAMES[metric]} {'rose' if tuned > base else 'fell'} from {base:.4g} to {tuned:.4g}"
 
 
 def _number(values: dict[str, Any] | None, name: str) -> float | None:

@@ -36,6 +36,7 @@ def judge(
         output: folder to write.
     """
     findings = checks.Findings(
+        data=_read(dataset / "report.json"),
         base=_read(base / "metrics.json"),
         tuned=_read(tuned / "metrics.json"),
         base_examples=_read_examples(base),
@@ -50,7 +51,7 @@ def judge(
         base=findings.base,
         tuned=findings.tuned,
         examples=pair_examples(findings.base_examples, findings.tuned_examples),
-        data=_read(dataset / "report.json"),
+        data=findings.data,
         mask=findings.mask,
         training=findings.training,
         merge=findings.merge,

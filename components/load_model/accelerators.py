@@ -59,9 +59,10 @@ def capacity_here(device: torch.device) -> int:
 def _free_in_container() -> int:
     """What the container's limit leaves (cgroup v2); without one, no limit."""
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit, open(
-            "/sys/fs/cgroup/memory.current", encoding="ascii"
-        ) as used:
+        with (
+            open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit,
+            open("/sys/fs/cgroup/memory.current", encoding="ascii") as used,
+        ):
             text = limit.read().strip()
             return 2**63 if text == "max" else int(text) - int(used.read())
     except FileNotFoundError:

@@ -19,6 +19,7 @@ def quantize(base: Path, quantization: Literal["int8", "nf4"], output: Path) -> 
     Raises:
         ModelLoadingError: the model cannot be quantized on this device.
     """
+    models.quiet_libraries()
     placement = models.place(base)
     manifest = models.read_manifest(base)
     model: Any

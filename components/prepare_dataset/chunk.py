@@ -71,9 +71,9 @@ class Chunker:
 
     def _fits(self, sentences: list[_Sentence]) -> bool:
         total = sum(sentence.tokens for sentence in sentences)
-        # Tokens of the parts are a little more or less than those of the whole, which is what counts.
-        if total < 0.9 * self._limit or total > 1.2 * self._limit:
+        if total > self._limit or total < 0.97 * self._limit:
             return total <= self._limit
+        # Tokens of the parts may be a few less than those of the whole, which is what counts.
         return self._count([_joined(sentences)])[0] <= self._limit
 
     def _tail(self, sentences: list[_Sentence], following: _Sentence) -> list[_Sentence]:

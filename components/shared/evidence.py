@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic import ValidationError as PydanticError
 
 from components.shared.errors import ValidationError
@@ -59,12 +59,6 @@ class Scored(_Document):
     token_f1: float | None = None
     rouge_l: float | None = None
 
-    def value(self, metric: str) -> float | None:
-        """The example's figure for a metric, higher is better (for loss: minus nats per token)."""
-        if metric != "loss":
-            return getattr(self, metric)
-        return -self.loss / self.tokens if self.loss is not None and self.tokens else None
-
 
 class PairedExample(_Document):
     """One held-out example, and what base and tuned made of it."""
@@ -106,7 +100,7 @@ class Evidence(_Document):
 
     @field_validator("version")
     @classmethod
-    def _is_known(cls, version: int, _: ValidationInfo) -> int:
+    def _is_known(cls, version: int) -> int:
         if version > VERSION:
             raise ValueError(f"evidence of version {version}; this release reads up to {VERSION}")
         return version

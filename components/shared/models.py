@@ -7,6 +7,7 @@ model, because a step may run on another machine than the one before it.
 
 import importlib.util
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -237,7 +238,7 @@ def load_model(folder: Path, adapter: Path | None = None, trainable: bool = Fals
 
 
 def _load_weights(folder: Path, placement: Placement) -> PreTrainedModel:
-    transformers.utils.logging.disable_progress_bar()
+    quiet_libraries()
     loaded: Any
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -255,6 +256,12 @@ def _load_weights(folder: Path, placement: Placement) -> PreTrainedModel:
     _refuse_made_up_weights(folder, loading)
     prepare_quantized(model, placement.dtype)
     return model
+
+
+def quiet_libraries() -> None:
+    """Leave progress to us, and spare the log bitsandbytes' line for each layer and call of int8."""
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
 def _refuse_made_up_weights(folder: Path, loading: dict[str, Any]) -> None:

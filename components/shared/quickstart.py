@@ -16,7 +16,7 @@ from components.shared.errors import ConfigurationError
 
 NAMES = ("dates",)
 _ROWS = 3000
-_SENTENCES = 30_000
+_SENTENCES = 20_000
 _FIRST_DAY = datetime.date(1900, 1, 1)
 _DAYS = 73_049  # up to the end of the year 2099
 _ROWS_SEED, _CORPUS_SEED = 20, 21

@@ -14,7 +14,7 @@ from components.shared import digests, progress
 from components.shared.errors import ModelLoadingError
 
 NAMES = ("dates",)
-_MADE_BY = ("quickstart.py", "scratch.py", "scratch_pretraining.py")
+_MADE_BY = ("quickstart.py", "scratch.py", "scratch_definition.py", "scratch_pretraining.py")
 _MADE_WITH = ("torch", "transformers", "tokenizers")
 
 
@@ -63,3 +63,12 @@ def make(name: str) -> Path:
     finally:
         shutil.rmtree(being_made, ignore_errors=True)
     return folder
+
+
+def describe(folder: Path) -> None:
+    """Write a scratch model's tokenizer and configuration into a folder, without making its weights."""
+    from components.shared.scratch_definition import make_config, make_tokenizer
+
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(folder)
+    make_config(tokenizer).save_pretrained(folder)

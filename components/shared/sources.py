@@ -139,6 +139,8 @@ def _fetch(source: str, revision: str, folder: Path, patterns: tuple[str, ...]) 
     elif at.kind == "hub":
         for path in _folder_files(_from_hub(at.location, revision, patterns), patterns):
             _link_or_copy(path, folder / path.name)
+    elif at.kind == "scratch" and not set(WEIGHTS) <= set(patterns):
+        scratch.describe(folder)
     else:
         origin = scratch.make(at.location) if at.kind == "scratch" else Path(at.location)
         for path in _folder_files(origin, patterns):

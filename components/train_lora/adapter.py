@@ -1,6 +1,5 @@
 """The adapter: put on the base, made fast, checked to be all that is trained, and written."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +27,23 @@ def attach(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
         TrainingError: something else than the adapter would be trained.
     """
     _check_targets(base, config.target_modules)
-    all_linear = config.target_modules == _ALL_LINEAR
-    model = get_peft_model(
-        base,
-        LoraConfig(
-            r=config.rank,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules="all-linear" if all_linear else config.target_modules,
-            use_dora=config.use_dora,
-            use_rslora=config.use_rslora,
-            task_type="CAUSAL_LM",
-        ),
+    plan = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # a float is fine
+        lora_dropout=config.dropout,
+        target_modules="all-linear" if config.target_modules == _ALL_LINEAR else config.target_modules,
+        use_dora=config.use_dora,
+        use_rslora=config.use_rslora,
+        task_type="CAUSAL_LM",
     )
+    there = ", ".join(sorted(_linear_names(base)))
+    try:
+        model = get_peft_model(base, plan)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"training.target_modules={config.target_modules}: PEFT puts no such adapter on this model: {error} "
+            f"Name linear layers that can take one: it has {there}."
+        ) from error
     assert isinstance(model, PeftModel)
     strangers = [name for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name]
     if strangers:
@@ -49,8 +52,8 @@ def attach(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
             "the base must come frozen from load_model"
         )
     for module in model.modules():
-        if _can_be_fused(module, config):
-            module.forward = _fused_forward(module)  # type: ignore[method-assign]
+        if isinstance(module, LoraLayer) and _can_be_fused(module, config):
+            module.forward = _fused_forward(module)
     return model
 
 
@@ -61,11 +64,14 @@ def _check_targets(base: PreTrainedModel, targets: list[str]) -> None:
     linear = [name for name, module in base.named_modules() if _is_linear(module)]
     unknown = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in linear)]
     if unknown:
-        there = sorted({name.rsplit(".", 1)[-1] for name in linear})
         raise ConfigurationError(
-            f"training.target_modules: no linear layer is called {', '.join(map(repr, unknown))}; "
-            f'this model has {", ".join(there)}. ["all-linear"] takes all but the output head.'
+            f"training.target_modules: no linear layer is called {', '.join(map(repr, unknown))}; this model has "
+            f'{", ".join(sorted(_linear_names(base)))}. ["all-linear"] takes all but the output head.'
         )
+
+
+def _linear_names(base: PreTrainedModel) -> set[str]:
+    return {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if _is_linear(module)}
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -102,7 +108,7 @@ def check_gradients(model: PeftModel) -> None:
     dead = [
         name
         for name, p in trained(model).items()
-        if ".lora_B." in name and not re.search("expert", name) and (p.grad is None or not p.grad.any())
+        if ".lora_B." in name and "expert" not in name and (p.grad is None or not p.grad.any())
     ]
     if dead:
         raise TrainingError(
@@ -119,7 +125,7 @@ def save(model: PeftModel, output: Path) -> None:
     card.unlink(missing_ok=True)
 
 
-def _can_be_fused(module: nn.Module, config: TrainConfig) -> bool:
+def _can_be_fused(module: LoraLayer, config: TrainConfig) -> bool:
     """Whether a layer is plain LoRA on a plain linear layer, without dropout between them."""
     return (
         type(module) is LoraLinear

@@ -137,8 +137,9 @@ def packed_attention(
     settings = _Settings(scale, dropout, sliding_window, softcap)
     if query.is_cuda and query.dtype != torch.float32 and not softcap and not dropout:
         return _varlen(query, key, value, layout, settings), None
-    parts = zip(*(x[0].transpose(0, 1).split(layout.sizes) for x in (query, key, value)), strict=True)
-    outputs = [_attend(*part, group, settings) for part, group in zip(parts, layout.groups, strict=True)]
+    queries, keys, values = (x[0].transpose(0, 1).split(layout.sizes) for x in (query, key, value))
+    parts = zip(queries, keys, values, layout.groups, strict=True)
+    outputs = [_attend(q, k, v, group, settings) for q, k, v, group in parts]
     return torch.cat(outputs).unsqueeze(0), None
 
 
@@ -159,7 +160,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, settings:
 
     query, key, value = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
     left = -1 if settings.window is None else settings.window - 1
-    output = varlen_attn(
+    output: Any = varlen_attn(
         query,
         key,
         value,
@@ -171,7 +172,8 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, settings:
         window_size=(left, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return output.unsqueeze(0)
+    result: Tensor = output.unsqueeze(0)
+    return result
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, group: _Group, settings: _Settings) -> Tensor:

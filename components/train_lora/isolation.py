@@ -46,8 +46,9 @@ def _obstacle_by_design(model: PreTrainedModel) -> str:
 
 
 def _tokens(model: PreTrainedModel, device: torch.device) -> Tensor:
-    words = model.get_input_embeddings().num_embeddings
-    return (torch.arange(sum(_LENGTHS), device=device) * 7 + 3).remainder(words)[None]
+    table = model.get_input_embeddings().weight
+    assert isinstance(table, Tensor)
+    return (torch.arange(sum(_LENGTHS), device=device) * 7 + 3).remainder(table.shape[0])[None]
 
 
 def _logits_alone(model: PreTrainedModel) -> Tensor:

@@ -27,7 +27,7 @@ class LossHead:
         self._model = model
         self._head = _plain_head(model, batch)
         if self._head is not None:
-            self._head.forward = _same  # type: ignore[method-assign]
+            self._head.forward = _same  # type: ignore[method-assign, assignment]
 
     @property
     def chunked(self) -> bool:

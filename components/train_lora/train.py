@@ -14,13 +14,14 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from accelerate.utils import set_seed
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from components.shared import progress
 from components.shared.chat import template_name
@@ -133,6 +134,7 @@ def train(
         progress.note(f"training goes on from step {now.step} of {len(steps)}")
     elif eval_passes:
         now.history.append({"step": 0, "eval_loss": _evaluate(machine, eval_documents, eval_passes)})
+        tracker.metrics({"eval_loss": now.history[0]["eval_loss"]}, 0)
     tracker.params({**config.model_dump(), "examples": len(documents), "steps": len(steps)})
 
     while now.step < len(steps) and not _is_enough(config, now):
@@ -173,7 +175,7 @@ def _check_documents(config: TrainConfig, documents: Documents, eval_documents: 
 
 def _assemble(config: TrainConfig, folder: Path, documents: Documents) -> tuple[_Machine, str]:
     """Load the base, put the adapter on it and make the rest; and why rows cannot be packed, if they cannot."""
-    base = load_model(folder)
+    base = cast(PreTrainedModel, load_model(folder))
     obstacle = enable_packing(base)
     if obstacle:
         progress.note(f"documents are not packed but padded, because {obstacle}")

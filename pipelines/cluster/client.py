@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import certifi
 import urllib3
 
 from components.shared.errors import ClusterAwayError, ClusterError, ConfigurationError
@@ -106,8 +107,7 @@ def _shake_hands(settings: ClusterSettings) -> dict[str, Any]:
     headers = {"Cookie": settings.cookie} if settings.cookie else {}
     if settings.token_file:
         headers["authorization"] = f"Bearer {settings.token_file.read_text().strip()}"
-    authorities = {"ca_certs": str(settings.ca_file)} if settings.ca_file else {}
-    pool = urllib3.PoolManager(retries=1, **authorities)
+    pool = urllib3.PoolManager(retries=1, ca_certs=str(settings.ca_file) if settings.ca_file else certifi.where())
     request = _guarded(pool.request, settings.endpoint, missing_is_an_answer=True)
     answer = request("GET", f"{settings.endpoint}/apis/v2beta1/healthz", headers=headers)
     if answer.status == 404:
@@ -142,13 +142,22 @@ def _guarded(send: Callable[..., Any], endpoint: str, missing_is_an_answer: bool
         try:
             response = send(method, url, redirect=False, **options)
         except urllib3.exceptions.HTTPError as error:
-            reason = getattr(error, "reason", None) or error
-            raise ClusterAwayError(f"no answer from {endpoint}: {reason}. Is it up? {REACHING_KFP}") from error
+            raise _away(endpoint, getattr(error, "reason", None) or error) from error
         if not (missing_is_an_answer and response.status == 404):
             _check(response, f"{method} {url.partition('?')[0]}", endpoint)
         return response
 
     return request
+
+
+def _away(endpoint: str, reason: object) -> ClusterError:
+    words = str(reason).rpartition(": ")[2]  # without the names of urllib3's classes
+    if isinstance(reason, urllib3.exceptions.SSLError):
+        return ClusterError(
+            f"{endpoint} cannot be trusted: {words}. If its certificate was signed by an authority of your own, "
+            "name that authority's PEM file in KFP_CA_FILE"
+        )
+    return ClusterAwayError(f"no answer from {endpoint}: {words}. Is it up? {REACHING_KFP}")
 
 
 def _check(response: Any, what: str, endpoint: str) -> None:

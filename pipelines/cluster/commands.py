@@ -2,19 +2,16 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from pipelines.cluster.client import Cluster
-from pipelines.cluster.follow import FINAL, Step, duration, follow, steps_of
+from pipelines.cluster.display import coloured, follow_to_exit, print_link, print_runs, print_step
+from pipelines.cluster.follow import FINAL, steps_of
 from pipelines.cluster.logs import by_hand, check_step, show_log
 from pipelines.cluster.options import (
-    FAILED,
-    STOPPED_WATCHING,
     Endpoint,
     Experiment,
     Namespace,
@@ -38,14 +35,6 @@ from pipelines.compile import compile_pipeline
 from pipelines.recipe import load_recipe
 
 _PACKAGE = Path("build/finetune.yaml")
-_STYLES = {
-    "succeeded": "green",
-    "running": "cyan",
-    "failed": "bold red",
-    "canceled": "yellow",
-    "skipped": "dim",
-    "waiting": "dim",
-}
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 app.add_typer(schedule, name="schedule")
@@ -82,7 +71,7 @@ def upload(
         done = upload_package(cluster, package, version)
         word = "[green]uploaded[/green]" if done.is_new else "[cyan]already there[/cyan]"
         console.print(f"{word}  {escape(done.pipeline)}  version {escape(done.version)}", highlight=False)
-        _print_link(console, done.link)
+        print_link(console, done.link)
 
 
 @app.command()
@@ -123,8 +112,8 @@ def submit(
             f"[bold]{escape(title)}[/bold]  run {started.run_id}  version {escape(chosen.name)}", highlight=False
         )
         if watch:
-            _follow_to_exit(console, cluster, started, chosen.spec)
-        _print_link(console, cluster.link(f"runs/details/{started.run_id}"))
+            follow_to_exit(console, cluster, started, chosen.spec)
+        print_link(console, cluster.link(f"runs/details/{started.run_id}"))
 
 
 @app.command()
@@ -148,16 +137,16 @@ def runs(
     with errors_told():
         cluster = connected(endpoint, namespace, token_file)
         if run is None:
-            _print_runs(console, list_runs(cluster, None if everything else experiment, limit))
+            print_runs(console, list_runs(cluster, None if everything else experiment, limit))
             return
-        found = find_run(cluster, run)
+        found = find_run(cluster, run, experiment)
         spec = spec_of(cluster, found)
         if watch:
-            _follow_to_exit(console, cluster, found, spec)
-        console.print(f"[bold]{escape(found.display_name)}[/bold]  {_state(found.state.lower())}", highlight=False)
+            follow_to_exit(console, cluster, found, spec)
+        console.print(f"[bold]{escape(found.display_name)}[/bold]  {coloured(found.state.lower())}", highlight=False)
         for step in steps_of(found, spec):
-            _print_step(console, step)
-        _print_link(console, cluster.link(f"runs/details/{found.run_id}"))
+            print_step(console, step)
+        print_link(console, cluster.link(f"runs/details/{found.run_id}"))
 
 
 @app.command()
@@ -200,65 +189,3 @@ def stop(
             return
         cluster.client.terminate_run(found.run_id)
         typer.echo(f"stopping {found.display_name} ({found.run_id}); see `loraline runs {found.run_id[:8]}`")
-
-
-def _follow_to_exit(console: Console, cluster: Cluster, run: Any, spec: dict[str, Any]) -> None:
-    """Show a run's steps until it ends, and exit with what its end means."""
-    page = cluster.link(f"runs/details/{run.run_id}")
-    _print_link(console, page)
-    short = run.run_id[:8]
-    try:
-        ended = follow(
-            cluster,
-            run,
-            spec,
-            tell=lambda step: _print_step(console, step),
-            warn=lambda words: console.print(f"[yellow]note[/yellow]  {escape(words)}", highlight=False),
-        )
-    except KeyboardInterrupt:
-        console.print(
-            f"\n[yellow]not watching any more[/yellow]; the run goes on. `loraline runs {short} --follow` watches it"
-            f" again, `loraline stop {short}` ends it.",
-            highlight=False,
-        )
-        raise typer.Exit(STOPPED_WATCHING) from None
-    console.print(_state(ended.state.lower()))
-    if ended.state in ("SUCCEEDED", "SKIPPED"):
-        raise typer.Exit(0)
-    if ended.error and ended.error.message:
-        console.print(ended.error.message, markup=False, highlight=False)
-    for step in steps_of(ended, spec):
-        if step.state == "failed":
-            console.print(f"its log: `loraline logs {short} {step.name}`", highlight=False)
-    raise typer.Exit(FAILED)
-
-
-def _print_step(console: Console, step: Step) -> None:
-    took = "" if step.seconds is None else f"{step.seconds:.0f} s"
-    name = step.name if step.name == step.label else f"{step.name} ({step.label})"
-    console.print(f"  {escape(name):<34} {_state(step.state)}  {took}", highlight=False)
-
-
-def _print_runs(console: Console, found: list[Any]) -> None:
-    if not found:
-        console.print("no runs yet: start one with `loraline submit quickstart`")
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in ("run", "name", "state", "started", "took"):
-        table.add_column(column, no_wrap=column != "name")
-    for run in found:
-        seconds = duration(run.created_at, run.finished_at)
-        took = "" if seconds is None else f"{seconds / 60:.0f} min"
-        born = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
-        state = _state((run.state or "pending").lower())
-        table.add_row(run.run_id[:8], escape(run.display_name), state, born, took)
-    console.print(table)
-
-
-def _state(word: str) -> str:
-    style = _STYLES.get(word)
-    return f"[{style}]{word}[/{style}]" if style else word
-
-
-def _print_link(console: Console, link: str) -> None:
-    console.print(link, markup=False, highlight=False, soft_wrap=True)

@@ -65,7 +65,8 @@ def show_log(namespace: str, run_id: str, step: str, follow: bool) -> None:
         )
     listing = subprocess.run(pods_command(namespace, run_id), capture_output=True, text=True, check=False)
     if listing.returncode:
-        raise ClusterError(f"kubectl cannot list the run's pods in {namespace}: {listing.stderr.strip()}")
+        said = listing.stderr.strip().rpartition("\n")[2]  # before its last line it tells its attempts
+        raise ClusterError(f"kubectl cannot list the run's pods in {namespace}: {said}")
     pods = pods_of_step(listing.stdout, step)
     if not pods:
         raise ClusterError(

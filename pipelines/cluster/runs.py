@@ -44,7 +44,8 @@ def choose_version(cluster: Cluster, pipeline: str = PIPELINE, name: str | None 
         there = cluster.client.list_pipeline_versions(pipeline_id, page_size=5, sort_by=_NEWEST_FIRST)
         names = ", ".join(one.display_name for one in there.pipeline_versions or []) or "none"
         raise ConfigurationError(f"{pipeline} has no version {name or 'yet'!r}. The latest are: {names}")
-    return Version(pipeline_id, found.pipeline_version_id, found.display_name, pipeline_spec(found))
+    whole = cluster.client.get_pipeline_version(pipeline_id, found.pipeline_version_id)  # a list may leave out the spec
+    return Version(pipeline_id, whole.pipeline_version_id, whole.display_name, pipeline_spec(whole))
 
 
 def submit(
@@ -91,8 +92,8 @@ def list_runs(cluster: Cluster, experiment: str | None = EXPERIMENT, limit: int 
     return list(islice(listed(cluster.client.list_runs, "runs", sort_by=_NEWEST_FIRST, **where), limit))
 
 
-def find_run(cluster: Cluster, said: str) -> Any:
-    """The run that is meant (KFP's V2beta1Run, with its steps): an id, its first letters, or "latest".
+def find_run(cluster: Cluster, said: str, experiment: str = EXPERIMENT) -> Any:
+    """The run that is meant (KFP's V2beta1Run, with its steps): an id, its first letters, or an experiment's "latest".
 
     Raises:
         ConfigurationError: none is meant, or more than one.
@@ -100,7 +101,7 @@ def find_run(cluster: Cluster, said: str) -> Any:
     if len(said) == 36:  # a whole id
         return cluster.client.get_run(said)
     if said == "latest":
-        found = list_runs(cluster, limit=1)
+        found = list_runs(cluster, experiment, limit=1)
     else:
         found = [run for run in list_runs(cluster, None, _LOOK_BACK) if run.run_id.startswith(said)]
     if len(found) != 1:

@@ -69,13 +69,15 @@ def list_schedules(cluster: Cluster, experiment: str = EXPERIMENT) -> list[Any]:
 
 
 def find_schedule(cluster: Cluster, said: str, experiment: str = EXPERIMENT) -> Any:
-    """The recurring run with a name or an id.
+    """The recurring run with a name, or with an id that starts so (eight letters at least).
 
     Raises:
         ConfigurationError: there is none, or several have that name.
     """
     schedules = list_schedules(cluster, experiment)
-    found = [one for one in schedules if said in (one.display_name, one.recurring_run_id)]
+    found = [one for one in schedules if said == one.display_name]
+    if not found and len(said) >= 8:
+        found = [one for one in schedules if one.recurring_run_id.startswith(said)]
     if len(found) == 1:
         return found[0]
     if found:

@@ -38,7 +38,7 @@ from pipelines.recipe import load_recipe
 
 _ZONE_WORDS = f"{TIME_ZONE}, unless the installation sets cronScheduleTimezone (its API does not tell)"
 
-ScheduleArgument = Annotated[str, typer.Argument(help="A schedule's name, or its id.")]
+ScheduleArgument = Annotated[str, typer.Argument(help="A schedule's name, or its id's first letters.")]
 
 schedule = typer.Typer(
     no_args_is_help=True,
@@ -113,14 +113,14 @@ def list_command(
             return
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         for column in ("name", "cron", "state", "version", f"next ({TIME_ZONE})", "id"):
-            table.add_column(column)
+            table.add_column(column, no_wrap=column != "name")
         for one in found:
             paused = one.status == "DISABLED"
             state = "[yellow]paused[/yellow]" if paused else "[green]on[/green]"
             cron = one.trigger.cron_schedule.cron if one.trigger and one.trigger.cron_schedule else ""
             version = escape(version_of(cluster, one))
             soon = "" if paused else _next_or_nothing(cron)
-            table.add_row(escape(one.display_name), cron, state, version, soon, one.recurring_run_id)
+            table.add_row(escape(one.display_name), cron, state, version, soon, one.recurring_run_id[:8])
         console.print(table)
         console.print(f"times in {_ZONE_WORDS}", highlight=False, soft_wrap=True)
 

@@ -68,7 +68,10 @@ def arguments(spec: Mapping[str, Any], recipe: Mapping[str, Any], more: list[str
         elif known.get(name, {}).get("parameterType") == _TEXT:
             values[name] = value
         else:
-            values[name] = yaml.safe_load(value)
+            try:
+                values[name] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                problems.append(f"{text!r}: the value is not YAML")
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -47,9 +47,9 @@ def main() -> None:
         _make_inputs(Path(folder), arguments.rows)
         figures: dict[str, list[float]] = {side: [] for side in arguments.sides}
         for _ in range(arguments.rounds):
-            for side in figures:
+            for side, speeds in figures.items():
                 python = sys.executable if side == "loraline" else arguments.trl
-                figures[side].append(_in_process(python, side, Path(folder)))
+                speeds.append(_in_process(python, side, Path(folder)))
     ours = statistics.median(figures.get("loraline") or [float("nan")])
     for side, speeds in figures.items():
         median = statistics.median(speeds)
@@ -62,15 +62,19 @@ def _in_process(python: str, side: str, work: Path) -> float:
     done = subprocess.run(
         [python, __file__, "--side", side, "--work", str(work)],
         env={**os.environ, **threads, "PYTHONPATH": root},
-        stdout=subprocess.PIPE,
-        check=True,
+        capture_output=True,
+        check=False,
         text=True,
     )
+    assert done.returncode == 0, done.stderr[-4000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["losses"][-1] < result["losses"][0], f"{side} does not learn: {result['losses']}"
     assert min(result["norms"]) > 0, f"{side} has gradients of zero: {result['norms']}"
     speed = result["tokens"] / result["cpu_seconds"]
-    print(f"{side:14} {speed:8.0f} tokens per CPU-second, loss {result['losses'][0]:.3f} to {result['losses'][-1]:.3f}")
+    print(
+        f"{side:14} {speed:8.0f} tokens per CPU-second, loss {result['losses'][0]:.3f} to {result['losses'][-1]:.3f}",
+        flush=True,
+    )
     return float(speed)
 
 
@@ -185,7 +189,8 @@ def _trl(work: Path, texts: list[dict[str, str]], best: bool) -> dict[str, Any]:
         **settings,
     )
     tokenizer = AutoTokenizer.from_pretrained(work / "model")
-    rows = Dataset.from_list(texts)
+    # The space keeps the last word of the prompt and the first of the completion apart.
+    rows = Dataset.from_list([{**text, "completion": f" {text['completion']}"} for text in texts])
     trainer = SFTTrainer(
         model=str(work / "model"),
         args=config,

@@ -86,7 +86,7 @@ def test_the_standard_finds_what_is_wrong() -> None:
 
 def test_every_pod_is_looked_at() -> None:
     owners = {title(owner) for owner, _ in pod_templates(everything())}
-    assert owners == {"Deployment loraline/mlflow", "StatefulSet loraline/postgres", "StatefulSet loraline/seaweedfs"}
+    assert owners == {"StatefulSet loraline/mlflow", "StatefulSet loraline/postgres", "StatefulSet loraline/seaweedfs"}
 
 
 def test_namespaces_enforce_pod_security() -> None:

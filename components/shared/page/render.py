@@ -46,7 +46,7 @@ def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) 
         provenance=provenance(evidence),
         effort=effort(evidence),
         recipe=flat_recipe(evidence.lineage.get("recipe") or {}),
-        size=charts,
+        box=charts,
     )
 
 

@@ -132,6 +132,10 @@ def _empty_sample(o: Outputs) -> None:
     change(o.adapter / "mask.json", **mask)
 
 
+def _unknown_mask(o: Outputs) -> None:
+    change(o.adapter / "training.json", labelled_tokens=None)
+
+
 def _still_gradient(o: Outputs) -> None:
     history = json.loads((o.adapter / "training.json").read_text())["history"]
     change(o.adapter / "training.json", history=[{**p, "gradient_norm": 0.0} for p in history])
@@ -158,6 +162,7 @@ FAULTS: dict[Callable[[Outputs], None], str] = {
     _wrong_base: "was trained on the base aaaaaaaaaaaa and merged into another, bbbbbbbbbbbb",
     _empty_mask: "no token carried loss in training: the mask is empty",
     _empty_sample: "no token carried loss in training: the mask is empty",
+    _unknown_mask: "does not say how many tokens carried loss",
     _still_gradient: "the adapter's gradient never moved from zero in 180 steps",
     _nan_loss: "the training loss was not a number in 1 of 180 steps, first in 4",
 }
@@ -170,6 +175,15 @@ def test_a_fault_is_a_reject_that_names_it(tmp_path: Path, plant: Callable[[Outp
     verdict = decide(outputs).verdict
     assert verdict.verdict == "reject"
     assert any(FAULTS[plant] in reason for reason in verdict.reasons), verdict.reasons
+
+
+def test_a_sample_that_ends_before_its_answer_says_nothing(tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path)
+    _empty_sample(outputs)
+    mask = json.loads((outputs.adapter / "mask.json").read_text())
+    mask["samples"][0]["length"] = 2000
+    change(outputs.adapter / "mask.json", **mask)
+    assert decide(outputs).verdict.verdict == "promote"
 
 
 def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
@@ -195,4 +209,4 @@ def test_nothing_at_all_is_a_reject(tmp_path: Path) -> None:
     verdict = decide(Outputs(*folders)).verdict
     assert verdict.verdict == "reject"
     assert verdict.gain is None
-    assert len(verdict.reasons) == 7
+    assert len(verdict.reasons) == 8

@@ -143,7 +143,7 @@ def test_a_page_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
     evidence = read_evidence(tmp_path / "evidence")
     page = render_page(evidence)
     parse(page)
-    assert page.count("is missing or unreadable") == 7
+    assert page.count("is missing or unreadable") == 8
     assert "There are no curves" in page
     assert "reject" in model_card(evidence)
 

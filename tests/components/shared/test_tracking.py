@@ -1,12 +1,17 @@
 """The run tree, and what happens to it when the server is away, against real stores and a real server."""
 
 import os
+import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -174,46 +179,90 @@ def test_a_server_that_is_away_costs_seconds_and_loses_nothing(
     assert (name, value, step, more) == ("loss", 1.0, 3, [])
 
 
-def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start a real tracking server and wait until it answers."""
+@contextmanager
+def server(folder: Path) -> Iterator[int]:
+    """A real tracking server; its port."""
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder)]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder)]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    log = (folder / "server.log").open("ab")
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return process
-        time.sleep(0.1)
-    raise AssertionError((folder / "server.log").read_text())
+    environment.pop("MLFLOW_TRACKING_URI")
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(2400):  # it imports a great deal, on a machine that may be busy
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        else:
+            raise AssertionError((folder / "server.log").read_text())
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, 9)
-    process.wait()
+class _Forward(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, Way)
+        with socket.create_connection(("127.0.0.1", self.server.target)) as there:
+            answer = threading.Thread(target=self.pipe, args=(there, self.request), daemon=True)
+            answer.start()
+            self.pipe(self.request, there)
+
+    @staticmethod
+    def pipe(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class Way(socketserver.ThreadingTCPServer):
+    """The way to a server. While it is closed the server is as good as dead: connections break and are refused."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, port: int, target: int) -> None:
+        super().__init__(("127.0.0.1", port), _Forward)
+        self.target = target
+        self.open: list[socket.socket] = []
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.append(request)
+        super().process_request(request, client_address)
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+        for connection in self.open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_server_that_dies_and_comes_back_gets_every_figure(
     mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(tracking, "_SECONDS_TO_CLOSE", 60.0)
-    server = serve(tmp_path, port)
-    try:
+    with server(tmp_path) as target:
+        port = free_port()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        way = Way(port, target)
         with tracking.child_run("train_lora") as tracker:
             tracker.metrics({"loss": 3.0}, step=0)
-            assert tracker.run_id(30.0)
-            kill(server)
+            assert tracker.run_id(60.0)
+            way.close()
             tracker.metrics({"loss": 2.0}, step=1)
-            time.sleep(3.0)
-            server = serve(tmp_path, port)
+            time.sleep(2.5)
+            assert tracker.unsent, "nobody is there to take it"
+            way = Way(port, target)
             tracker.metrics({"loss": 1.0}, step=2)
         assert tracker.unsent == {}
-        history = MlflowClient(uri).get_metric_history(tracker.run_id(), "loss")
+        history = MlflowClient(f"http://127.0.0.1:{target}").get_metric_history(tracker.run_id(), "loss")
         assert [(metric.step, metric.value) for metric in history] == [(0, 3.0), (1, 2.0), (2, 1.0)]
-    finally:
-        kill(server)
+        way.close()

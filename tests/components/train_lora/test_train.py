@@ -13,10 +13,11 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from components.shared import chat
 from components.shared.errors import ConfigurationError, DatasetError, TrainingError
-from components.shared.models import load_model
+from components.shared.models import load_model, load_tokenizer
 from components.shared.rows import Row
 from components.train_lora.config import TrainConfig
 from components.train_lora.train import train
@@ -85,10 +86,16 @@ def test_checkpointing_changes_nothing(make_model: ModelMaker, dataset: Path, tm
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 
-@pytest.mark.parametrize("family", ["gemma2", "gpt2", "bloom", "mamba"])
+@pytest.mark.parametrize("family", ["gemma2", "gpt2", "bloom"])
 def test_any_family_learns(family: str, make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     report = train(SMALL, make_model(family), dataset, tmp_path)
     assert report.history[-1]["eval_loss"] < report.history[0]["eval_loss"] - 0.3
+
+
+def test_adapter_that_peft_refuses(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+    """Mamba's kernel reads the weights of out_proj past any adapter."""
+    with pytest.raises(ConfigurationError, match=r"out_proj.*it has dt_proj, in_proj"):
+        train(SMALL, make_model("mamba"), dataset, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -104,12 +111,8 @@ def test_kinds_of_adapter(changes: dict[str, object], make_model: ModelMaker, da
 
 def test_quantized_base_learns_after_an_evaluation(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     """bitsandbytes on some CPUs ends all gradients after one pass in eval mode."""
-    from transformers import BitsAndBytesConfig
-
     quantized = tmp_path / "quantized"
     source = make_model("llama", "bfloat16")
-    from transformers import AutoModelForCausalLM
-
     recipe = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -142,16 +145,12 @@ def test_early_stopping_keeps_the_best(make_model: ModelMaker, tmp_path: Path) -
     report = train(config, make_model(), dataset, tmp_path / "adapter")
     assert report.steps < report.planned_steps
     assert report.kept_step == report.steps - 2
-    short = config.model_copy(update={"max_steps": report.kept_step})
     assert report.best_eval_loss == min(f["eval_loss"] for f in report.history if f["step"] and "eval_loss" in f)
-    assert short.max_steps >= 1
 
 
 def test_resumes_to_the_bit_after_kill(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     """A real process, killed with SIGKILL once it has a checkpoint, and started again."""
-    config = SMALL.model_copy(
-        update={"epochs": 12, "dropout": 0.1, "checkpoint_every": 5, "early_stopping_patience": 9}
-    )
+    config = SMALL.model_copy(update={"epochs": 3, "dropout": 0.1, "checkpoint_every": 2, "early_stopping_patience": 9})
     program = (
         "import sys; from pathlib import Path; from components.train_lora.config import TrainConfig;"
         "from components.train_lora.train import train; model, data, out, kept, config = sys.argv[1:];"
@@ -211,8 +210,6 @@ def test_long_rows_are_cut_and_counted(make_model: ModelMaker, tmp_path: Path) -
 
 
 def _prompt_tokens(model: Path, question: dict[str, str]) -> int:
-    from components.shared.models import load_tokenizer
-
     return len(chat.encode_prompt(load_tokenizer(model), [question]))
 
 

@@ -1,13 +1,16 @@
 """A double of the KFP API server: over HTTP, with state, speaking KFP's own models, held to the contract."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -41,6 +44,11 @@ class Answer:
     location: str | None = None
 
 
+@cache
+def _contract() -> Contract | None:
+    return Contract() if FILE.is_file() else None
+
+
 @dataclass
 class KfpServer:
     """The double. Tests set what it is like, and read what it was asked."""
@@ -59,7 +67,7 @@ class KfpServer:
     """Answers to give once, instead of the right one, to the next request whose method and path start so."""
     violations: list[str] = field(default_factory=list)
     """What was asked or answered against the contract; a test that leaves one here fails."""
-    contract: Contract | None = field(default_factory=lambda: Contract() if FILE.is_file() else None)
+    contract: Contract | None = field(default_factory=_contract)
 
     def refuse(self, start: str, answer: Answer, times: int = 1) -> None:
         """Answer the next requests that start so, such as "POST /apis/v2beta1/runs", like this."""
@@ -70,8 +78,8 @@ class KfpServer:
         return [one for one in self.requests if f"{one.method} {one.path}".startswith(start)]
 
     @contextmanager
-    def running(self) -> Iterator["KfpServer"]:
-        """Serve on a free port."""
+    def running(self, certificate: Path | None = None) -> Iterator["KfpServer"]:
+        """Serve on a free port; with a certificate (PEM, with its key), over TLS."""
         double = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -84,8 +92,12 @@ class KfpServer:
                 """Say nothing: requests are kept for the test."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if certificate:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
         try:
             yield self
         finally:

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -72,16 +73,12 @@ class State:
         _known(self.pipelines, pipeline_id, "Pipeline")
         if any(one.pipeline_id == pipeline_id and one.name == name for one in self.versions.values()):
             raise Refused(409, 6, "Failed to create a pipeline version")
-        documents = list(yaml.safe_load_all(upload or ""))
-        spec = documents[0]
-        if len(documents) > 1:
-            spec = {"pipeline_spec": documents[0], "platform_spec": documents[1]}
         made = api.V2beta1PipelineVersion(
             pipeline_id=pipeline_id,
             name=name,
             display_name=name,
             description=query.get("description"),
-            pipeline_spec=spec,
+            pipeline_spec=_spec(upload or ""),
         )
         return self._keep(self.versions, made, "pipeline_version_id")
 
@@ -161,6 +158,13 @@ class State:
         setattr(made, id_field, str(uuid.uuid4()))
         table[getattr(made, id_field)] = made
         return made
+
+
+@cache
+def _spec(package: str) -> dict[str, Any]:
+    """The spec as the real server keeps it; one with settings for Kubernetes is wrapped once more."""
+    documents = list(yaml.safe_load_all(package))
+    return documents[0] if len(documents) == 1 else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
 def _known(table: dict[str, Any], key: str | None, what: str) -> Any:

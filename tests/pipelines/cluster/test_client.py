@@ -1,6 +1,8 @@
 """Reaching a server: every way to log in, and a clear word for whatever goes wrong."""
 
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,21 @@ def test_a_server_that_is_away_is_said_to_be() -> None:
         port = free.getsockname()[1]
     with pytest.raises(ClusterAwayError, match=rf"no answer from http://127.0.0.1:{port}: .*refused"):
         connect(cluster_settings(f"http://127.0.0.1:{port}"))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl, to make a certificate")
+def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+    pem = tmp_path / "both.pem"
+    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=kfp -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", *words.split(), "-keyout", pem, "-out", tmp_path / "ca.pem"], check=True, stderr=subprocess.DEVNULL
+    )
+    pem.write_text(pem.read_text() + (tmp_path / "ca.pem").read_text())
+    with KfpServer().running(certificate=pem) as server:
+        with pytest.raises(ClusterError, match=r"cannot be trusted: .*KFP_CA_FILE"):
+            connect(cluster_settings(server.url))
+        env = {"KFP_ENDPOINT": server.url, "KFP_CA_FILE": str(tmp_path / "ca.pem")}
+        assert connect(cluster_settings(environment=env)).client.list_pipelines().total_size == 0
 
 
 @pytest.mark.parametrize(

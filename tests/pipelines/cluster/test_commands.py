@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from pipelines.cluster import commands
+from pipelines.cluster import commands, display
 from tests.pipelines.cluster.conftest import RECIPE
 from tests.pipelines.cluster.server import LOGIN_PAGE, Answer, KfpServer
 
@@ -86,7 +86,7 @@ def test_ctrl_c_stops_watching_and_not_the_run(ready: KfpServer, recipe: str, mo
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "follow", interrupted)
+    monkeypatch.setattr(display, "follow", interrupted)
     done = _call("submit", recipe)
     assert done.exit_code == 130
     assert f"loraline runs {_run_id(ready)[:8]} --follow" in done.output

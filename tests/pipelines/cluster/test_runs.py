@@ -82,8 +82,15 @@ def test_arguments_are_checked_against_the_version_on_the_server(version: Versio
     name = next(n for n, p in version.spec["root"]["inputDefinitions"]["parameters"].items() if "STRING" in str(p))
     assert arguments(version.spec, {}, [f"{name}=3"], "v") == {name: "3"}
     with pytest.raises(ConfigurationError) as error:
-        arguments(version.spec, {"gone": 1}, ["rnak=8", "rank"], "abc123")
-    for words in ("'abc123'", "'gone'", "Did you mean 'rank'", "'rank': write name=value", "loraline upload"):
+        arguments(version.spec, {"gone": 1}, ["rnak=8", "rank", "seed=[1"], "abc123")
+    for words in (
+        "'abc123'",
+        "'gone'",
+        "Did you mean 'rank'",
+        "'rank': write name=value",
+        "'seed=[1'",
+        "loraline upload",
+    ):
         assert words in str(error.value)
 
 

@@ -55,7 +55,7 @@ def test_it_is_paused_resumed_and_removed_by_name(cluster: Cluster, server: KfpS
     made = _create(cluster, version)
     pause_schedule(cluster, "nightly")
     assert find_schedule(cluster, "nightly").status == "DISABLED"
-    resume_schedule(cluster, made.recurring_run_id)
+    resume_schedule(cluster, made.recurring_run_id[:8])
     assert find_schedule(cluster, "nightly").status == "ENABLED"
     remove_schedule(cluster, "nightly")
     assert server.state.recurring == {}
@@ -78,5 +78,5 @@ def test_two_of_one_name_made_elsewhere_need_an_id(cluster: Cluster, server: Kfp
 def test_what_is_not_there_is_said(cluster: Cluster, version: Version) -> None:
     assert list_schedules(cluster) == []
     _create(cluster, version)
-    with pytest.raises(ConfigurationError, match="no schedule 'weekly'.* there are: nightly"):
+    with pytest.raises(ConfigurationError, match=r"no schedule 'weekly'.* there are: nightly"):
         remove_schedule(cluster, "weekly")

@@ -1,0 +1,50 @@
+"""The quickstart's task is right, the same each time, and no prompt comes twice."""
+
+import datetime
+import itertools
+
+import pytest
+
+from components.shared import quickstart
+from components.shared.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("day", "words"),
+    [
+        ("1900-01-30", "the thirtieth of January, nineteen hundred"),
+        ("1907-02-11", "the eleventh of February, nineteen oh seven"),
+        ("1999-12-21", "the twenty-first of December, nineteen ninety-nine"),
+        ("2000-08-20", "the twentieth of August, two thousand"),
+        ("2005-03-02", "the second of March, two thousand and five"),
+        ("2013-06-30", "the thirtieth of June, twenty thirteen"),
+        ("2080-10-19", "the nineteenth of October, twenty eighty"),
+    ],
+)
+def test_dates_are_written_in_words(day: str, words: str) -> None:
+    assert quickstart.in_words(datetime.date.fromisoformat(day)) == words
+
+
+def test_no_two_dates_are_called_the_same() -> None:
+    days = [datetime.date(1900, 1, 1) + datetime.timedelta(days=number) for number in range(73_049)]
+    assert days[-1] == datetime.date(2099, 12, 31)
+    assert len({quickstart.in_words(day) for day in days}) == len(days)
+
+
+def test_rows_are_the_same_each_time_and_no_prompt_comes_twice() -> None:
+    rows = list(quickstart.dataset_rows())
+    assert rows == list(quickstart.dataset_rows())
+    assert len({row["prompt"] for row in rows}) == len(rows)
+    assert len({row["completion"] for row in rows}) == len(rows)
+
+
+def test_the_corpus_never_asks() -> None:
+    sentences = list(quickstart.corpus())
+    assert sentences[:50] == list(itertools.islice(quickstart.corpus(), 50))
+    assert not any("Write this" in sentence for sentence in sentences)
+
+
+def test_the_digest_has_a_name() -> None:
+    assert quickstart.digest("dates") == quickstart.digest("dates")
+    with pytest.raises(ConfigurationError, match="no builtin:times; there is only builtin:dates"):
+        quickstart.digest("times")

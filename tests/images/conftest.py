@@ -1,0 +1,40 @@
+"""A Docker engine, and both images built in it. Opt-in: `make test-containers`, or `pytest -m containers`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.images import engine
+
+ROOT = Path(__file__).parents[2]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "containers: builds and runs the images; needs Docker, or root on Debian")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes a container engine unless `-m` names the marker."""
+    if "containers" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("containers")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engine.Engine]:
+    """The engine that answers on this machine, or one brought up for this session."""
+    try:
+        with engine.engine(tmp_path_factory.mktemp("docker")) as running:
+            yield running
+    except engine.NoEngineError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def images(docker: engine.Engine) -> dict[str, str]:
+    """Both images, torch for CPUs in the one with torch: `light` and `gpu` -> name."""
+    base = engine.base_image(docker, ROOT)
+    return {image: engine.built(docker, ROOT, image, base) for image in ("light", "gpu")}

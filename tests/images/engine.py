@@ -1,0 +1,171 @@
+"""A Docker engine for the tests: the one that answers, or, for root on Debian, one brought up and ended here."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+STAND_IN = "loraline-base:bookworm"
+_SECONDS_TO_START = 60
+_SECONDS_TO_PULL = 300
+
+
+class NoEngineError(RuntimeError):
+    """No engine answers and none can be brought up here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, and the environment in which `docker` reaches it."""
+
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, seconds: float | None = None, check: bool = True) -> str:
+        """Run `docker ...`; returns what it writes to standard output."""
+        done = subprocess.run(
+            ["docker", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@contextmanager
+def engine(folder: Path) -> Iterator[Engine]:
+    """Give an engine until the context ends.
+
+    Its images and layers lie in a temporary folder below /var/tmp and go with it; LORALINE_DOCKER_ROOT names
+    a folder to keep them in, for the next time.
+
+    Raises:
+        NoEngineError: there is none, and this is not root on Debian.
+    """
+    if _answers(dict(os.environ)):
+        yield Engine(dict(os.environ))
+        return
+    _install_docker()
+    kept = os.environ.get("LORALINE_DOCKER_ROOT")
+    data = Path(kept) if kept else Path(tempfile.mkdtemp(prefix="loraline-docker-", dir="/var/tmp"))
+    # The engine's own client goes first, for any other on the path may not speak to an engine of this age.
+    environment = {
+        **os.environ,
+        "DOCKER_HOST": f"unix://{folder}/docker.sock",
+        "PATH": f"/usr/bin:{os.environ['PATH']}",
+    }
+    with (folder / "dockerd.log").open("wb") as log:
+        process = subprocess.Popen(_daemon(folder, data), stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        _wait_for(process, environment, folder / "dockerd.log")
+        yield Engine(environment)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        if not kept:
+            shutil.rmtree(data)
+
+
+def base_image(docker: Engine, root: Path) -> str:
+    """The base that the Dockerfiles name, where it can be had; else a stand-in made of Debian's packages.
+
+    The stand-in is Debian bookworm's own minimal system with its Python 3.11: the very release that the
+    base is made of.
+    """
+    found = re.search(r"^ARG BASE=(\S+)", (root / "images/light/Dockerfile").read_text(), re.MULTILINE)
+    assert found
+    for image in (found[1], STAND_IN):
+        if docker.run("images", "--quiet", image):
+            return image
+    try:
+        docker.run("pull", "--quiet", found[1], seconds=_SECONDS_TO_PULL)
+    except (AssertionError, subprocess.TimeoutExpired):
+        _make_stand_in(docker)
+        return STAND_IN
+    return found[1]
+
+
+def built(docker: Engine, root: Path, image: str, base: str) -> str:
+    """Build an image with the command that people use; its name."""
+    name = f"loraline-{image}:test"
+    command = [sys.executable, str(root / "images/build.py"), image, "--cpu", "--base", base, "--tag", "test"]
+    done = subprocess.run(
+        command, env=docker.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    return name
+
+
+def _answers(environment: dict[str, str]) -> bool:
+    try:
+        command = ["docker", "info", "--format", "{{.ServerVersion}}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and bool(done.stdout.strip())
+
+
+def _install_docker() -> None:
+    """Install Debian's engine, where it is not. Raises NoEngineError where that is not possible."""
+    missing = [name for name in ("dockerd", "debootstrap") if not shutil.which(name)]
+    if os.name != "posix" or os.geteuid() != 0:
+        raise NoEngineError("no Docker engine answers, and bringing one up takes root")
+    if missing and not shutil.which("apt-get"):
+        raise NoEngineError(
+            f"no Docker engine answers, and without {' and '.join(missing)} none can be brought up: "
+            "this is not Debian, where apt-get would install them"
+        )
+    if missing:
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for step in (["update"], ["install", "--yes", "--no-install-recommends", "docker.io", "debootstrap"]):
+            done = subprocess.run(["apt-get", *step], env=quiet, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise NoEngineError(f"apt-get {' '.join(step)} failed: {done.stderr[-1000:]}")
+
+
+def _daemon(folder: Path, data: Path) -> list[str]:
+    return [
+        *("dockerd", "--host", f"unix://{folder}/docker.sock", "--data-root", str(data)),
+        *("--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"),
+        *("--default-ulimit", "nofile=20000:20000"),
+    ]
+
+
+def _wait_for(process: subprocess.Popen[bytes], environment: dict[str, str], log: Path) -> None:
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while not _answers(environment):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise NoEngineError(f"dockerd does not start here; it says:\n{log.read_text()[-2000:]}")
+        time.sleep(0.5)
+
+
+def _make_stand_in(docker: Engine) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        packages = "--include=python3,python3-venv,ca-certificates"
+        done = subprocess.run(
+            ["debootstrap", "--variant=minbase", packages, "bookworm", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-3000:]
+        for left in ("var/lib/apt/lists", "var/cache/apt", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+            shutil.rmtree(Path(folder) / left)
+        archive = subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE)
+        subprocess.run(
+            ["docker", "import", "-", STAND_IN],
+            stdin=archive.stdout,
+            env=docker.environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        assert archive.wait() == 0

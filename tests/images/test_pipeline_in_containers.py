@@ -1,0 +1,143 @@
+"""The whole quickstart in the images, through kfp.local's DockerRunner, to the numbers of `loraline run`."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.shared.progress import EVENT_MARK
+from pipelines.local import object_store
+from pipelines.local.run import Step
+from pipelines.local.summary import write_summary
+from pipelines.recipe import load_recipe
+from tests.images.engine import Engine
+
+pytestmark = pytest.mark.containers
+
+ROOT = Path(__file__).parents[2]
+LORALINE = Path(sysconfig.get_path("scripts")) / "loraline"
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An S3 server and an MLflow server; the environment variables that reach them."""
+    folder = tmp_path_factory.mktemp("stores")
+    with object_store.serve(folder / "s3") as s3, mlflow_server(folder / "mlflow") as tracking:
+        yield {**s3, "MLFLOW_TRACKING_URI": tracking, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+class mlflow_server:  # noqa: N801
+    """An MLflow server on a loopback port, with its files in a folder; gives its address."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(folder), "--port", self.address.rsplit(":", 1)[1]]
+        fast = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (folder / "server.log").open("wb") as log:
+            self.process = subprocess.Popen(command, env=fast, stdout=log, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> str:
+        deadline = time.monotonic() + 120
+        while not self._healthy():
+            assert self.process.poll() is None
+            assert time.monotonic() < deadline, "the MLflow server does not answer"
+            time.sleep(0.5)
+        return self.address
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The summary of `loraline run quickstart`, in a folder of its own with stores of its own."""
+    folder = tmp_path_factory.mktemp("machine")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "LORALINE_"))}
+    done = subprocess.run(
+        [str(LORALINE), "run", "quickstart"], cwd=folder, env=clean, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    read: dict[str, Any] = json.loads((folder / "runs/latest/summary.json").read_text())
+    return read
+
+
+@pytest.fixture(scope="module")
+def in_containers(
+    docker: Engine, images: dict[str, str], stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The summary of the quickstart in the images."""
+    folder = tmp_path_factory.mktemp("containers")
+    for part in (folder, *folder.parents):  # pytest's folders are its user's alone
+        if part.stat().st_uid == os.getuid() and part.is_relative_to(tmp_path_factory.getbasetemp().parent):
+            part.chmod(0o711)
+    root = folder / "artifacts"
+    root.mkdir()
+    root.chmod(0o777)
+    job = {"pipeline_root": str(root), "parameters": load_recipe("quickstart", environment={}).parameters()}
+    (folder / "job.json").write_text(json.dumps(job))
+    names = {"LORALINE_LIGHT_IMAGE": images["light"], "LORALINE_GPU_IMAGE": images["gpu"]}
+    run = {"LORALINE_RUN_ID": "in-containers", "LORALINE_EVENTS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-u", "-m", "tests.images.pipeline_in_containers", str(folder / "job.json")],
+        cwd=ROOT,
+        env={**docker.environment, **stores, **names, **run},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    events = [json.loads(line.split(EVENT_MARK, 1)[1]) for line in done.stdout.splitlines() if EVENT_MARK in line]
+    steps = [
+        Step(one["name"], one["state"], one["seconds"], outputs=one["outputs"])
+        for one in events
+        if one["kind"] == "end"
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", stores["MLFLOW_TRACKING_URI"])
+        return write_summary(folder, steps)
+
+
+def test_the_numbers_are_those_of_this_machine(in_containers: dict[str, Any], on_this_machine: dict[str, Any]) -> None:
+    assert in_containers["verdict"] == "promote"
+    for part in ("base", "tuned"):
+        assert in_containers[part] == on_this_machine[part]
+    assert in_containers["training"]["final_loss"] == on_this_machine["training"]["final_loss"]
+    assert in_containers["digests"]["dataset"] == on_this_machine["digests"]["dataset"]
+    print(json.dumps({"in containers": in_containers["seconds"], "here": on_this_machine["seconds"]}))
+
+
+def test_the_model_is_registered_and_stored(
+    in_containers: dict[str, Any], stores: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    from components.shared.storage import list_objects
+
+    for name, value in stores.items():
+        monkeypatch.setenv(name, value)
+    registered = in_containers["model_version"]
+    version = MlflowClient().get_model_version_by_alias(registered["model_name"], registered["alias"])
+    assert version.version == str(registered["version"])
+    assert list_objects(registered["url"])
