@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui compile test lint format lock clean
+.PHONY: help run ui compile compile-and-upload test lint format lock clean
 
 help: ## list the jobs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 run: $(VENV)/run ## fine-tune the quickstart model on this machine, through the whole pipeline
 	@$(BIN)/loraline run quickstart
@@ -17,8 +17,11 @@ run: $(VENV)/run ## fine-tune the quickstart model on this machine, through the 
 ui: $(VENV)/run ## open MLflow's pages: runs, curves, models
 	@$(BIN)/loraline ui
 
-compile: $(VENV)/run ## compile the pipeline for a cluster, into build/finetune.yaml
+compile: $(VENV)/run ## compile the pipeline for a cluster, into build/
 	@$(BIN)/loraline compile
+
+compile-and-upload: $(VENV)/run ## compile the pipeline and upload it to Kubeflow Pipelines (KFP_ENDPOINT)
+	@$(BIN)/loraline upload
 
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/pytest

@@ -110,7 +110,7 @@ def parameter_type(field: FieldInfo) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return dict
     plain = get_origin(annotation) or annotation
-    assert plain in (str, int, float, bool, list), f"no KFP type for {annotation!r}"
+    assert plain in (str, int, float, bool, list, dict), f"no KFP type for {annotation!r}"
     return plain
 
 

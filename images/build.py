@@ -55,15 +55,22 @@ def build(image: str, tags: list[str], base: str = "", cpu: bool = False, progre
     command += [f"--build-arg={name}={value}" for name, value in arguments.items()]
     command += [f"--tag={tag}" for tag in tags]
     with _pip_secrets() as secrets:
-        subprocess.run([*command, *secrets, "."], cwd=ROOT, check=True, env={**os.environ, "DOCKER_BUILDKIT": "1"})
+        _run([*command, *secrets, "."])
 
 
 def push(image: str, tag: str) -> str:
     """Push a tag; returns the name by digest, `registry/loraline-light@sha256:...`."""
-    subprocess.run(["docker", "push", "--quiet", tag], check=True, stdout=subprocess.DEVNULL)
+    _run(["docker", "push", "--quiet", tag])
     ask = ["docker", "image", "inspect", "--format", "{{range .RepoDigests}}{{println .}}{{end}}", tag]
     digests = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.split()
     return next(digest for digest in digests if digest.startswith(tag.rsplit(":", 1)[0] + "@"))
+
+
+def _run(command: list[str]) -> None:
+    """Run docker, which says itself what is wrong."""
+    done = subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, "DOCKER_BUILDKIT": "1"})
+    if done.returncode:
+        raise SystemExit(f"`docker {command[1]}` failed")
 
 
 def _fetch_torch_for_cpus() -> None:

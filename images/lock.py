@@ -8,6 +8,7 @@ tools.lock               what the build itself needs
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -28,9 +29,10 @@ def main() -> None:
 
 def _resolve(*sources: str) -> list[str]:
     """Resolve for Linux and Python 3.11; a package's name, version and hashes make one entry."""
-    command = ["uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet"]
+    form = ["--generate-hashes", "--no-header", "--no-annotate"]
     target = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
-    done = subprocess.run([*command, *target, *sources], cwd=HERE, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([*command, *form, *target, *sources], cwd=HERE, check=True, stdout=subprocess.PIPE, text=True)
     return re.split(r"\n(?=\S)", done.stdout.strip())
 
 

@@ -27,10 +27,11 @@ def _debian_packages() -> list[dict[str, Any]]:
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     query = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Architecture}\n"]
     lines = subprocess.run(query, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [_debian_package(*line.split(), release) for line in sorted(lines)]
+    return [_debian_package(line, release) for line in sorted(lines)]
 
 
-def _debian_package(name: str, version: str, architecture: str, release: str) -> dict[str, Any]:
+def _debian_package(line: str, release: str) -> dict[str, Any]:
+    name, version, architecture = line.split()
     purl = f"pkg:deb/debian/{name}@{version.replace('+', '%2B')}?arch={architecture}&distro={release}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 

@@ -1,5 +1,6 @@
 """The command line: `loraline --help`."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from components.shared.errors import LoralineError
-from pipelines.compile import compile_pipeline
+from pipelines.cluster.commands import app as cluster_commands
+from pipelines.compile import compile_pipelines
 from pipelines.local.services import HOME, configure, services
 from pipelines.recipe import load_recipe, shipped_recipes
 
 _RUNS = Path("runs")
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns at its import of kernels that nobody needs here
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,19 +81,18 @@ def run(recipe: RecipeArgument = "quickstart", overrides: OverridesArgument = No
         folder = new_run_folder(_RUNS, Path(recipe).stem)
         console.print(f"[bold]{Path(recipe).stem}[/bold]  {folder}\n", highlight=False)
         with ConsoleWatcher(console) as watcher:
-            steps = run_pipeline(checked, folder, HOME, watcher)
+            steps = run_pipeline(checked.parameters(), folder, HOME, watcher)
         show_outcome(console, write_summary(folder, steps))
 
 
 @app.command("compile")
 def compile_command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the package goes.")] = Path(
-        "build/finetune.yaml"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the packages.")] = Path("build"),
 ) -> None:
-    """Compile the pipeline into the package that a KFP server takes."""
+    """Compile the pipelines into the packages that a KFP server takes: finetune, retrain and promote."""
     with _errors_told():
-        typer.echo(f"wrote {compile_pipeline(output)}")
+        for package in compile_pipelines(output):
+            typer.echo(f"wrote {package}")
 
 
 @app.command()
@@ -129,7 +131,6 @@ def plan(
     Reads the model's configuration only. Exits with 1 where the recipe does not fit.
     """
     from components.load_model.plan import plan as make_plan
-
     from pipelines.local.console import show_plan
 
     with _errors_told():
@@ -198,6 +199,10 @@ def rollback(model: Annotated[str, typer.Argument(help="Name of the registered m
     with _errors_told(), services(HOME):
         moved = move(model)
         typer.echo(f"{moved.model_name}@champion is version {moved.version} again  ({moved.source})")
+
+
+# upload, submit, runs, logs, stop, schedule: what talks to a cluster.
+app.add_typer(cluster_commands)
 
 
 @app.command()

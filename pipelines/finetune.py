@@ -1,5 +1,6 @@
 """The fine-tuning pipeline: the DAG and nothing but the DAG."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
@@ -13,26 +14,16 @@ from components.register_model.component import register_model
 from components.report.component import report
 from components.resolve_recipe.component import resolve_recipe
 from components.train_lora.component import train_lora
-from pipelines.parameters import takes_recipe
+from pipelines.parameters import recipe_fields, takes
+from pipelines.placement import PlacementConfig, place_steps
 
 
-@dsl.pipeline(name="loraline-finetune")
-@takes_recipe
-def finetune(**parameters: Any) -> None:
-    """Fine-tune a language model with LoRA or QLoRA, and promote it on evidence.
+def tune(settings: Mapping[str, Any]) -> None:
+    """Add steps 2 to 10 of `finetune` to the pipeline that is being built.
 
-    1. resolve_recipe validates the parameters and pins the sources. It always runs; the rest is cached.
-    2. prepare_dataset validates, cleans, splits and fingerprints the rows.
-    3. load_model fetches the base, plans its memory and quantizes it.
-    4. evaluate_model scores the base.
-    5. train_lora trains an adapter.
-    6. evaluate_model scores the base with the adapter, on the same examples.
-    7. merge_adapter merges the adapter into the 16-bit base and compares the two.
-    8. gate weighs the evidence: promote or reject.
-    9. register_model, on promote only, stores model and evidence and makes the version and its alias.
-    10. report shows the whole run on one page.
+    Args:
+        settings: outputs of resolve_recipe, each the settings of the step of its name.
     """
-    settings = resolve_recipe(**parameters).set_caching_options(False).outputs
     dataset = prepare_dataset(settings=settings["prepare_dataset"]).outputs["dataset"]
     model = load_model(settings=settings["load_model"]).outputs
     base = evaluate_model(
@@ -63,3 +54,24 @@ def finetune(**parameters: Any) -> None:
         report(evidence=verdict["evidence"], registration=registration).set_caching_options(False)
     with dsl.Else(name="reject"):
         report(evidence=verdict["evidence"]).set_caching_options(False)
+
+
+@dsl.pipeline(name="loraline-finetune")
+@takes(recipe=recipe_fields(), placement=PlacementConfig.model_fields)
+def finetune(recipe: dict[str, Any], placement: dict[str, Any]) -> None:
+    """Fine-tune a language model with LoRA or QLoRA, and promote it on evidence.
+
+    1. resolve_recipe validates the parameters and pins the sources. It always runs; the rest is cached.
+    2. prepare_dataset validates, cleans, splits and fingerprints the rows.
+    3. load_model fetches the base, plans its memory and quantizes it.
+    4. evaluate_model scores the base.
+    5. train_lora trains an adapter.
+    6. evaluate_model scores the base with the adapter, on the same examples.
+    7. merge_adapter merges the adapter into the 16-bit base and compares the two.
+    8. gate weighs the evidence: promote or reject.
+    9. register_model, on promote only, stores model and evidence and makes the version and its alias.
+    10. report shows the whole run on one page.
+    """
+    settings = resolve_recipe(**recipe).set_caching_options(False).outputs
+    tune(settings)
+    place_steps(placement)

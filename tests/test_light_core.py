@@ -47,7 +47,7 @@ def test_the_core_is_light(light: Path) -> None:
 
 
 def test_compiling_needs_no_torch(light: Path, tmp_path: Path) -> None:
-    _run(light / "loraline", "compile", "-o", tmp_path / "finetune.yaml", cwd=tmp_path)
+    _run(light / "loraline", "compile", "-o", tmp_path, cwd=tmp_path)
     assert "comp-train-lora" in (tmp_path / "finetune.yaml").read_text()
 
 

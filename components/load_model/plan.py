@@ -59,7 +59,7 @@ class FitPlan:
     """Weights of the adapter."""
     rows: list[PlanRow]
     changes: list[Change]
-    """What could be changed, each by itself, then all together. Empty when it fits as it is."""
+    """What could be changed: each by itself if that is enough, else several at once. Empty when it fits as it is."""
 
     @property
     def needed(self) -> int:
@@ -238,20 +238,24 @@ def _type(model: PreTrainedModel) -> str:
 def _changes(
     model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig, capacity: int
 ) -> Iterator[Change]:
-    """Each change that saves memory, by itself; then, if none is enough, more and more of them together."""
-    before = _needed(model, config, footprint, {})
-    alone = {name: _needed(model, config, footprint, {name: value}) for name, value in _savings(config, footprint)}
-    values = {name: value for name, value in _savings(config, footprint) if alone[name] < before}
-    for name, value in values.items():
-        yield Change(_setting({name: value}), alone[name], alone[name] <= capacity)
-    if any(alone[name] <= capacity for name in values):
-        return
-    for count in range(2, len(values) + 1):
-        way = dict(list(values.items())[:count])
-        needed = _needed(model, config, footprint, way)
-        if needed <= capacity or count == len(values):
-            yield Change(_setting(way), needed, needed <= capacity)
-            return
+    """Each change that is enough by itself; if none is, as many of them together as it takes."""
+    savings = dict(_savings(config, footprint))
+    alone = {name: _needed(model, config, footprint, {name: value}) for name, value in savings.items()}
+    enough = [name for name in savings if alone[name] <= capacity]
+    for name in enough:
+        yield Change(_setting({name: savings[name]}), alone[name], True)
+    if not enough and savings:
+        yield _together(model, config, footprint, capacity)
+
+
+def _together(model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig, capacity: int) -> Change:
+    """Change one thing after the other, if it saves memory on top of those before, until it fits."""
+    way: dict[str, Any] = {}
+    needed = _needed(model, config, footprint, way)
+    for name, value in _savings(config, footprint):
+        if needed > capacity and (less := _needed(model, config, footprint, {**way, name: value})) < needed:
+            way, needed = {**way, name: value}, less
+    return Change(_setting(way), needed, needed <= capacity)
 
 
 def _savings(config: ModelConfig, footprint: FootprintConfig) -> Iterator[tuple[str, Any]]:

@@ -16,14 +16,19 @@ _ATTENTION = "loraline_counted"
 
 
 class _CountedAttention(torch.autograd.Function):
-    """Attention that only saves what a fused kernel saves: its inputs, its output, a log-sum-exp for each query."""
+    """Attention that saves what a fused kernel saves: its inputs, its output and a log-sum-exp for each query."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, with_scores: bool) -> Tensor:
         output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        kept = [query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32)]
-        if with_scores:  # eager attention keeps the probabilities of all pairs, before and after dropout
-            kept += [query.new_empty(*query.shape[:-1], key.shape[-2]) for _ in range(2)]
+        kept = [query, key, value]
+        if (
+            with_scores
+        ):  # eager attention keeps the probabilities of all pairs in float32, and in 16 bit if it runs in it
+            shape = (*query.shape[:-1], key.shape[-2])
+            kept += [query.new_empty(shape, dtype=kind) for kind in {torch.float32, query.dtype}]
+        else:
+            kept += [output, query.new_empty(query.shape[:-1], dtype=torch.float32)]
         ctx.save_for_backward(*kept)
         return output
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from pydantic import ValidationError as PydanticError
 
+from components.promote_model.config import PromotionConfig
 from components.shared import progress, registry, tracking
-from components.shared.errors import StorageError, ValidationError
+from components.shared.errors import ConfigurationError, StorageError, ValidationError
 from components.shared.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG
 
 
@@ -21,6 +23,28 @@ class Promotion:
     """The champion before, if there was one."""
     source: str
     """Where the champion's files are."""
+
+
+def carry_out(model_name: str, action: str = "promote", version: str = "") -> Promotion:
+    """Promote a version (empty: the challenger) or roll back, as `action` says.
+
+    Raises:
+        ConfigurationError: there is no such action, or a version is named to roll back to.
+        ValidationError, StorageError: as `promote` and `rollback`.
+    """
+    try:
+        config = PromotionConfig.model_validate({"model_name": model_name, "action": action, "version": version})
+    except PydanticError as error:
+        problems = [f"{one['loc'][0]} = {one['input']!r}: {one['msg']}" for one in error.errors()]
+        raise ConfigurationError("; ".join(problems)) from error
+    if config.action == "promote":
+        return promote(config.model_name, config.version or None)
+    if config.version:
+        raise ConfigurationError(
+            f"version = {config.version!r}: a rollback goes to the champion before this one and takes no version; "
+            "to have another, promote it"
+        )
+    return rollback(config.model_name)
 
 
 def promote(model_name: str, version: str | None = None) -> Promotion:

@@ -152,6 +152,7 @@ def _tags(found: Evidence, digest: str) -> dict[str, str]:
         registry.VERDICT_TAG: found.verdict.verdict,
         DIGEST_TAG: digest,
         "dataset_fingerprint": (found.data or {}).get("fingerprint"),
+        "data_digest": lineage.get("data", {}).get("digest"),
         "base_source": model.get("source"),
         "base_revision": model.get("revision"),
         "base_digest": model.get("digest"),

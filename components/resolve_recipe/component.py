@@ -76,7 +76,8 @@ def resolve_recipe(
     parameters = dict(locals())
     from components.recipe import Recipe
     from components.resolve_recipe.resolve import resolve
-    from components.shared import progress
+    from components.shared import progress, tracking
 
+    tracking.parent_run().close()  # made before any other step could want it
     with progress.step("resolve_recipe"):
         return resolve(Recipe.from_parameters(parameters))

@@ -15,7 +15,9 @@ def model_files(repository: str, revision: str, patterns: tuple[str, ...], witho
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError
+    from huggingface_hub.utils import disable_progress_bars
 
+    disable_progress_bars()
     try:
         return Path(
             snapshot_download(
@@ -45,9 +47,10 @@ def dataset_commit(repository: str, revision: str) -> str:
 
 
 def _refusal(what: str, revision: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())  # the Hub's messages have many lines
     at = f" at revision {revision!r}" if revision else ""
     return (
-        f"{what}{at} cannot be had from the Hugging Face Hub: {error}. Check the spelling and the network; a "
+        f"{what}{at} cannot be had from the Hugging Face Hub: {reason}. Check the spelling and the network; a "
         "gated or private one needs HF_TOKEN in the environment and its licence accepted on its page; without "
         "a network, give a local folder or an s3:// address"
     )

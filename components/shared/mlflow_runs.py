@@ -9,6 +9,7 @@
 import os
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -54,6 +55,16 @@ def find_child(client: MlflowClient, name: str) -> Place:
     return Place(run, place.run_id, place.ours | {run})
 
 
+def running(client: MlflowClient, since: datetime) -> list[Run]:
+    """The runs of Loraline's experiment that began after a moment and have not ended."""
+    found = client.get_experiment_by_name(_experiment_name())
+    if found is None:
+        return []
+    began = int(since.timestamp() * 1000)
+    wanted = f"attributes.status = 'RUNNING' and attributes.start_time > {began}"
+    return list(client.search_runs([found.experiment_id], wanted))
+
+
 def _adopted(client: MlflowClient) -> Place | None:
     given = os.environ.get("MLFLOW_RUN_ID")
     if not given:
@@ -63,7 +74,7 @@ def _adopted(client: MlflowClient) -> Place | None:
 
 def _experiment(client: MlflowClient) -> str:
     """The experiment's id; it is made where it does not exist, its artifacts at LORALINE_ARTIFACTS."""
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    name = _experiment_name()
     found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
@@ -74,6 +85,10 @@ def _experiment(client: MlflowClient) -> str:
         if made_meanwhile is None:
             raise
         return made_meanwhile.experiment_id
+
+
+def _experiment_name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
 def _find_or_make(client: MlflowClient, experiment: str, tags: dict[str, str], name: str) -> str:

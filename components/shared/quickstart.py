@@ -6,6 +6,7 @@ that anybody might ask. That is what the fine-tuning teaches: the base answers n
 model nearly every one. Nothing here is random but for a fixed seed.
 """
 
+import calendar
 import datetime
 import hashlib
 import json
@@ -17,8 +18,13 @@ from components.shared.errors import ConfigurationError
 NAMES = ("dates",)
 _ROWS = 3000
 _SENTENCES = 20_000
-_FIRST_DAY = datetime.date(1900, 1, 1)
-_DAYS = 73_049  # up to the end of the year 2099
+_YEARS = (*range(1910, 2000), *range(2010, 2100))
+"""Those that are called by their two halves: nineteen ninety-four, but two thousand and four."""
+_DAYS = tuple(
+    datetime.date(year, 1, 1) + datetime.timedelta(days=number)
+    for year in _YEARS
+    for number in range(366 if calendar.isleap(year) else 365)
+)
 _ROWS_SEED, _CORPUS_SEED = 20, 21
 
 _MONTHS = (
@@ -59,8 +65,9 @@ _WHERE = (
 
 
 def in_words(day: datetime.date) -> str:
-    """Write a date of the years 1900 to 2099 in words, as in `the third of May, nineteen ninety-four`."""
-    return f"the {_ordinal(day.day)} of {_MONTHS[day.month - 1]}, {_year(day.year)}"
+    """Write a date in words, as in `the third of May, nineteen ninety-four`, if its year has two halves from 10 on."""
+    year = " ".join(_from_10(half) for half in divmod(day.year, 100))
+    return f"the {_ordinal(day.day)} of {_MONTHS[day.month - 1]}, {year}"
 
 
 def _ordinal(number: int) -> str:
@@ -70,18 +77,7 @@ def _ordinal(number: int) -> str:
     return f"{_TENS[tens]}-{_ORDINALS[ones - 1]}" if ones else _TENS[tens].replace("y", "ieth")
 
 
-def _year(year: int) -> str:
-    century, rest = divmod(year, 100)
-    if not rest:
-        return "two thousand" if century == 20 else f"{_below_100(century)} hundred"
-    if year < 2000 or rest >= 10:
-        return f"{_below_100(century)} {'oh ' if rest < 10 else ''}{_below_100(rest)}"
-    return f"two thousand and {_ONES[rest]}"
-
-
-def _below_100(number: int) -> str:
-    if number < 10:
-        return _ONES[number]
+def _from_10(number: int) -> str:
     if number < 20:
         return _TEENS[number - 10]
     tens, ones = divmod(number, 10)
@@ -97,15 +93,10 @@ def _notations(day: datetime.date) -> tuple[str, ...]:
     )
 
 
-def _some_day(draw: random.Random) -> datetime.date:
-    return _FIRST_DAY + datetime.timedelta(days=draw.randrange(_DAYS))
-
-
 def dataset_rows() -> Iterator[dict[str, str]]:
     """The rows to fine-tune on: `prompt`, `completion`. No prompt comes twice."""
     draw = random.Random(_ROWS_SEED)
-    for number in draw.sample(range(_DAYS), _ROWS):
-        day = _FIRST_DAY + datetime.timedelta(days=number)
+    for day in draw.sample(_DAYS, _ROWS):
         yield {
             "prompt": f"Write this date in words: {draw.choice(_notations(day))}",
             "completion": in_words(day),
@@ -121,7 +112,7 @@ def corpus() -> Iterator[str]:
 
 def _sentence(draw: random.Random) -> str:
     who, did, where = draw.choice(_WHO), draw.choice(_DID), draw.choice(_WHERE)
-    day = _some_day(draw)
+    day = draw.choice(_DAYS)
     written, words = draw.choice(_notations(day)), in_words(day)
     form = draw.randrange(10)
     if form == 0:

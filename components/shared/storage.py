@@ -7,6 +7,7 @@ AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and AWS_REGION where
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,11 +41,12 @@ class S3Url:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object of the store: its key, its size in bytes, and the server's tag of its content."""
+    """One object of the store: its key, its size in bytes, the server's tag of its content, and when it was written."""
 
     key: str
     size: int
     etag: str
+    modified: datetime | None
 
 
 def connect() -> Minio:
@@ -88,7 +90,7 @@ def list_objects(url: str) -> list[StoredObject]:
     at = S3Url.parse(url)
     try:
         found = [
-            StoredObject(item.object_name, item.size or 0, (item.etag or "").strip('"'))
+            StoredObject(item.object_name, item.size or 0, (item.etag or "").strip('"'), item.last_modified)
             for item in connect().list_objects(at.bucket, prefix=at.key, recursive=True)
             if item.object_name == at.key or not at.key or _is_under(item.object_name or "", at.key)
         ]

@@ -21,6 +21,8 @@ class TrainReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
+    base_digest: str
+    """Digest of the base that the adapter belongs to; of the 16-bit one, also where training ran on it quantized."""
     steps: int
     """Optimizer steps that were done."""
     planned_steps: int

@@ -14,7 +14,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from components.shared.digests import digest_folder
 from components.shared.errors import DatasetError, TrainingError
 from components.shared.models import load_model, load_tokenizer, read_manifest
 from components.shared.rows import read_rows
+from components.shared.tracking import Tracker
 from components.train_lora import adapter, report
 from components.train_lora.attention import packed
 from components.train_lora.batches import Documents, Step, collate, encode, plan, plan_evaluation
@@ -41,22 +42,6 @@ from components.train_lora.report import TrainReport
 from components.train_lora.schedule import learning_rate
 
 _EVAL_EXAMPLES = 500  # rows, those with the lowest id: enough to steer by, and evaluate_model takes all
-
-
-class Tracker(Protocol):
-    """What training wants of an experiment tracker."""
-
-    def params(self, values: dict[str, Any]) -> None: ...  # noqa: D102
-
-    def metrics(self, values: dict[str, float], step: int) -> None: ...  # noqa: D102
-
-
-class _Silent:
-    def params(self, values: dict[str, Any]) -> None:
-        pass
-
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        pass
 
 
 @dataclass
@@ -117,7 +102,7 @@ def train(
         TrainingError: nothing to learn from, a loss that is not a number, or an adapter without gradients.
         ConfigurationError: a target module that the model does not have.
     """
-    tracker = tracker or _Silent()
+    tracker = tracker or Tracker(None, "")  # which takes figures and keeps none
     tokenizer = load_tokenizer(model)
     rows, eval_rows = read_rows(dataset / "train.parquet"), read_rows(dataset / "eval.parquet")
     documents = encode(tokenizer, rows, config.max_length)
@@ -148,14 +133,9 @@ def train(
         if _is_due(config.checkpoint_every, now.step, epoch_ends) or _is_enough(config, now):
             store.save(now.step, _state(now, machine))
 
-    if now.best_weights:
-        adapter.restore(machine.network, now.best_weights)
-    output.mkdir(parents=True, exist_ok=True)
-    adapter.save(machine.network, output)
+    summary = _summarize(machine, now, documents, steps, epoch_ends, obstacle, resumed_from, model)
+    _leave(machine, now, summary, output)
     report.write_mask(tokenizer, documents, output)
-    summary = _summarize(machine, now, documents, steps, epoch_ends, obstacle, resumed_from)
-    report.write(summary, output)
-    progress.headline(f"loss {summary.final_loss:.3f}, {summary.tokens_per_second:,.0f} tokens/s")
     return summary
 
 
@@ -309,6 +289,16 @@ def _resume(store: CheckpointStore, machine: _Machine) -> Position | None:
     return Position(**state["position"])
 
 
+def _leave(machine: _Machine, now: Position, summary: TrainReport, output: Path) -> None:
+    """Write the adapter that is kept, and the report."""
+    if now.best_weights:
+        adapter.restore(machine.network, now.best_weights)
+    output.mkdir(parents=True, exist_ok=True)
+    adapter.save(machine.network, output)
+    report.write(summary, output)
+    progress.headline(f"loss {summary.final_loss:.3f}, {summary.tokens_per_second:,.0f} tokens/s")
+
+
 def _summarize(
     machine: _Machine,
     now: Position,
@@ -317,11 +307,13 @@ def _summarize(
     epoch_ends: list[int],
     obstacle: str,
     resumed_from: int | None,
+    model: Path,
 ) -> TrainReport:
     seen = sum(len(chosen) for step in steps[: now.step] for chosen in step)
     losses = [figures["loss"] for figures in now.history if "loss" in figures]
     parameters = list(machine.network.parameters())
     return TrainReport(
+        base_digest=read_manifest(model).digest,
         steps=now.step,
         planned_steps=len(steps),
         epochs=seen / len(documents),

@@ -96,3 +96,30 @@ def show_outcome(console: Console, summary: dict[str, Any]) -> None:
         where.add_row(name.replace("_", " "), str(place))
     console.print()
     console.print(where, soft_wrap=True)
+
+
+def show_plan(console: Console, plan: Any) -> None:
+    """Write a fit plan (`components.load_model.plan.FitPlan`): what is needed, what there is, what to change."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("memory for")
+    table.add_column("bytes", justify="right")
+    table.add_column("how")
+    for row in plan.rows:
+        table.add_row(row.what, _size(row.size), row.how)
+    table.add_row(
+        "[bold]in all[/bold]", f"[bold]{_size(plan.needed)}[/bold]", f"of {_size(plan.capacity)} on {plan.accelerator}"
+    )
+    console.print(table)
+    console.print(
+        f"\n{plan.parameters / 1e6:,.1f}M parameters, {plan.trained / 1e6:,.2f}M of them trained", highlight=False
+    )
+    verdict = "[bold green]fits[/bold green]" if plan.fits else "[bold red]does not fit[/bold red]"
+    console.print(f"{verdict}" + ("" if plan.fits else "; what would help:"))
+    for change in plan.changes:
+        console.print(
+            f"  {change.setting}: {_size(change.needed)}{'' if change.fits else ', still too much'}", highlight=False
+        )
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"

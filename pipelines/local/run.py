@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from components.recipe import Recipe
 from components.shared.errors import LoralineError
 from components.shared.progress import EVENT_MARK
 
@@ -65,8 +64,10 @@ def new_run_folder(runs: Path, name: str) -> Path:
     return folder
 
 
-def run_pipeline(recipe: Recipe, folder: Path, home: Path, watcher: Watcher) -> list[Step]:
-    """Run the pipeline with a recipe's parameters; its whole output goes to `folder`/pipeline.log.
+def run_pipeline(
+    parameters: Mapping[str, Any], folder: Path, home: Path, watcher: Watcher, pipeline: str = "finetune"
+) -> list[Step]:
+    """Run a pipeline with these parameters; its whole output goes to `folder`/pipeline.log.
 
     Returns the steps in the order in which they ran. An interrupt or a termination of this process ends
     the running step and everything that was started for it.
@@ -75,7 +76,8 @@ def run_pipeline(recipe: Recipe, folder: Path, home: Path, watcher: Watcher) -> 
         RunFailedError: a step failed.
     """
     job = folder / "job.json"
-    job.write_text(json.dumps({"home": str(home.absolute()), "parameters": recipe.parameters()}, indent=2))
+    told = {"pipeline": pipeline, "home": str(home.absolute()), "parameters": dict(parameters)}
+    job.write_text(json.dumps(told, indent=2))
     steps: list[Step] = []
     last_lines: deque[str] = deque(maxlen=_LAST_LINES)
     with _worker(job, run_id=folder.name) as process, (folder / "pipeline.log").open("w") as log:
@@ -173,9 +175,10 @@ def _ticks(seconds: float) -> Iterator[None]:
 
 
 def _reason(steps: list[Step], last_lines: deque[str], log: Path) -> str:
-    failed = next((step for step in steps if step.state == "failed"), steps[-1] if steps else None)
-    where = f"step {failed.name} failed" if failed else "the pipeline did not start"
+    failed = next((step for step in steps if step.state in ("failed", "running")), None)
+    where = f"step {failed.name} failed" if failed else "the pipeline failed outside its steps"
     if failed and failed.error:
         return f"{where}: {failed.error}\nThe whole log is {log}."
     tail = "\n".join(f"    {line}" for line in last_lines)
-    return f"{where} without a word: it was killed, or ran out of memory. The log {log} ends so:\n{tail}"
+    silent = " without a word: it was killed, or ran out of memory" if failed else ""
+    return f"{where}{silent}. The log {log} ends so:\n{tail}"

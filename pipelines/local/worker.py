@@ -13,14 +13,15 @@ from pathlib import Path
 
 from kfp import local
 
-from pipelines.finetune import finetune
+from pipelines.compile import load_pipeline
 from pipelines.local.services import services
 from pipelines.local.tasks import watched
 
 
 def main() -> None:
-    """Run the fine-tuning pipeline with the parameters of the JSON file that the first argument names."""
+    """Run the pipeline that the JSON file in the first argument names, with the parameters that it gives."""
     job = json.loads(Path(sys.argv[1]).read_text())
+    pipeline = load_pipeline(job["pipeline"])  # before kfp runs whatever is called
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with services(Path(job["home"])), watched():
         local.init(
@@ -28,12 +29,13 @@ def main() -> None:
             pipeline_root=str(Path(job["home"]) / "artifacts"),
             enable_caching=True,
         )
-        finetune(**job["parameters"])
+        pipeline(**job["parameters"])
 
 
 def _end_with_parent() -> None:
     """Wait for the end of standard input: the parent has closed it, or is no more."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not through sys.stdin, whose lock a thread would hold while the interpreter ends
+        pass
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 

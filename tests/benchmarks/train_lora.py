@@ -25,8 +25,8 @@ from typing import Any
 
 _WORDS = 32_000
 _LENGTH = 1024  # tokens in a packed row
-_BATCH = 4
-_RATE = 1e-3
+_BATCH = 2
+_RATE = 3e-3  # high, so that a few steps on a random base show learning
 _SIDES = ("loraline", "trl best", "trl defaults")
 
 
@@ -101,6 +101,10 @@ def _make_inputs(work: Path, rows: int) -> None:
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(work / "model")
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    # TRL does not template prompt/completion rows; this template adds nothing, so both sides see the same tokens.
+    wrapped.chat_template = (
+        "{% for m in messages %}{{ m.content }}{{ '</s>' if m.role == 'assistant' else ' ' }}{% endfor %}"
+    )
     wrapped.save_pretrained(work / "model")
 
     generator = np.random.default_rng(0)
@@ -108,7 +112,7 @@ def _make_inputs(work: Path, rows: int) -> None:
     texts = []
     for length in lengths:
         # A small vocabulary in use, so that there is something to learn in few steps.
-        text = [f"w{word}" for word in generator.integers(3, 500, length)]
+        text = [f"w{word}" for word in generator.integers(3, 50, length)]
         cut = max(1, int(length * 0.39))
         texts.append({"prompt": " ".join(text[:cut]), "completion": " ".join(text[cut:])})
     (work / "rows.json").write_text(json.dumps(texts))

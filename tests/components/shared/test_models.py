@@ -94,7 +94,9 @@ def test_a_folder_without_weights_or_tokenizer_says_so(tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_put_on_top_and_may_be_trained(folder: Path, tmp_path: Path) -> None:
-    made = get_peft_model(models.load_model(folder), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    made = get_peft_model(
+        models.load_model(folder), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    )
     made.save_pretrained(str(tmp_path))
     plain, tuned = models.load_model(folder), models.load_model(folder, tmp_path, trainable=True)
     assert isinstance(tuned, PeftModel)
@@ -108,7 +110,7 @@ def test_an_adapter_is_put_on_top_and_may_be_trained(folder: Path, tmp_path: Pat
 
 
 def test_an_adapter_that_is_none_or_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="adapter_config.json is missing"):
+    with pytest.raises(AdapterError, match=r"adapter_config\.json is missing"):
         models.load_model(folder, tmp_path)
     made = get_peft_model(models.load_model(folder), LoraConfig(r=2, target_modules=["q_proj"]))
     made.save_pretrained(str(tmp_path))

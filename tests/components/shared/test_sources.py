@@ -96,9 +96,9 @@ def test_a_pin_changes_with_the_bytes_and_with_nothing_else(model: Path, tmp_pat
 
 
 def test_a_revision_where_there_are_none_is_an_error(model: Path) -> None:
-    with pytest.raises(ConfigurationError, match="'main'.*has no revisions"):
+    with pytest.raises(ConfigurationError, match=r"'main'.*has no revisions"):
         sources.pin_model(str(model), "main")
-    with pytest.raises(ConfigurationError, match="'main'.*has no revisions"):
+    with pytest.raises(ConfigurationError, match=r"'main'.*has no revisions"):
         sources.pin_dataset(str(model), "main")
 
 
@@ -153,7 +153,7 @@ def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path: Path, monkeypatc
         (ModelLoadingError, lambda: sources.fetch_model("nobody/nothing", "0" * 40, tmp_path / "got")),
         (DatasetError, lambda: sources.pin_dataset("hf://nobody/nothing")),
     ):
-        with pytest.raises(error, match="'nobody/nothing'.*network.*HF_TOKEN"):
+        with pytest.raises(error, match=r"'nobody/nothing'.*network.*HF_TOKEN"):
             call()
 
 

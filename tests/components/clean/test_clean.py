@@ -1,0 +1,106 @@
+"""Retention against a real object store and a real registry."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from components.clean.clean import clean
+from components.promote_model.promote import promote, rollback
+from components.shared import storage, tracking
+from tests.components.run_outputs import register_run
+
+pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
+NEXT_MONTH = datetime.now(UTC) + timedelta(days=30)
+
+
+@pytest.fixture
+def client(mlflow_store: str) -> MlflowClient:
+    return MlflowClient(mlflow_store)
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A bucket of the test's own with a training's checkpoints, and five versions: 5 challenger, 2 champion, 1 before."""
+    name = "clean-" + request.node.name.removeprefix("test_").replace("_", "-")[:40]
+    for number in range(1, 6):
+        register_run(tmp_path / str(number), b"weights %d" % number, bucket=name)
+        if number <= 2:
+            promote("dates")
+    (tmp_path / "000000007-abc.pt").write_bytes(b"state")
+    storage.upload(tmp_path / "000000007-abc.pt", f"s3://{name}/checkpoints/key/000000007-abc.pt")
+    return name
+
+
+def there(client: MlflowClient) -> dict[str, bool]:
+    """Number of each version -> whether all its files are there."""
+    return {
+        str(one.version): bool(storage.list_objects(f"{one.source}/files.json"))
+        for one in client.search_model_versions()
+    }
+
+
+def test_what_an_alias_needs_stays(client: MlflowClient, bucket: str) -> None:
+    losers = {
+        str(one.version): str(one.source) for one in client.search_model_versions() if one.version in (3, "3", 4, "4")
+    }
+    done = clean(bucket, keep=0, now=NEXT_MONTH - timedelta(days=29))
+    assert done.versions == ["dates/3", "dates/4"]
+    assert done.size > 0
+    assert there(client) == {"1": True, "2": True, "5": True}
+    assert not any(storage.list_objects(url) for url in losers.values())
+    assert rollback("dates").version == "1"
+    assert promote("dates").version == "5"
+
+
+def test_the_newest_stay(client: MlflowClient, bucket: str) -> None:
+    assert clean(bucket, keep=1).versions == ["dates/3"]
+    assert clean(bucket, keep=1).versions == []
+    assert set(there(client)) == {"1", "2", "4", "5"}
+
+
+def test_a_dry_run_says_and_does_nothing(client: MlflowClient, bucket: str) -> None:
+    told = clean(bucket, keep=0, dry_run=True, now=NEXT_MONTH)
+    assert told.versions == ["dates/3", "dates/4"]
+    assert told.checkpoints == [f"s3://{bucket}/checkpoints/key"]
+    assert len(there(client)) == 5
+    assert all(there(client).values())
+    done = clean(bucket, keep=0, now=NEXT_MONTH)
+    assert (done.versions, done.checkpoints, done.size) == (told.versions, told.checkpoints, told.size)
+
+
+def test_checkpoints_stay_for_a_week(bucket: str) -> None:
+    assert clean(bucket).checkpoints == []
+    assert storage.list_objects(f"s3://{bucket}/checkpoints")
+    assert clean(bucket, now=NEXT_MONTH).checkpoints == [f"s3://{bucket}/checkpoints/key"]
+    assert not storage.list_objects(f"s3://{bucket}/checkpoints")
+
+
+def test_nothing_goes_while_a_run_is_running(client: MlflowClient, bucket: str) -> None:
+    with tracking.child_run("train_lora") as tracker:
+        assert tracker.run_id()
+        done = clean(bucket, keep=0)
+        assert set(done.running) == {"test-run", "train_lora"}
+        assert done.versions == done.checkpoints == []
+    assert len(there(client)) == 5
+
+
+def test_a_run_that_never_ended_does_not_stop_it_for_ever(bucket: str) -> None:
+    with tracking.child_run("train_lora") as tracker:
+        assert tracker.run_id()
+        assert clean(bucket, keep=0, now=NEXT_MONTH).versions == ["dates/3", "dates/4"]
+
+
+def test_other_buckets_and_files_that_two_versions_share_stay(client: MlflowClient, bucket: str) -> None:
+    shared = client.get_model_version("dates", "3")
+    client.create_registered_model("copies")
+    client.create_model_version("copies", str(shared.source))
+    assert clean("elsewhere", keep=0).versions == []
+    assert "dates/3" in clean(bucket, keep=0).versions
+    assert storage.list_objects(f"{shared.source}/files.json")
+
+
+def test_an_empty_store_is_clean(client: MlflowClient) -> None:
+    done = clean("never-made", now=NEXT_MONTH)
+    assert (done.versions, done.checkpoints, done.size, done.running) == ([], [], 0, [])
