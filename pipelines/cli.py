@@ -13,13 +13,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from components.shared.errors import LoralineError
+from components.shared.errors import ConfigurationError, LoralineError
 from pipelines.cluster.commands import app as cluster_commands
 from pipelines.compile import compile_pipelines
 from pipelines.local.services import HOME, configure, services
 from pipelines.recipe import load_recipe, shipped_recipes
 
 _RUNS = Path("runs")
+_LATEST_MODEL = str(_RUNS / "latest" / "merged")
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns at its import of kernels that nobody needs here
 
 app = typer.Typer(
@@ -146,7 +147,7 @@ def infer(
     prompt: Annotated[str, typer.Argument(help="What to ask. `-` reads it from standard input.")],
     model: Annotated[
         str, typer.Option(help="A folder, s3://bucket/prefix, a Hub id, or models:/name@alias.")
-    ] = "runs/latest/merged",
+    ] = _LATEST_MODEL,
     system: Annotated[str, typer.Option(help="A system message before the prompt.")] = "",
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option(help="0: the same answer each time.")] = 0.0,
@@ -166,6 +167,8 @@ def infer(
     messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": text}]
     with _errors_told(), tempfile.TemporaryDirectory() as fetched:
         folder = Path(model)
+        if model == _LATEST_MODEL and not folder.exists():
+            raise ConfigurationError(f"no model at {model}: `loraline run` makes one, or name one with --model")
         if parse_model_source(model).kind != "folder":
             with services(HOME):
                 folder = Path(fetched) / "model"
@@ -188,7 +191,7 @@ def promote(
 
     with _errors_told(), services(HOME):
         moved = move(model, version)
-        typer.echo(f"{moved.model_name}@champion is version {moved.version}  ({moved.source})")
+        typer.echo(moved.source)
 
 
 @app.command()
@@ -198,7 +201,7 @@ def rollback(model: Annotated[str, typer.Argument(help="Name of the registered m
 
     with _errors_told(), services(HOME):
         moved = move(model)
-        typer.echo(f"{moved.model_name}@champion is version {moved.version} again  ({moved.source})")
+        typer.echo(moved.source)
 
 
 # upload, submit, runs, logs, stop, schedule: what talks to a cluster.

@@ -36,7 +36,7 @@ def takes(**groups: Fields) -> Callable[[Callable[..., Any]], Callable[..., Any]
             given = signature.bind(*args, **kwargs).arguments
             return pipeline(**{key: {n: given[n] for n in group if n in given} for key, group in groups.items()})
 
-        described = "\n".join(f"    {name}: {describe(field)}" for name, field in fields.items())
+        described = "\n".join(f"    {name}: {_describe(field)}" for name, field in fields.items())
         with_parameters.__doc__ = f"{inspect.getdoc(pipeline)}\n\nArgs:\n{described}\n"
         with_parameters.__signature__ = signature  # type: ignore[attr-defined]
         with_parameters.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
@@ -45,14 +45,11 @@ def takes(**groups: Fields) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return decorate
 
 
-def describe(field: FieldInfo) -> str:
+def _describe(field: FieldInfo) -> str:
     """A field's description in one line, with its choices where it has any: KFP's form cannot offer them."""
     text = " ".join((field.description or "").split())
-    return f"{text} One of: {', '.join(get_args(field.annotation))}." if _is_choice(field) else text
-
-
-def _is_choice(field: FieldInfo) -> bool:
-    return get_origin(field.annotation) is Literal
+    is_choice = get_origin(field.annotation) is Literal
+    return f"{text} One of: {', '.join(get_args(field.annotation))}." if is_choice else text
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

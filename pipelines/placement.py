@@ -23,6 +23,7 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 from kfp.dsl.pipeline_channel import PipelineChannel
 from kfp.dsl.pipeline_context import Pipeline
+from pydantic import Field
 
 from components.shared.config import StepConfig
 
@@ -55,19 +56,19 @@ class PlacementConfig(StepConfig):
     """Memory of a GPU step (request and limit)."""
     gpu_cpu: str = "4"
     """Cores that a GPU step requests; it may use more."""
-    gpu_node_selector: dict[str, str] = {}
+    gpu_node_selector: dict[str, str] = Field(default={})
     """Labels of the nodes for GPU steps, such as {"nvidia.com/gpu.product": "NVIDIA-H200"}."""
-    gpu_tolerations: list[dict[str, str]] = [
-        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
-    ]
+    gpu_tolerations: list[dict[str, Any]] = Field(
+        default=[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    )
     """Taints that GPU steps tolerate, as in a pod's `tolerations`."""
-    gpu_affinity: dict[str, Any] = {}
+    gpu_affinity: dict[str, Any] = Field(default={})
     """What else is asked of the nodes for GPU steps, as in a pod's `affinity.nodeAffinity`."""
     light_memory: str = "4Gi"
     """Memory of a light step (request and limit)."""
     light_cpu: str = "1"
     """Cores that a light step requests; it may use more."""
-    light_node_selector: dict[str, str] = {}
+    light_node_selector: dict[str, str] = Field(default={})
     """Labels of the nodes for light steps."""
     s3_secret: str = "loraline-s3"
     """Secret with AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where wanted, AWS_REGION."""

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,10 +22,10 @@ _SEED = 7
 
 
 def pretrain(folder: Path) -> None:
-    """Make the model and its tokenizer, and write them into a folder. The same bytes each time on one machine."""
+    """Make the model and its tokenizer, and write them into a folder. The same bytes on like machines."""
     transformers.utils.logging.disable_progress_bar()
     tokenizer = make_tokenizer()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(_SEED)
         model = LlamaForCausalLM(make_config(tokenizer))
         _train(model, _batches(tokenizer))
@@ -37,14 +39,26 @@ def _batches(tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[torch.Tensor,
     Sentences are not packed: with one date in sight, what stands in digits is soon matched with its words.
     Padding stands on the right, where causal attention never looks back from, so no attention mask is needed.
     """
-    sentences = tokenizer(list(quickstart.corpus()), add_special_tokens=False)["input_ids"]
-    for step in range(_STEPS):
-        first = step * _BATCH % (len(sentences) - _BATCH)
-        batch = [torch.tensor([*sentence, tokenizer.eos_token_id]) for sentence in sentences[first : first + _BATCH]]
+    sentences = tokenizer(list(islice(quickstart.corpus(), _STEPS * _BATCH)), add_special_tokens=False)["input_ids"]
+    for first in range(0, _STEPS * _BATCH, _BATCH):
+        rows = [torch.tensor([*sentence, tokenizer.eos_token_id]) for sentence in sentences[first : first + _BATCH]]
         yield (
-            pad_sequence(batch, batch_first=True, padding_value=tokenizer.pad_token_id),
-            pad_sequence(batch, batch_first=True, padding_value=_NO_LOSS),
+            pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id),
+            pad_sequence(rows, batch_first=True, padding_value=_NO_LOSS),
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread: matrices this small gain little from more, lose much when the machine is busy, and
+    come out in other bits with another number of threads.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(model: LlamaForCausalLM, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:

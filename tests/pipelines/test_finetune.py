@@ -1,24 +1,28 @@
 """The compiled pipeline, read with KFP's own specification."""
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from components.recipe import Recipe, parameter_places, section_class
+from components.recipe import Recipe, parameter_places
 from components.resolve_recipe.component import resolve_recipe
 from components.shared.code import code_digest
 from pipelines.compile import compile_pipeline
+from pipelines.finetune import finetune
+from pipelines.parameters import recipe_fields
+from pipelines.placement import PlacementConfig
 from pipelines.recipe import load_recipe, shipped_recipes
+from tests.pipelines.pods import read_package
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> pipeline_spec_pb2.PipelineSpec:
-    package = compile_pipeline(tmp_path_factory.mktemp("compiled") / "finetune.yaml")
-    return json_format.ParseDict(yaml.safe_load(package.read_text()), pipeline_spec_pb2.PipelineSpec())
+    return read_package(compile_pipeline(tmp_path_factory.mktemp("compiled") / "finetune.yaml")).spec
 
 
 def dags(spec: pipeline_spec_pb2.PipelineSpec) -> list[pipeline_spec_pb2.DagSpec]:
@@ -31,19 +35,38 @@ def test_the_same_code_compiles_to_the_same_bytes(tmp_path: Path) -> None:
     assert one == compile_pipeline(tmp_path / "two.yaml").read_bytes()
 
 
-def test_parameters_are_the_recipes_fields(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+def test_parameters_are_the_recipes_fields_and_the_placements(spec: pipeline_spec_pb2.PipelineSpec) -> None:
     inputs = spec.root.input_definitions.parameters
-    assert set(inputs) == set(parameter_places())
+    fields = {**recipe_fields(), **PlacementConfig.model_fields}
+    assert set(inputs) == set(fields)
     assert set(resolve_recipe.component_spec.inputs) == set(parameter_places())
-    for name, (section, field_name) in parameter_places().items():
-        field = section_class(section).model_fields[field_name]
-        assert inputs[name].description == " ".join((field.description or "").split())
+    for name, field in fields.items():
+        assert inputs[name].description.startswith(" ".join((field.description or "").split()))
         assert inputs[name].is_optional != field.is_required()
+
+
+def test_choices_are_named_in_the_form(spec: pipeline_spec_pb2.PipelineSpec) -> None:
+    inputs = spec.root.input_definitions.parameters
+    assert inputs["quantization"].description.endswith("One of: none, int8, nf4.")
+    assert inputs["metric"].description.endswith("One of: loss, exact_match, token_f1, rouge_l.")
+
+
+def test_parameters_are_in_the_order_in_which_a_person_fills_them_in() -> None:
+    names = list(finetune.pipeline_spec.root.input_definitions.parameters)
+    signature = list(inspect.signature(finetune.pipeline_func).parameters)
+    assert sorted(names) == sorted(signature)
+    assert signature[:3] == ["data_source", "model_source", "model_name"]
+    assert signature.index("rank") < signature.index("metric") < signature.index("accelerator_type")
+    assert signature[-1] == "image_pull_secret"
 
 
 def test_defaults_are_the_configurations(spec: pipeline_spec_pb2.PipelineSpec) -> None:
     inputs = spec.root.input_definitions.parameters
-    given = {name: json_format.MessageToDict(one)["defaultValue"] for name, one in inputs.items() if one.is_optional}
+    given = {
+        name: json_format.MessageToDict(inputs[name])["defaultValue"]
+        for name in parameter_places()
+        if inputs[name].is_optional
+    }
     required: dict[str, Any] = {
         "data": {"source": "rows.jsonl"},
         "model": {"source": "scratch:dates"},
@@ -87,7 +110,7 @@ def test_only_what_must_run_each_time_is_not_cached(spec: pipeline_spec_pb2.Pipe
 
 
 def test_a_pod_never_installs(spec: pipeline_spec_pb2.PipelineSpec) -> None:
-    assert "pip" not in str(json_format.MessageToDict(spec.deployment_spec))
+    assert not re.search(r"\bpip\b", str(json_format.MessageToDict(spec.deployment_spec)))
 
 
 def test_a_steps_code_digest_follows_its_imports_and_no_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Retention against a real object store and a real registry."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from mlflow import MlflowClient
 from components.clean.clean import clean
 from components.promote_model.promote import promote, rollback
 from components.shared import storage, tracking
-from tests.components.run_outputs import register_run
+from tests.components.registered import register_run
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
 NEXT_MONTH = datetime.now(UTC) + timedelta(days=30)
@@ -22,8 +23,8 @@ def client(mlflow_store: str) -> MlflowClient:
 
 @pytest.fixture
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A bucket of the test's own with a training's checkpoints, and five versions: 5 challenger, 2 champion, 1 before."""
-    name = "clean-" + request.node.name.removeprefix("test_").replace("_", "-")[:40]
+    """A bucket with checkpoints and five versions of a model: 5 is the challenger, 2 the champion, 1 was it before."""
+    name = f"clean-{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
     for number in range(1, 6):
         register_run(tmp_path / str(number), b"weights %d" % number, bucket=name)
         if number <= 2:

@@ -8,11 +8,11 @@ from mlflow import MlflowClient
 
 from components.gate.config import GateConfig
 from components.gate.judge import judge
-from components.promote_model.promote import promote, rollback
+from components.promote_model.promote import carry_out, promote, rollback
 from components.register_model.config import RegistryConfig
 from components.register_model.register import Registration, register
 from components.shared import storage
-from components.shared.errors import StorageError, ValidationError
+from components.shared.errors import ConfigurationError, StorageError, ValidationError
 from tests.components.run_outputs import LINEAGE, write_outputs
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
@@ -121,3 +121,15 @@ def test_what_is_not_there_is_said(client: MlflowClient) -> None:
         promote("dates", "7")
     with pytest.raises(ValidationError, match="it has no champion"):
         rollback("dates")
+
+
+def test_the_pipelines_parameters_say_which_way(tmp_path: Path) -> None:
+    registered(tmp_path / "one", b"one")
+    registered(tmp_path / "two", b"two")
+    assert carry_out("dates", version="1").version == "1"
+    assert carry_out("dates").version == "2"
+    assert carry_out("dates", action="rollback").version == "1"
+    with pytest.raises(ConfigurationError, match="takes no version"):
+        carry_out("dates", action="rollback", version="2")
+    with pytest.raises(ConfigurationError, match="action = 'forward': Input should be 'promote' or 'rollback'"):
+        carry_out("dates", action="forward")
