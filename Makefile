@@ -5,8 +5,13 @@ BIN := $(VENV)/bin
 # torch comes first and through pip, which honours a local wheel of the CPU build; uv installs the rest in seconds.
 TORCH := torch==2.13.0
 
+
+# The images that were pushed last, by digest, for the compiled pipelines.
+-include build/images.env
+export LORALINE_LIGHT_IMAGE LORALINE_GPU_IMAGE
+
 .DEFAULT_GOAL := help
-.PHONY: help run ui compile compile-and-upload test lint format lock clean
+.PHONY: help run ui compile compile-and-upload images push test test-containers lint format lock clean
 
 help: ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -23,8 +28,18 @@ compile: $(VENV)/run ## compile the pipeline for a cluster, into build/
 compile-and-upload: $(VENV)/run ## compile the pipeline and upload it to Kubeflow Pipelines (KFP_ENDPOINT)
 	@$(BIN)/loraline upload
 
+images: $(VENV)/torch ## build the images of the steps (CPU=1: with torch for CPUs)
+	@$(BIN)/python images/build.py $(if $(CPU),--cpu)
+
+push: $(VENV)/torch ## push the images to REGISTRY, and keep their digests for `make compile`
+	@test -n "$(REGISTRY)" || { echo "say where to: make images push REGISTRY=registry.example/team"; exit 1; }
+	@$(BIN)/python images/build.py $(if $(CPU),--cpu) --push $(REGISTRY)
+
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/pytest
+
+test-containers: $(VENV)/dev ## build the images, look into them, and run the quickstart in them (root on Debian)
+	@$(BIN)/pytest tests/images -m containers
 
 lint: $(VENV)/dev ## check style and types
 	@$(BIN)/ruff check .
@@ -38,6 +53,7 @@ format: $(VENV)/dev ## put the code into shape
 lock: $(VENV)/dev ## pin every dependency's version anew, in requirements.lock
 	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \
 		| grep -vE '^(nvidia|cuda|triton)' > requirements.lock
+	@$(BIN)/python images/lock.py
 
 clean: ## remove what was installed and built, but no runs
 	rm -rf $(VENV) build *.egg-info

@@ -2,8 +2,8 @@
 
 import os
 
-LIGHT = os.environ.get("LORALINE_LIGHT_IMAGE", "loraline-light:0.1.0")
+LIGHT = os.environ.get("LORALINE_LIGHT_IMAGE") or "loraline-light:0.1.0"
 """Image of the steps that need no torch."""
 
-GPU = os.environ.get("LORALINE_GPU_IMAGE", "loraline-gpu:0.1.0")
+GPU = os.environ.get("LORALINE_GPU_IMAGE") or "loraline-gpu:0.1.0"
 """Image of the steps that hold a model."""

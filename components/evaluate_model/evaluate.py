@@ -17,7 +17,8 @@ from components.evaluate_model.report import EvaluateReport, ScoredExample, mean
 from components.shared import progress
 from components.shared.chat import Encoded, encode_prompt, encode_rows, split_last_turn, stop_token_ids
 from components.shared.errors import DatasetError, ValidationError
-from components.shared.models import load_model, load_tokenizer
+from components.shared.model_folder import load_tokenizer
+from components.shared.models import load_model
 from components.shared.rows import Row, read_rows
 
 

@@ -55,7 +55,8 @@ def judge(
         mask=findings.mask,
         training=findings.training,
         merge=findings.merge,
-        lineage=lineage,
+        # As training found them: the step that pins a recipe runs in another image.
+        lineage={**lineage, "libraries": (findings.training or {}).get("versions", {})},
     ).write(output)
     progress.headline(f"{verdict.verdict}: {verdict.reasons[0]}")
     for reason in verdict.reasons[1:]:

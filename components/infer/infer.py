@@ -10,7 +10,8 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from components.shared.chat import encode_prompt, stop_token_ids
 from components.shared.errors import ConfigurationError
-from components.shared.models import load_model, load_tokenizer
+from components.shared.model_folder import load_tokenizer
+from components.shared.models import load_model
 from components.shared.rows import Message
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from components.load_model.config import FootprintConfig, ModelConfig
 from components.load_model.plan import FitPlan, plan
 from components.load_model.quantize import quantize
-from components.shared import models, progress, sources
+from components.shared import model_folder, models, progress, sources
 from components.shared.digests import digest_folder
 from components.shared.errors import ModelLoadingError
 
@@ -48,10 +48,10 @@ def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized:
     if not fit.fits:
         raise ModelLoadingError(fit.refusal())
     sources.fetch_model(config.source, config.revision, base, config.trust_remote_code)
-    manifest = _manifest(config, fit, digest_folder(base, without=frozenset({models.MANIFEST})))
-    models.write_manifest(base, manifest)
+    manifest = _manifest(config, fit, digest_folder(base, without=frozenset({model_folder.MANIFEST})))
+    model_folder.write_manifest(base, manifest)
     manifest = manifest.model_copy(update={"taken": models.place(base).taken()})
-    models.write_manifest(base, manifest)
+    model_folder.write_manifest(base, manifest)
     if config.quantization != "none":
         progress.note(f"quantizing to {config.quantization}")
         quantize(base, config.quantization, quantized)
@@ -69,8 +69,8 @@ def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized:
     )
 
 
-def _manifest(config: ModelConfig, fit: FitPlan, digest: str) -> models.ModelManifest:
-    return models.ModelManifest(
+def _manifest(config: ModelConfig, fit: FitPlan, digest: str) -> model_folder.ModelManifest:
+    return model_folder.ModelManifest(
         source=config.source,
         revision=config.revision,
         digest=digest,

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from components.load_model import accelerators, trace
 from components.load_model.accelerators import in_words
 from components.load_model.config import FootprintConfig, ModelConfig
-from components.shared import models, sources
+from components.shared import model_folder, models, sources
 from components.shared.errors import ModelLoadingError
 
 _BYTES_OF_WEIGHT = {"nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
@@ -120,7 +120,7 @@ def _model_without_weights(config: ModelConfig, dtype: torch.dtype) -> PreTraine
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         sources.fetch_config(config.source, config.revision, folder, config.trust_remote_code)
-        models.write_manifest(folder, models.ModelManifest(trust_remote_code=config.trust_remote_code))
+        model_folder.write_manifest(folder, model_folder.ModelManifest(trust_remote_code=config.trust_remote_code))
         model_config = models.load_config(folder)
         try:
             with torch.device("meta"):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from components.shared import models
+from components.shared import model_folder, models
 from components.shared.errors import ModelLoadingError
 
 
@@ -21,7 +21,7 @@ def quantize(base: Path, quantization: Literal["int8", "nf4"], output: Path) -> 
     """
     models.quiet_libraries()
     placement = models.place(base)
-    manifest = models.read_manifest(base)
+    manifest = model_folder.read_manifest(base)
     model: Any
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -38,8 +38,8 @@ def quantize(base: Path, quantization: Literal["int8", "nf4"], output: Path) -> 
             "set model.quantization=none, or model.device to another device"
         ) from error
     model.save_pretrained(output)
-    models.load_tokenizer(base).save_pretrained(output)
-    models.write_manifest(output, manifest.model_copy(update={"quantization": quantization}))
+    model_folder.load_tokenizer(base).save_pretrained(output)
+    model_folder.write_manifest(output, manifest.model_copy(update={"quantization": quantization}))
 
 
 def _bitsandbytes(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -18,7 +18,8 @@ from components.merge_adapter.tensors import FLOATS, read_header, weight_files
 from components.shared import progress
 from components.shared.chat import encode_rows, stop_token_ids
 from components.shared.errors import AdapterError, DatasetError
-from components.shared.models import MANIFEST, ModelManifest, load_config, load_tokenizer, read_manifest, write_manifest
+from components.shared.model_folder import MANIFEST, ModelManifest, load_tokenizer, read_manifest, write_manifest
+from components.shared.models import load_config
 from components.shared.rows import read_rows
 
 _TOKENS_PER_ROW = 256  # bounds the logits that are held: 16 rows with a vocabulary of 128k are 2 GB

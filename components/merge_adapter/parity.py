@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM
 
 from components.merge_adapter.tensors import read_header, weight_files
 from components.shared import progress
-from components.shared.models import pick_device, read_manifest
+from components.shared.model_folder import read_manifest
+from components.shared.models import pick_device
 
 _CUDA_BYTES_TO_SPARE = 4 << 30  # for activations and logits of one row
 

@@ -18,7 +18,8 @@ from transformers.pytorch_utils import Conv1D
 
 from components.merge_adapter.tensors import StoredTensor
 from components.shared.errors import AdapterError, ModelLoadingError
-from components.shared.models import load_config, read_manifest
+from components.shared.model_folder import read_manifest
+from components.shared.models import load_config
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PARTS = r"lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B|lora_magnitude_vector"

@@ -18,7 +18,7 @@ from components.prepare_dataset.sources import Source, find_source
 from components.prepare_dataset.writer import DatasetWriter
 from components.shared import progress
 from components.shared.errors import DatasetError
-from components.shared.models import load_tokenizer
+from components.shared.model_folder import load_tokenizer
 from components.shared.rows import Row
 
 _ROWS_THAT_TELL_THE_SHAPE = 100

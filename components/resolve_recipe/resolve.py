@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from components.prepare_dataset.config import DataConfig
 from components.recipe import Recipe
 from components.shared import progress
-from components.shared.code import code_digest, json_digest, library_versions
+from components.shared.code import code_digest, json_digest
 from components.shared.config import StepConfig
 from components.shared.sources import Pin, pin_dataset, pin_model
 
@@ -90,5 +90,4 @@ def _lineage(recipe: Recipe, data: DataConfig, data_digest: str, model: Pin) -> 
         "code_version": json_digest([code_digest(step) for step in _STEPS_BEHIND_A_MODEL]),
         "data": {"source": data.source, "revision": data.revision, "digest": data_digest},
         "model": {"source": recipe.model.source, "revision": model.revision, "digest": model.digest},
-        "libraries": library_versions(),
     }

@@ -28,7 +28,8 @@ from components.shared.chat import template_name
 from components.shared.code import json_digest, library_versions
 from components.shared.digests import digest_folder
 from components.shared.errors import DatasetError, TrainingError
-from components.shared.models import load_model, load_tokenizer, read_manifest
+from components.shared.model_folder import load_tokenizer, read_manifest
+from components.shared.models import load_model
 from components.shared.rows import read_rows
 from components.shared.tracking import Tracker
 from components.train_lora import adapter, report
@@ -175,7 +176,7 @@ def _key(config: TrainConfig, model: Path, ids: list[str], code: str) -> str:
     """Digest of all that the adapter depends on."""
     manifest = read_manifest(model).model_dump(exclude={"plan", "taken"})
     identity = manifest if manifest["digest"] else digest_folder(model)
-    return json_digest([config.model_dump(), identity, ids, code])
+    return json_digest([config.model_dump(), identity, ids, code, library_versions()])
 
 
 def _step(machine: _Machine, documents: Documents, step: Step, now: Position, total: int) -> dict[str, float]:

@@ -15,7 +15,8 @@ from components.evaluate_model.evaluate import evaluate
 from components.evaluate_model.report import EvaluateReport
 from components.shared.chat import encode_prompt, encode_row, split_last_turn
 from components.shared.errors import DatasetError, ValidationError
-from components.shared.models import ModelManifest, load_model, load_tokenizer, write_manifest
+from components.shared.model_folder import ModelManifest, load_tokenizer, write_manifest
+from components.shared.models import load_model
 from components.shared.rows import Row
 from tests import tiny
 

@@ -9,7 +9,8 @@ import torch
 from components.infer.infer import Conversation, answer
 from components.shared.chat import encode_prompt
 from components.shared.errors import ConfigurationError
-from components.shared.models import ModelManifest, load_model, load_tokenizer, write_manifest
+from components.shared.model_folder import ModelManifest, load_tokenizer, write_manifest
+from components.shared.models import load_model
 from tests import tiny
 
 ASK = [{"role": "user", "content": "hello"}]

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from components.load_model import accelerators
 from components.load_model.config import FootprintConfig, ModelConfig
 from components.load_model.load import load
-from components.shared import models
+from components.shared import model_folder, models
 from components.shared.errors import ModelLoadingError
 from tests.components.tiny_models import save_tiny_model
 
@@ -27,7 +27,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_base_comes_with_a_manifest(source: str, tmp_path: Path) -> None:
     config = ModelConfig(source=source, compute_dtype="float32", device="cpu")
     report = load(config, FOOTPRINT, tmp_path / "base", tmp_path / "quantized")
-    manifest = models.read_manifest(tmp_path / "base")
+    manifest = model_folder.read_manifest(tmp_path / "base")
     assert manifest.source == report.source == source
     assert manifest.digest == report.digest
     assert manifest.taken["device"] == "cpu"
@@ -68,7 +68,7 @@ def quantized(request: pytest.FixtureRequest, source: str, tmp_path_factory: pyt
 
 
 def test_a_quantized_base_is_written_quantized(quantized: Path) -> None:
-    base, small = models.read_manifest(quantized / "base"), models.read_manifest(quantized / "quantized")
+    base, small = model_folder.read_manifest(quantized / "base"), model_folder.read_manifest(quantized / "quantized")
     assert base.quantization == "none"
     assert small.quantization == ("nf4" if "nf4" in quantized.name else "int8")
     assert small.digest == base.digest
@@ -77,7 +77,7 @@ def test_a_quantized_base_is_written_quantized(quantized: Path) -> None:
         assert (config["bnb_4bit_quant_type"], config["bnb_4bit_use_double_quant"]) == ("nf4", True)
     sizes = [(quantized / name / "model.safetensors").stat().st_size for name in ("base", "quantized")]
     assert sizes[1] < sizes[0]
-    assert models.load_tokenizer(quantized / "quantized").chat_template
+    assert model_folder.load_tokenizer(quantized / "quantized").chat_template
 
 
 def test_a_quantized_base_is_near_its_base(quantized: Path) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, Pretra
 from components.merge_adapter.config import MergeConfig
 from components.merge_adapter.merge import MergeReport, merge
 from components.shared.errors import AdapterError, DatasetError, ModelLoadingError
-from components.shared.models import ModelManifest, write_manifest
+from components.shared.model_folder import ModelManifest, write_manifest
 from tests import tiny
 
 GPT2 = GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=128, initializer_range=0.2)

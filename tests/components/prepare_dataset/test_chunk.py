@@ -6,7 +6,7 @@ import pytest
 
 from components.prepare_dataset.chunk import Chunk, Chunker
 from components.prepare_dataset.lengths import token_counter
-from components.shared.models import load_tokenizer
+from components.shared.model_folder import load_tokenizer
 from components.shared.rows import read_rows
 from tests.components.prepare_dataset.conftest import Prepare
 

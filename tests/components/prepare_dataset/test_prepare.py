@@ -16,7 +16,7 @@ from components.prepare_dataset.prepare import prepare
 from components.prepare_dataset.report import DatasetReport
 from components.shared import storage
 from components.shared.errors import DatasetError
-from components.shared.models import load_tokenizer
+from components.shared.model_folder import load_tokenizer
 from components.shared.rows import read_rows
 from tests.components.prepare_dataset.conftest import Prepare, pairs
 

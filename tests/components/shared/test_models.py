@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from components.shared import models
+from components.shared import model_folder, models
 from components.shared.errors import AdapterError, ModelLoadingError
 from tests.components.tiny_models import save_tiny_model
 
@@ -64,16 +64,18 @@ def test_a_plain_folder_loads_frozen_and_in_eval_mode(folder: Path) -> None:
 
 def test_the_manifest_decides_the_type(folder: Path, tmp_path: Path) -> None:
     other = save_tiny_model(tmp_path / "model")
-    models.write_manifest(other, models.ModelManifest(compute_dtype="float32", device="cpu", attention="eager"))
+    model_folder.write_manifest(
+        other, model_folder.ModelManifest(compute_dtype="float32", device="cpu", attention="eager")
+    )
     model = models.load_model(other)
     assert model.dtype == torch.float32
     assert model.config._attn_implementation == "eager"
 
 
 def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / models.MANIFEST).write_text('{"colour": "red"}')
+    (tmp_path / model_folder.MANIFEST).write_text('{"colour": "red"}')
     with pytest.raises(ModelLoadingError, match="is not a manifest"):
-        models.read_manifest(tmp_path)
+        model_folder.read_manifest(tmp_path)
 
 
 def test_missing_weights_are_an_error_and_not_random_numbers(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_a_folder_without_weights_or_tokenizer_says_so(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadingError, match=str(tmp_path)):
         models.load_model(tmp_path)
     with pytest.raises(ModelLoadingError, match=str(tmp_path)):
-        models.load_tokenizer(tmp_path)
+        model_folder.load_tokenizer(tmp_path)
 
 
 def test_an_adapter_is_put_on_top_and_may_be_trained(folder: Path, tmp_path: Path) -> None:

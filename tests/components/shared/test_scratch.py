@@ -7,7 +7,8 @@ import pytest
 
 from components.shared import digests, quickstart, scratch, scratch_pretraining
 from components.shared.errors import ModelLoadingError
-from components.shared.models import load_model, load_tokenizer
+from components.shared.model_folder import load_tokenizer
+from components.shared.models import load_model
 from tests.components.tiny_models import tokenizer
 
 

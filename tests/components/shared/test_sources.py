@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 
 from components.shared import sources, storage
 from components.shared.errors import ConfigurationError, DatasetError, ModelLoadingError
-from components.shared.models import load_model, load_tokenizer
+from components.shared.model_folder import load_tokenizer
+from components.shared.models import load_model
 from tests.components.tiny_models import save_tiny_model
 
 

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from components.shared.models import ModelManifest, write_manifest
+from components.shared.model_folder import ModelManifest, write_manifest
 from components.shared.rows import Row, RowWriter
 
 _SIZES = {

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from components.shared import chat
 from components.shared.errors import ConfigurationError, DatasetError, TrainingError
-from components.shared.models import load_model, load_tokenizer
+from components.shared.model_folder import load_tokenizer
+from components.shared.models import load_model
 from components.shared.rows import Row
 from components.train_lora.config import TrainConfig
 from components.train_lora.train import train
