@@ -55,8 +55,7 @@ def judge(
         mask=findings.mask,
         training=findings.training,
         merge=findings.merge,
-        # As training found them: the step that pins a recipe runs in another image.
-        lineage={**lineage, "libraries": (findings.training or {}).get("versions", {})},
+        lineage=lineage,
     ).write(output)
     progress.headline(f"{verdict.verdict}: {verdict.reasons[0]}")
     for reason in verdict.reasons[1:]:

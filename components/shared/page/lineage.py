@@ -16,7 +16,7 @@ def provenance(evidence: Evidence) -> list[tuple[str, str]]:
     """Sources, revisions and digests, by name; what is empty is left out."""
     lineage = evidence.lineage
     data, model, training = lineage.get("data") or {}, lineage.get("model") or {}, evidence.training or {}
-    versions = {**(lineage.get("libraries") or {}), **(training.get("versions") or {})}
+    versions = training.get("versions") or {}
     found = {
         "data": data.get("source"),
         "data revision": data.get("revision"),
