@@ -14,7 +14,8 @@ _FINGERPRINTS = {"recipe_digest": "the recipe", "data_digest": "the data", "base
 def check(lineage: dict[str, Any]) -> News:
     """Compare what a run would begin with to the tags of the champion.
 
-    Code is not compared: a new release is no reason to train a model anew.
+    Code is not compared: a new release is no reason to train a model anew. Where nothing changed, the pipeline's run
+    ends here.
 
     Args:
         lineage: recipe and digests, as `resolve_recipe` hands them to the gate.
@@ -35,6 +36,7 @@ def check(lineage: dict[str, Any]) -> News:
     changed = [words for tag, words in _FINGERPRINTS.items() if tags.get(tag) != now[tag]]
     if not changed:
         progress.headline(f"nothing new: {name}@{CHAMPION} was made from the same recipe, data and base model")
+        tracking.parent_run().close("FINISHED")  # no step follows that would end the pipeline's run
         return "unchanged"
     progress.headline(f"{' and '.join(changed)} changed since {name}@{CHAMPION}")
     return "changed"

@@ -129,7 +129,13 @@ def _worker(job: Path, run_id: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**os.environ, "LORALINE_EVENTS": "1", "LORALINE_RUN_ID": run_id, "PYTHONUNBUFFERED": "1"},
+        env={
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve each other on a busy machine
+            **os.environ,
+            "LORALINE_EVENTS": "1",
+            "LORALINE_RUN_ID": run_id,
+            "PYTHONUNBUFFERED": "1",
+        },
         start_new_session=True,
     )
     before = signal.signal(signal.SIGTERM, _terminated)

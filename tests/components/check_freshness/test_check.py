@@ -1,6 +1,7 @@
 """What counts as news since the champion was made."""
 
 import copy
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mlflow import MlflowClient
 
 from components.check_freshness.check import check
 from components.promote_model.promote import promote
+from components.shared import mlflow_runs, tracking
 from tests.components.registered import register_run
 from tests.components.run_outputs import LINEAGE
 
@@ -39,6 +41,16 @@ def test_what_the_champion_was_made_from_is_nothing_new(tmp_path: Path, capsys: 
     assert check(LINEAGE) == "unchanged"
     assert "nothing new" in capsys.readouterr().out
     assert check(changed(code_version="9" * 64)) == "unchanged"
+
+
+def test_a_run_without_news_has_ended(tmp_path: Path, mlflow_store: str) -> None:
+    register_run(tmp_path, b"weights", bucket="freshness")
+    promote("dates")
+    tracking.parent_run().close()  # as the first step of a run makes it
+    client = MlflowClient(mlflow_store)
+    assert len(mlflow_runs.running(client, datetime.now(UTC) - timedelta(hours=1))) == 1
+    check(LINEAGE)
+    assert mlflow_runs.running(client, datetime.now(UTC) - timedelta(hours=1)) == []
 
 
 @pytest.mark.parametrize(
