@@ -71,18 +71,34 @@ def run(recipe: RecipeArgument = "quickstart", overrides: OverridesArgument = No
     it was when the same command is given again. The outcome is in `runs/latest`: report.html to look at,
     summary.json for programs.
     """
+    with _errors_told():
+        _run("finetune", recipe, overrides or [], Path(recipe).stem)
+
+
+@app.command()
+def retrain(recipe: RecipeArgument = "quickstart", overrides: OverridesArgument = None) -> None:
+    """Run the pipeline again if the recipe, its data or its base model changed since the champion was made.
+
+    Nothing new: it says so within seconds, and runs nothing else.
+    """
+    with _errors_told():
+        _run("retrain", recipe, overrides or [], f"{Path(recipe).stem}-retrain")
+
+
+def _run(pipeline: str, recipe: str, overrides: list[str], name: str) -> None:
+    """Run a pipeline here and show its steps; and its outcome, if it got as far as a verdict."""
     from pipelines.local.console import ConsoleWatcher, show_outcome
     from pipelines.local.run import new_run_folder, run_pipeline
     from pipelines.local.summary import write_summary
 
     console = Console()
-    with _errors_told():
-        checked = load_recipe(recipe, overrides or [])
-        configure(HOME)
-        folder = new_run_folder(_RUNS, Path(recipe).stem)
-        console.print(f"[bold]{Path(recipe).stem}[/bold]  {folder}\n", highlight=False)
-        with ConsoleWatcher(console) as watcher:
-            steps = run_pipeline(checked.parameters(), folder, HOME, watcher)
+    checked = load_recipe(recipe, overrides)
+    configure(HOME)
+    folder = new_run_folder(_RUNS, name)
+    console.print(f"[bold]{name}[/bold]  {folder}\n", highlight=False)
+    with ConsoleWatcher(console) as watcher:
+        steps = run_pipeline(checked.parameters(), folder, HOME, watcher, pipeline)
+    if any(step.name == "gate" for step in steps):
         show_outcome(console, write_summary(folder, steps))
 
 
@@ -202,6 +218,28 @@ def rollback(model: Annotated[str, typer.Argument(help="Name of the registered m
     with _errors_told(), services(HOME):
         moved = move(model)
         typer.echo(moved.source)
+
+
+@app.command()
+def clean(
+    keep: Annotated[
+        int, typer.Option(help="Versions without an alias that stay, the newest of each model.", min=0)
+    ] = 3,
+    bucket: Annotated[str, typer.Option(help="The recipes' registry.bucket.")] = "loraline",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+) -> None:
+    """Remove candidates that never became champion, and checkpoints that nobody has come back to for a week.
+
+    What an alias points at stays, and while a run is running nothing goes.
+    """
+    from components.clean.clean import clean as remove
+
+    with _errors_told(), services(HOME):
+        done = remove(bucket, keep, dry_run)
+        for what in [*done.versions, *done.checkpoints]:
+            typer.echo(f"{'would remove' if dry_run else 'removed'}  {what}")
+        if not done.running:
+            typer.echo(f"{done.size / 2**20:,.1f} MiB {'would be' if dry_run else 'were'} freed")
 
 
 # upload, submit, runs, logs, stop, schedule: what talks to a cluster.
