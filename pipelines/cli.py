@@ -169,6 +169,7 @@ def infer(
     temperature: Annotated[float, typer.Option(help="0: the same answer each time.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this probability in all.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
 ) -> None:
     """Ask a model, by the same chat template that it was trained and evaluated with; the answer streams.
 
@@ -177,6 +178,7 @@ def infer(
     import tempfile
 
     from components.infer.infer import Conversation
+    from components.shared.model_folder import read_manifest
     from components.shared.sources import fetch_model, parse_model_source, pin_model
 
     text = sys.stdin.read() if prompt == "-" else prompt
@@ -189,6 +191,8 @@ def infer(
             with services(HOME):
                 folder = Path(fetched) / "model"
                 fetch_model(model, pin_model(model).revision, folder)
+        if read_manifest(folder).trust_remote_code and not trust_remote_code:
+            raise ConfigurationError(f"{model} wants to run code of its own: allow it with --trust-remote-code")
         pieces = Conversation(folder).answer(
             messages, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
         )
