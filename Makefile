@@ -36,7 +36,7 @@ push: $(VENV)/torch ## push the images to REGISTRY, and keep their digests for `
 	@$(BIN)/python images/build.py $(if $(CPU),--cpu) --push $(REGISTRY)
 
 test: $(VENV)/dev ## run the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-containers: $(VENV)/dev ## build the images, look into them, and run the quickstart in them (root on Debian)
 	@$(BIN)/pytest tests/images -m containers

@@ -1,11 +1,15 @@
 """What several tests need: a real S3 server and a store of tracked runs, both of the test's own."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.local import object_store
+
+# Two workers share the machine's cores: threads of one that spin while they wait would starve the other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

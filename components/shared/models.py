@@ -10,11 +10,10 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from peft import PeftModel
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -24,6 +23,9 @@ from transformers import (
 
 from components.shared.errors import AdapterError, ModelLoadingError
 from components.shared.model_folder import read_manifest
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _AMPERE = 8  # the first compute capability that flash-attn 2 runs on
@@ -157,7 +159,7 @@ def load_config(folder: Path) -> transformers.PreTrainedConfig:
         ) from error
 
 
-def load_model(folder: Path, adapter: Path | None = None, trainable: bool = False) -> PreTrainedModel | PeftModel:
+def load_model(folder: Path, adapter: Path | None = None, trainable: bool = False) -> "PreTrainedModel | PeftModel":
     """Load a model, quantized or not, frozen and in eval mode, as its manifest and this machine have it.
 
     Args:
@@ -227,9 +229,11 @@ def prepare_quantized(model: PreTrainedModel, dtype: torch.dtype) -> None:
             module.compute_type_is_set = True
 
 
-def _put_adapter(model: PreTrainedModel, adapter: Path, trainable: bool) -> PeftModel:
+def _put_adapter(model: PreTrainedModel, adapter: Path, trainable: bool) -> "PeftModel":
     if not (adapter / "adapter_config.json").exists():
         raise AdapterError(f"{adapter} holds no adapter: adapter_config.json is missing")
+    from peft import PeftModel  # takes seconds to import, and only an adapter needs it
+
     try:
         return PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
