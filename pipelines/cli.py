@@ -15,6 +15,7 @@ from rich.table import Table
 
 from components.shared.errors import ConfigurationError, LoralineError
 from pipelines.cluster.commands import app as cluster_commands
+from pipelines.cluster.options import Overrides, RecipeArgument
 from pipelines.compile import compile_pipelines
 from pipelines.local.services import HOME, configure, services
 from pipelines.recipe import load_recipe, shipped_recipes
@@ -41,12 +42,6 @@ app = typer.Typer(
     """,
 )
 
-RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")]
-OverridesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(help="Settings over the recipe's: section.field=value, such as training.rank=8."),
-]
-
 
 @contextmanager
 def _errors_told() -> Iterator[None]:
@@ -64,7 +59,7 @@ def _errors_told() -> Iterator[None]:
 
 
 @app.command()
-def run(recipe: RecipeArgument = "quickstart", overrides: OverridesArgument = None) -> None:
+def run(recipe: RecipeArgument = "quickstart", overrides: Overrides = None) -> None:
     """Run the whole pipeline on this machine, through KFP's own local runner.
 
     Steps whose inputs and code have not changed are taken from the cache. A stopped run goes on from where
@@ -76,7 +71,7 @@ def run(recipe: RecipeArgument = "quickstart", overrides: OverridesArgument = No
 
 
 @app.command()
-def retrain(recipe: RecipeArgument = "quickstart", overrides: OverridesArgument = None) -> None:
+def retrain(recipe: RecipeArgument = "quickstart", overrides: Overrides = None) -> None:
     """Run the pipeline again if the recipe, its data or its base model changed since the champion was made.
 
     Nothing new: it says so within seconds, and runs nothing else.
@@ -113,7 +108,7 @@ def compile_command(
 
 
 @app.command()
-def validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
+def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Check a recipe and print it whole, defaults included; say everything that is wrong at once."""
     import yaml
 
@@ -138,7 +133,7 @@ def recipes() -> None:
 @app.command()
 def plan(
     recipe: RecipeArgument,
-    overrides: OverridesArgument = None,
+    overrides: Overrides = None,
     accelerator: Annotated[
         str | None, typer.Option(help="A GPU that need not be here, such as H200, A100-80GB, L4 or T4.")
     ] = None,

@@ -1,7 +1,6 @@
-"""Which examples are computed together, and how much a model can read."""
+"""Which examples are computed together."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
@@ -37,8 +36,3 @@ def pad(sequences: list[list[int]], left: bool, device: torch.device) -> tuple[t
         ids.append(padding + sequence if left else sequence + padding)
         mask.append(padding + real if left else real + padding)
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def context_length(model: Any) -> int | None:
-    """Most tokens that the model can read at once; None where it has no limit (ALiBi, state-space models)."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)

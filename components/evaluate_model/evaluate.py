@@ -8,7 +8,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from components.evaluate_model.batches import context_length
 from components.evaluate_model.config import EvaluateConfig
 from components.evaluate_model.generate import greedy_answers, room_for_answer
 from components.evaluate_model.loss import ExampleLoss, example_losses, labelled_tokens
@@ -18,7 +17,7 @@ from components.shared import progress
 from components.shared.chat import Encoded, encode_prompt, encode_rows, split_last_turn, stop_token_ids
 from components.shared.errors import DatasetError, ValidationError
 from components.shared.model_folder import load_tokenizer
-from components.shared.models import load_model
+from components.shared.models import context_length, load_model
 from components.shared.rows import Row, read_rows
 
 
@@ -61,7 +60,7 @@ def evaluate(
     if not examples:
         raise DatasetError(
             f"none of the {len(chosen)} rows of {dataset / 'eval.parquet'} can be scored: there are none, or all "
-            f"answers lie beyond the model's context of {context_length(network)} tokens; give others"
+            f"answers lie beyond the model's context of {context_length(network.config)} tokens; give others"
         )
     losses = _losses(network, examples)
     answers = _answers(network, tokenizer, examples, config)
@@ -85,7 +84,7 @@ def _encode(
     rows: list[Row], tokenizer: PreTrainedTokenizerBase, network: Any, max_new_tokens: int
 ) -> tuple[list[_Example], list[str]]:
     """Make examples of the rows; and the ids of rows whose labelled tokens are all beyond the context."""
-    context = context_length(network)
+    context = context_length(network.config)
     examples, left_out = [], []
     for row, whole in zip(rows, encode_rows(tokenizer, rows), strict=True):
         encoded = Encoded(whole.token_ids[:context], whole.loss_mask[:context])

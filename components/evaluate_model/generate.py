@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from components.evaluate_model.batches import batches, context_length, pad
+from components.evaluate_model.batches import batches, pad
+from components.shared.models import context_length
 
 _TOKENS_PER_BATCH = 32768  # bounds the key-value cache: 4 GB for an 8B model with grouped heads
 
 
 def room_for_answer(model: Any, prompt: list[int], max_new_tokens: int) -> int:
     """Longest answer (tokens) that stays within the model's context; not positive where there is no room."""
-    context = context_length(model)
+    context = context_length(model.config)
     return max_new_tokens if context is None else min(max_new_tokens, context - len(prompt))
 
 

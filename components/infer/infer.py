@@ -11,7 +11,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from components.shared.chat import encode_prompt, stop_token_ids
 from components.shared.errors import ConfigurationError
 from components.shared.model_folder import load_tokenizer
-from components.shared.models import load_model
+from components.shared.models import context_length, load_model
 from components.shared.rows import Message
 
 
@@ -67,7 +67,7 @@ class Conversation:
         return self._stream(prompt, settings, seed)
 
     def _room(self, prompt: list[int], max_new_tokens: int) -> int:
-        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        context = context_length(self._model.config)
         if context is not None and len(prompt) >= context:
             raise ConfigurationError(
                 f"the conversation has {len(prompt)} tokens, and the model reads {context}; shorten it"

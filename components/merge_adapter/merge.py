@@ -19,7 +19,7 @@ from components.shared import progress
 from components.shared.chat import encode_rows, stop_token_ids
 from components.shared.errors import AdapterError, DatasetError
 from components.shared.model_folder import MANIFEST, ModelManifest, load_tokenizer, read_manifest, write_manifest
-from components.shared.models import load_config
+from components.shared.models import context_length, load_config
 from components.shared.rows import read_rows
 
 _TOKENS_PER_ROW = 256  # bounds the logits that are held: 16 rows with a vocabulary of 128k are 2 GB
@@ -116,7 +116,7 @@ def _parity_rows(config: MergeConfig, base: Path, dataset: Path) -> list[list[in
     if not rows:
         raise DatasetError(f"{dataset / 'eval.parquet'} has no rows to compare the merged model on")
     encoded = encode_rows(load_tokenizer(base), rows)
-    context = getattr(load_config(base).get_text_config(), "max_position_embeddings", _TOKENS_PER_ROW)
+    context = context_length(load_config(base)) or _TOKENS_PER_ROW
     return [example.token_ids[: min(_TOKENS_PER_ROW, context)] for example in encoded]
 
 

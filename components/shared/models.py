@@ -159,6 +159,11 @@ def load_config(folder: Path) -> transformers.PreTrainedConfig:
         ) from error
 
 
+def context_length(config: transformers.PreTrainedConfig) -> int | None:
+    """Most tokens that a model can read at once; None where it has no limit (ALiBi, state-space models)."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def load_model(folder: Path, adapter: Path | None = None, trainable: bool = False) -> "PreTrainedModel | PeftModel":
     """Load a model, quantized or not, frozen and in eval mode, as its manifest and this machine have it.
 
