@@ -19,10 +19,11 @@ def load_model(settings: str, base: dsl.Output[dsl.Model], working: dsl.Output[d
     from components.load_model.load import load
     from components.shared import progress
 
-    footprint = FootprintConfig.model_validate(json.loads(settings)["footprint"])
+    told = json.loads(settings)
+    footprint = FootprintConfig.model_validate(told["footprint"])
     config = ModelConfig.from_settings(settings)
     with progress.step("load_model"):
-        report = load(config, footprint, Path(base.path), Path(working.path))
+        report = load(config, footprint, Path(base.path), Path(working.path), told["digest"])
     base.metadata["digest"] = report.digest
     if config.quantization == "none":
         working.uri = base.uri

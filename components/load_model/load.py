@@ -31,7 +31,7 @@ class LoadReport(BaseModel):
     """Weights of the base, counted once where they are tied."""
 
 
-def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized: Path) -> LoadReport:
+def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized: Path, pinned: str = "") -> LoadReport:
     """Bring the base model into a folder, with a manifest beside its files.
 
     Args:
@@ -39,15 +39,17 @@ def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized:
         footprint: what of the training settings decides how much memory is needed.
         base: folder for the model in its own type; made here.
         quantized: folder for the quantized model; made only if the recipe asks for one.
+        pinned: digest that the run began with, of what lies at the source (`sources.pin_model`). Empty: any will do.
 
     Raises:
-        ModelLoadingError: the model does not fit, cannot be had, or is not whole. What does not fit is
-            refused before its weights are fetched.
+        ModelLoadingError: the model does not fit, cannot be had, is not whole, or is not the one that was
+            pinned. What does not fit is refused before its weights are fetched.
     """
     fit = plan(config, footprint)
     if not fit.fits:
         raise ModelLoadingError(fit.refusal())
     sources.fetch_model(config.source, config.revision, base, config.trust_remote_code)
+    _check_pin(config, pinned)
     manifest = _manifest(config, fit, digest_folder(base, without=frozenset({model_folder.MANIFEST})))
     model_folder.write_manifest(base, manifest)
     manifest = manifest.model_copy(update={"taken": models.place(base).taken()})
@@ -67,6 +69,16 @@ def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized:
         plan=manifest.plan,
         parameters=fit.parameters,
     )
+
+
+def _check_pin(config: ModelConfig, pinned: str) -> None:
+    """See that the source still holds what it held when the run began; looked at after fetching, not before."""
+    found = sources.pin_model(config.source, config.revision).digest if pinned else ""
+    if found != pinned:
+        raise ModelLoadingError(
+            f"the base at {config.source!r} changed while the run was going on: it began with digest {pinned}, and "
+            f"now there is {found}. Start the run again to have the new base, or put the old one back."
+        )
 
 
 def _manifest(config: ModelConfig, fit: FitPlan, digest: str) -> model_folder.ModelManifest:

@@ -18,6 +18,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    BitsAndBytesConfig,
     PreTrainedModel,
 )
 
@@ -164,25 +165,48 @@ def context_length(config: transformers.PreTrainedConfig) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def load_model(folder: Path, adapter: Path | None = None, trainable: bool = False) -> "PreTrainedModel | PeftModel":
+def load_model(
+    folder: Path, adapter: Path | None = None, trainable: bool = False, quantization: str = "none"
+) -> "PreTrainedModel | PeftModel":
     """Load a model, quantized or not, frozen and in eval mode, as its manifest and this machine have it.
 
     Args:
         folder: a model folder.
         adapter: a PEFT folder to put on top.
         trainable: whether the adapter's weights are to be trained on.
+        quantization: `int8` or `nf4` to quantize a model that is stored in 16 or 32 bit, as the quantized folder of
+            load_model holds it.
 
     Raises:
         ModelLoadingError: the weights cannot be loaded, or some are missing.
         AdapterError: the adapter cannot be put on this model.
     """
-    base = _load_weights(folder, place(folder))
+    base = _load_weights(folder, place(folder), quantization)
     base.requires_grad_(False)
     return (base if adapter is None else _put_adapter(base, adapter, trainable)).eval()
 
 
-def _load_weights(folder: Path, placement: Placement) -> PreTrainedModel:
+def quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """How bitsandbytes quantizes linear layers, but for the output head; None where it does not.
+
+    nf4 is QLoRA's 4-bit type, with its block constants quantized once more (arXiv 2305.14314); int8 is
+    LLM.int8() (arXiv 2208.07339).
+    """
+    if quantization == "none":
+        return None
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _load_weights(folder: Path, placement: Placement, quantization: str) -> PreTrainedModel:
     quiet_libraries()
+    config = quantization_config(quantization, placement.dtype)
     loaded: Any
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -193,6 +217,7 @@ def _load_weights(folder: Path, placement: Placement) -> PreTrainedModel:
             trust_remote_code=read_manifest(folder).trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
+            **({"quantization_config": config} if config else {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelLoadingError(f"the model in {folder} cannot be loaded on {placement.device}: {error}") from error

@@ -1,5 +1,6 @@
 """The adapter: put on the base, made fast, checked to be all that is trained, and written."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from components.shared.errors import ConfigurationError, TrainingError
+from components.shared.model_folder import read_manifest
 from components.train_lora.config import TrainConfig
 
 _ALL_LINEAR = ["all-linear"]
@@ -23,7 +25,7 @@ def attach(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
     """Put a new adapter on a frozen base: fp32 weights that add nothing yet.
 
     Raises:
-        ConfigurationError: a target module is not in the model.
+        ConfigurationError: a target module is not in the model, or is one end of tied embeddings.
         TrainingError: something else than the adapter would be trained.
     """
     _check_targets(base, config.target_modules)
@@ -58,7 +60,7 @@ def attach(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
 
 
 def _check_targets(base: PreTrainedModel, targets: list[str]) -> None:
-    """Raises ConfigurationError where a name fits no linear layer."""
+    """Raises ConfigurationError where a name fits no linear layer, or one whose adapter cannot be merged."""
     if targets == _ALL_LINEAR:
         return
     linear = [name for name, module in base.named_modules() if _is_linear(module)]
@@ -67,6 +69,15 @@ def _check_targets(base: PreTrainedModel, targets: list[str]) -> None:
         raise ConfigurationError(
             f"training.target_modules: no linear layer is called {', '.join(map(repr, unknown))}; this model has "
             f'{", ".join(sorted(_linear_names(base)))}. ["all-linear"] takes all but the output head.'
+        )
+    head = base.get_output_embeddings()
+    ends = [name for name, module in base.named_modules() if head is not None and module is head]
+    tied = head is not None and head.weight is base.get_input_embeddings().weight
+    if tied and any(name == t or name.endswith(f".{t}") for name in ends for t in targets):
+        raise ConfigurationError(
+            f"training.target_modules: {ends[0]!r} shares its weights with the model's input embeddings "
+            "(tie_word_embeddings), and an adapter changes one of the two ends only, so that it could not be merged; "
+            "leave it out"
         )
 
 
@@ -121,8 +132,18 @@ def check_gradients(model: PeftModel) -> None:
 def save(model: PeftModel, output: Path) -> None:
     """Write the adapter in PEFT's layout."""
     model.save_pretrained(str(output), safe_serialization=True)
+    _name_base(output / "adapter_config.json")
     card = output / "README.md"  # peft's empty model card; the report step writes the real one
     card.unlink(missing_ok=True)
+
+
+def _name_base(settings: Path) -> None:
+    """Name the base by what the recipe calls it; PEFT writes the folder that it was loaded from, which will be gone."""
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    manifest = read_manifest(Path(content["base_model_name_or_path"]))
+    if manifest.source:
+        content |= {"base_model_name_or_path": manifest.source, "revision": manifest.revision or None}
+        settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _can_be_fused(module: LoraLayer, config: TrainConfig) -> bool:

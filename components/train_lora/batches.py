@@ -96,7 +96,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: list[Row], max_length: int)
 
 
 Step = list[np.ndarray]
-"""An optimizer step: for each of its forward passes the numbers of the documents."""
+"""An optimizer step: for each of its packed rows the numbers of the documents."""
 
 
 def plan(documents: Documents, config: TrainConfig) -> tuple[list[Step], list[int]]:
@@ -108,8 +108,7 @@ def plan(documents: Documents, config: TrainConfig) -> tuple[list[Step], list[in
     ends = []
     for epoch in range(config.epochs):
         rows = shuffled_rows(documents.lengths, config.max_length, config.seed, epoch)
-        passes = [np.concatenate(some) for some in _portions(rows, config.batch_size)]
-        steps += _portions(passes, config.gradient_accumulation)
+        steps += _portions(rows, config.batch_size * config.gradient_accumulation)
         ends.append(len(steps))
         if config.max_steps and len(steps) >= config.max_steps:
             break
@@ -118,9 +117,13 @@ def plan(documents: Documents, config: TrainConfig) -> tuple[list[Step], list[in
 
 
 def plan_evaluation(documents: Documents, config: TrainConfig) -> Step:
-    """Forward passes over all documents once, packed."""
-    rows = best_fit_decreasing(documents.lengths, np.arange(len(documents)), config.max_length)
-    return [np.concatenate(some) for some in _portions(rows, config.batch_size)]
+    """Packed rows with all documents once."""
+    return best_fit_decreasing(documents.lengths, np.arange(len(documents)), config.max_length)
+
+
+def passes(rows: Step, batch_size: int) -> list[np.ndarray]:
+    """Forward passes over packed rows: for each the numbers of its documents."""
+    return [np.concatenate(some) for some in _portions(rows, batch_size)]
 
 
 def collate(documents: Documents, chosen: np.ndarray, device: torch.device, packing: bool) -> list[Batch]:

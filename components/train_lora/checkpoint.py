@@ -14,10 +14,28 @@ from typing import Any
 import torch
 
 from components.shared import progress, storage
+from components.shared.code import json_digest, library_versions
+from components.shared.digests import digest_folder
 from components.shared.errors import StorageError
+from components.shared.model_folder import read_manifest
+from components.shared.rows import Row
+from components.train_lora.config import TrainConfig
 
 State = dict[str, Any]
 _KEPT = 2  # the newest, and the one before it in case the newest is broken
+
+
+def run_key(config: TrainConfig, model: Path, rows: list[Row], code: str) -> str:
+    """Digest of all that the adapter depends on.
+
+    The number of machines is not of it: it changes the order in which floats are added up and, with dropout, its
+    masks. So a run goes on from its checkpoint on more machines, or fewer, than it began on.
+    """
+    manifest = read_manifest(model).model_dump(exclude={"plan", "taken"})
+    identity = manifest if manifest["digest"] else digest_folder(model)
+    return json_digest(
+        [config.model_dump(exclude={"nodes"}), identity, [row.id for row in rows], code, library_versions()]
+    )
 
 
 class CheckpointStore:

@@ -15,11 +15,11 @@ def train_lora(
 
     from components.shared import progress, tracking
     from components.train_lora.config import TrainConfig
-    from components.train_lora.train import train
+    from components.train_lora.launch import launch
 
     told = json.loads(settings)
     with progress.step("train_lora"), tracking.child_run("train_lora") as tracker:
-        train(
+        launch(
             TrainConfig.from_settings(settings),
             Path(model.path),
             Path(dataset.path),

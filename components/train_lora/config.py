@@ -1,8 +1,8 @@
 """What may be set about training."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.shared.config import StepConfig
 
@@ -52,3 +52,15 @@ class TrainConfig(StepConfig):
     """Optimizer steps between two checkpoints. 0: at each epoch's end."""
     seed: int = Field(default=42, ge=0)
     """Seed of the adapter's initial weights, the order of the examples and the dropout."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines that train together, each with the GPUs of a GPU step. Without a cluster: processes on this one."""
+
+    @model_validator(mode="after")
+    def _work_for_each_node(self) -> Self:
+        rows = self.batch_size * self.gradient_accumulation
+        if self.nodes > rows:
+            raise ValueError(
+                f"nodes={self.nodes} cannot share out the {rows} packed rows of a step (batch_size x "
+                "gradient_accumulation); raise one of these, or take fewer nodes"
+            )
+        return self

@@ -41,6 +41,16 @@ class LossHead:
             return functional.cross_entropy(states[batch.positions].float(), batch.targets, reduction="sum")
         return _ChunkedLoss.apply(states, batch.positions, batch.targets, self._head.weight, self._head.bias)
 
+    @torch.no_grad()
+    def each(self, batch: Batch) -> Tensor:
+        """The loss at each of a batch's labelled positions, in nats; shape (M,), without a gradient."""
+        states = self._model(**batch.inputs, use_cache=False).logits.flatten(0, 1).index_select(0, batch.positions)
+        losses = []
+        for some, targets in zip(states.split(_CHUNK), batch.targets.split(_CHUNK), strict=True):
+            logits = some if self._head is None else functional.linear(some, self._head.weight, self._head.bias)
+            losses.append(functional.cross_entropy(logits.float(), targets, reduction="none"))
+        return torch.cat(losses)
+
 
 def _same(states: Tensor) -> Tensor:
     return states

@@ -1,19 +1,14 @@
-"""What training leaves for people and for the steps after it: training.json and mask.json."""
+"""What training leaves for people and for the steps after it: training.json."""
 
-import json
 import resource
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from transformers import PreTrainedTokenizerBase
 
 from components.train_lora.batches import Documents
-
-_SAMPLES = 5
-_TOKENS_SHOWN = 600
+from components.train_lora.proof import Packing
 
 
 class TrainReport(BaseModel):
@@ -23,6 +18,8 @@ class TrainReport(BaseModel):
 
     base_digest: str
     """Digest of the base that the adapter belongs to; of the 16-bit one, also where training ran on it quantized."""
+    quantization: str
+    """How the base was held while training: none, int8 or nf4."""
     steps: int
     """Optimizer steps that were done."""
     planned_steps: int
@@ -56,10 +53,14 @@ class TrainReport(BaseModel):
     """Time spent in training steps, over all starts of this run."""
     trainable_parameters: int
     total_parameters: int
+    processes: int
+    """Processes that trained together, on one machine or several."""
     device: str
     dtype: str
     attention: str
     """How documents are kept apart."""
+    packing: Packing | None
+    """The rows' losses packed together against those alone; null where rows are padded."""
     loss_head: str
     """How logits are made."""
     peak_memory_bytes: int
@@ -82,25 +83,6 @@ def write(report: TrainReport, output: Path) -> None:
     (output / "training.json").write_text(report.model_dump_json(indent=2))
 
 
-def write_mask(tokenizer: PreTrainedTokenizerBase, documents: Documents, output: Path) -> None:
-    """Write mask.json: a few rows token by token, with whether each carries loss."""
-    samples = [_sample(tokenizer, documents, i) for i in range(min(_SAMPLES, len(documents)))]
-    content = {"masked_fraction": masked_fraction(documents), "samples": samples}
-    (output / "mask.json").write_text(json.dumps(content, ensure_ascii=False, indent=1))
-
-
 def masked_fraction(documents: Documents) -> float:
     """Part of the tokens that carries no loss."""
     return 1 - float(documents.loss.mean())
-
-
-def _sample(tokenizer: PreTrainedTokenizerBase, documents: Documents, number: int) -> dict[str, Any]:
-    start = documents.starts[number]
-    shown = slice(start, start + min(int(documents.lengths[number]), _TOKENS_SHOWN))
-    pairs = zip(documents.tokens[shown].tolist(), documents.loss[shown].tolist(), strict=True)
-    return {
-        "id": documents.ids[number],
-        "origin": documents.origins[number],
-        "length": int(documents.lengths[number]),
-        "tokens": [{"text": tokenizer.decode([token]), "loss": loss} for token, loss in pairs],
-    }

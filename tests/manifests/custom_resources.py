@@ -1,13 +1,17 @@
 """Custom resources, field by field: no package carries their schemas, so what we use of them is written down here.
 
+But for Kubeflow Trainer's, which come with the package kubeflow-trainer-api.
+
 Kueue: apis/kueue/v1beta2/*_types.go of kubernetes-sigs/kueue, with the bounds of its kubebuilder markers.
 ServiceMonitor: pkg/apis/monitoring/v1 of prometheus-operator. A field that is not here is refused: look it up, add it.
 """
 # ruff: noqa: N815 - the fields' names are Kubernetes'
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from kubeflow_trainer_api.models import TrainerV1alpha1TrainingRuntime
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 Quantity = Annotated[str | int, Field(union_mode="left_to_right")]
@@ -158,6 +162,17 @@ class ServiceMonitor(Strict):
     spec: ServiceMonitorSpec
 
 
-KNOWN: dict[str, type[Strict]] = {
-    kind.__name__: kind for kind in (ResourceFlavor, ClusterQueue, LocalQueue, WorkloadPriorityClass, ServiceMonitor)
+class TrainingRuntime(RootModel[dict[str, Any]]):
+    @model_validator(mode="after")
+    def _is_one(self) -> "TrainingRuntime":
+        """The official models leave out what they do not know: nothing may be missing from what comes back."""
+        model = TrainerV1alpha1TrainingRuntime.from_dict(self.root)
+        assert model is not None
+        assert json.loads(model.to_json()) == self.root, "a field that Kubeflow Trainer does not know"
+        return self
+
+
+KNOWN: dict[str, type[BaseModel]] = {
+    kind.__name__: kind
+    for kind in (ResourceFlavor, ClusterQueue, LocalQueue, WorkloadPriorityClass, ServiceMonitor, TrainingRuntime)
 }

@@ -81,8 +81,17 @@ def pod_templates(resources: list[Resource]) -> Iterator[tuple[Resource, Resourc
             yield resource, {"metadata": resource["metadata"], "spec": spec}
         elif resource["kind"] == "CronJob":
             yield resource, spec["jobTemplate"]["spec"]["template"]
+        elif resource["kind"] == "TrainingRuntime":
+            continue  # see node_templates: others fill in what is missing
         elif isinstance(spec.get("template"), dict) and "spec" in spec["template"]:
             yield resource, spec["template"]
+
+
+def node_templates(resources: list[Resource]) -> Iterator[tuple[Resource, Resource]]:
+    """Every TrainingRuntime, with the pod template of its nodes; image and resources come from a TrainJob."""
+    for resource in of_kind(resources, "TrainingRuntime"):
+        for job in resource["spec"]["template"]["spec"]["replicatedJobs"]:
+            yield resource, job["template"]["spec"]["template"]
 
 
 def containers(template: Resource) -> list[Resource]:

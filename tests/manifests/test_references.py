@@ -4,14 +4,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 
+from components.train_lora import trainjob
 from tests.manifests.rendering import (
     MANIFESTS,
     Resource,
     containers,
     everything,
     name,
+    node_templates,
     of_kind,
     overlays,
     pod_templates,
@@ -108,11 +111,12 @@ def test_the_documented_secrets_are_those_that_are_read() -> None:
     assert ours <= used, "documented, but nothing reads it"
 
 
-def test_the_readme_makes_every_secret() -> None:
-    text = (MANIFESTS / "README.md").read_text()
-    made = set(re.findall(r"create secret generic ([a-z0-9-]+)", text))
+def test_every_secret_is_made_somewhere() -> None:
+    """By kubectl, or by the guide's `secret <namespace> <name>`, which tests/test_docs.py carries out."""
+    text = (MANIFESTS / "README.md").read_text() + (MANIFESTS.parent / "docs/operator.md").read_text()
+    made = set(re.findall(r"(?:create secret generic|secret \S+) (loraline-[a-z0-9-]+|kfp-[a-z-]+)", text))
     told = {"loraline-mlflow-metrics", "mlpipeline-minio-artifact"}  # in words: made like another, and by KFP
-    assert {secret for _, secret, _ in documented()} == made | told
+    assert {secret for _, secret, _ in documented()} | {"loraline-registry"} == made | told
 
 
 @pytest.mark.parametrize("folder", overlays(), ids=name)
@@ -275,6 +279,25 @@ def test_queues_lead_to_flavors() -> None:
         assert local["spec"]["clusterQueue"] in queues
     for queue in queues.values():
         assert {f["name"] for group in queue["resourceGroups"] for f in group["flavors"]} == flavors
+
+
+def test_nodes_run_as_the_step_expects() -> None:
+    """The TrainJob names the runtime, its job and its container; and the exit status that is not tried again."""
+    ((runtime, template),) = node_templates(render(MANIFESTS / "overlays/multi-node"))
+    assert (runtime["kind"], runtime["metadata"]["name"]) == ("TrainingRuntime", trainjob.RUNTIME)
+    (job,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    assert (job["name"], job["replicas"]) == (trainjob.NODE, 1)
+    assert job["template"]["metadata"]["labels"]["trainer.kubeflow.org/trainjob-ancestor-step"] == "trainer"
+    assert [container["name"] for container in containers(template)] == [trainjob.NODE]
+    assert {"command", "args"}.isdisjoint(containers(template)[0]), "the image's entry point passes signals on"
+    (rule,) = job["template"]["spec"]["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["values"] == [trainjob.WILL_FAIL_AGAIN]
+    as_job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "n"}, "spec": job["template"]["spec"]}
+    kubernetes_validate.validate(as_job, "1.37", strict=True)
+    accounts = {r["metadata"]["name"] for r in of_kind(render(MANIFESTS / "overlays/multi-node"), "ServiceAccount")}
+    assert template["spec"]["serviceAccountName"] in accounts
+    mounts = {mount["name"] for mount in containers(template)[0]["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in template["spec"]["volumes"]}
 
 
 def test_monitors_find_services() -> None:

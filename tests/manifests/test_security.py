@@ -12,6 +12,7 @@ from tests.manifests.rendering import (
     containers,
     everything,
     name,
+    node_templates,
     of_kind,
     overlays,
     pod_templates,
@@ -72,7 +73,8 @@ def _of_container(container: Resource, pod: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("folder", overlays(), ids=name)
 def test_pods_pass_restricted(folder: Path) -> None:
-    assert not [(title(owner), v) for owner, template in pod_templates(render(folder)) if (v := violations(template))]
+    templates = [*pod_templates(render(folder)), *node_templates(render(folder))]
+    assert not [(title(owner), v) for owner, template in templates if (v := violations(template))]
 
 
 def test_the_standard_finds_what_is_wrong() -> None:
@@ -157,8 +159,8 @@ def test_rights_are_named_one_by_one() -> None:
 
 
 def test_services_carry_no_token() -> None:
-    """None of Loraline's services speaks to Kubernetes."""
-    for owner, template in pod_templates(everything()):
+    """None of Loraline's services speaks to Kubernetes, nor does a node."""
+    for owner, template in [*pod_templates(everything()), *node_templates(everything())]:
         assert template["spec"].get("automountServiceAccountToken") is False, title(owner)
         assert template["spec"].get("serviceAccountName"), title(owner)
 

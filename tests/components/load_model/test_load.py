@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from components.load_model import accelerators
 from components.load_model.config import FootprintConfig, ModelConfig
 from components.load_model.load import load
-from components.shared import model_folder, models
+from components.shared import model_folder, models, sources
 from components.shared.errors import ModelLoadingError
 from tests.components.tiny_models import save_tiny_model
 
@@ -44,6 +44,17 @@ def test_the_digest_is_of_the_bytes_alone(source: str, tmp_path: Path) -> None:
         for attention in ("eager", "sdpa")
     ]
     assert digests[0] == digests[1]
+
+
+def test_a_base_that_changed_under_its_name_is_refused(tmp_path: Path) -> None:
+    source = save_tiny_model(tmp_path / "source")
+    config = ModelConfig(source=str(source))
+    pinned = sources.pin_model(config.source).digest
+    load(config, FOOTPRINT, tmp_path / "base", tmp_path / "quantized", pinned)
+    weights = source / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(ModelLoadingError, match=f"changed while the run was going on: it began with digest {pinned}"):
+        load(config, FOOTPRINT, tmp_path / "again", tmp_path / "quantized", pinned)
 
 
 def test_what_does_not_fit_is_refused_before_it_is_fetched(

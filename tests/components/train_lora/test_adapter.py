@@ -1,5 +1,6 @@
 """The fused adapter computes what PEFT computes, and a dead one is noticed."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from components.shared.errors import TrainingError
+from components.shared.errors import ConfigurationError, TrainingError
 from components.shared.models import load_model
 from components.train_lora import adapter
 from components.train_lora.config import TrainConfig
@@ -40,3 +41,22 @@ def test_dead_adapter_is_an_error(make_model: Callable[..., Path]) -> None:
     dead.grad = torch.zeros_like(dead)
     with pytest.raises(TrainingError, match="1 adapter layers got no gradient"):
         adapter.check_gradients(model)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_one_end_of_tied_embeddings_is_refused(make_model: Callable[..., Path], family: str) -> None:
+    targets = ["lm_head", "o_proj" if family == "gemma2" else "c_proj"]
+    with pytest.raises(ConfigurationError, match="'lm_head' shares its weights with the model's input embeddings"):
+        adapter.attach(load_model(make_model(family)), TrainConfig(rank=4, target_modules=targets))
+
+
+def test_a_head_of_its_own_takes_an_adapter(make_model: Callable[..., Path]) -> None:
+    model = adapter.attach(load_model(make_model("llama")), TrainConfig(rank=4, target_modules=["lm_head"]))
+    assert {name.rsplit(".lora_", 1)[0] for name in adapter.trained(model)} == {"base_model.model.lm_head"}
+
+
+def test_the_base_is_named_as_the_recipe_names_it(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    model = adapter.attach(load_model(make_model("llama")), TrainConfig(rank=4))
+    adapter.save(model, tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (settings["base_model_name_or_path"], settings["revision"]) == ("llama", None)

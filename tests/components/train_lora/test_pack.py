@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from components.train_lora.batches import Documents, plan
+from components.train_lora.batches import Documents, passes, plan
 from components.train_lora.config import TrainConfig
+from components.train_lora.distributed import Ranks
 from components.train_lora.pack import shuffled_rows
 from components.train_lora.schedule import learning_rate
 
@@ -39,7 +40,19 @@ def test_plan(changes: dict[str, int], steps: int, ends: list[int]) -> None:
     config = TrainConfig(max_length=32, batch_size=2, gradient_accumulation=2, epochs=3, **changes)
     planned, epoch_ends = plan(documents, config)
     assert (len(planned), epoch_ends) == (steps, ends)
-    assert all(len(step) == 2 and all(len(chosen) == 4 for chosen in step) for step in planned)
+    assert all(len(step) == 4 and all(len(row) == 2 for row in step) for step in planned)
+
+
+def test_ranks_share_every_row_and_a_forward_pass_is_no_larger_than_alone() -> None:
+    step = [np.array([2 * i, 2 * i + 1]) for i in range(7)]
+    shares = [passes(Ranks(number, 3).share(step), 2) for number in range(3)]
+    assert [[chosen.tolist() for chosen in share] for share in shares] == [
+        [[0, 1, 6, 7], [12, 13]],
+        [[2, 3, 8, 9]],
+        [[4, 5, 10, 11]],
+    ]
+    assert passes(Ranks(0, 1).share(step[:3]), 2)[0].tolist() == [0, 1, 2, 3]
+    assert not passes(Ranks(2, 3).share(step[:1]), 2)
 
 
 def test_schedules() -> None:
