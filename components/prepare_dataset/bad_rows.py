@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from components.prepare_dataset.records import Problem
+from components.prepare_dataset.shapes import EMPTY_ANSWER
 from components.shared.errors import DatasetError
 
 LIST = "bad_rows.jsonl"
@@ -26,6 +27,8 @@ class BadRows:
         self.rows = 0
         self.kinds: Counter[str] = Counter()
         self.first: list[Problem] = []
+        self.empty_answers = 0
+        self.first_empty_answers: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -42,6 +45,10 @@ class BadRows:
         self.kinds.update(problem.kind for problem in problems)
         self._fatal += [problem for problem in problems if problem.fatal]
         self.first += problems[: _KEPT - len(self.first)]
+        if any(problem.kind == EMPTY_ANSWER for problem in problems):
+            self.empty_answers += 1
+            if len(self.first_empty_answers) < _SHOWN:
+                self.first_empty_answers.append(f"{problems[0].file}:{problems[0].line}")
         for problem in problems:
             # Escaped, because a broken name or value need not be valid Unicode.
             self._file.write(json.dumps(asdict(problem)) + "\n")

@@ -16,11 +16,14 @@ def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.O
     from components.prepare_dataset.config import DataConfig
     from components.prepare_dataset.prepare import prepare
     from components.shared import progress
+    from components.shared.policy import Policy
     from components.shared.sources import fetch_tokenizer
 
-    tokenizer = json.loads(settings)["tokenizer"]
+    beside = json.loads(settings)
+    tokenizer, policy = beside["tokenizer"], Policy.of(beside["policy"])
     with progress.step("prepare_dataset"), tempfile.TemporaryDirectory() as folder:
         fetch_tokenizer(tokenizer["source"], tokenizer["revision"], Path(folder))
-        report = prepare(DataConfig.from_settings(settings), Path(folder), Path(dataset.path))
+        config = DataConfig.from_settings(settings)
+        report = prepare(config, Path(folder), Path(dataset.path), beside["max_length"], policy)
         shutil.copyfile(Path(dataset.path) / "report.html", page.path)
     dataset.metadata["fingerprint"] = report.fingerprint

@@ -50,10 +50,14 @@ class DataConfig(StepConfig):
     """Where the rows are: a local file or folder, `s3://bucket/key`, `hf://owner/dataset`, or `builtin:dates`."""
     eval_source: str = ""
     """Rows to evaluate on, named like `source`. Empty: a part of `source` is set apart."""
+    general_source: str = ""
+    """Rows to measure forgetting on, which are never trained on; named like `source`. Empty: it is not measured."""
     revision: str = ""
     """Commit, tag or branch of a Hugging Face dataset. It is pinned to a commit before anything is read."""
     eval_revision: str = ""
     """The same of `eval_source`, where that is a Hugging Face dataset."""
+    general_revision: str = ""
+    """The same of `general_source`, of which the split "train" is read."""
     subset: str = ""
     """Configuration name of a Hugging Face dataset."""
     split: str = "train"
@@ -72,6 +76,13 @@ class DataConfig(StepConfig):
     """Longest chunk of a plain-text file, in tokens of the model's tokenizer."""
     chunk_overlap: int = Field(default=64, ge=0)
     """Tokens that a chunk may repeat, in whole sentences, from the one before. Smaller than `chunk_tokens`."""
+    near_duplicates: Literal["report", "drop"] = "report"
+    """What is done about rows that nearly repeat another: tell of them, or leave all but one of them out."""
+    near_duplicate_similarity: float = Field(default=0.85, gt=0.0, le=1.0)
+    """Jaccard similarity of two rows' word triples (0 to 1) from which one nearly repeats the other."""
+    personal_data: Literal["report", "mask", "drop"] = "report"
+    """What is done about e-mail addresses, phone numbers, keys and the like: tell of them, write [EMAIL] and so on in
+    their place, or leave their rows out."""
 
     @model_validator(mode="after")
     def _overlap_below_chunk(self) -> Self:

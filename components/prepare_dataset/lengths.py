@@ -55,9 +55,11 @@ class LengthReport(pydantic.BaseModel):
 class LengthMeter:
     """Counts the tokens of rows, batch by batch."""
 
-    def __init__(self, count: Callable[[list[str]], list[int]]) -> None:
+    def __init__(self, count: Callable[[list[str]], list[int]], hear: Callable[[Row, int], None] | None = None) -> None:
+        """`hear` is told the tokens of each row to train on, prompt and completion together."""
         self._count = count
-        self._waiting: list[tuple[Side, Part, str]] = []
+        self._hear = hear
+        self._waiting: list[tuple[Side, Row, str, str]] = []
         self._waiting_characters = 0
         self._counts: dict[tuple[Side, Part], Counter[int]] = {
             (side, part): Counter() for side in ("train", "eval") for part in ("prompt", "completion")
@@ -70,15 +72,20 @@ class LengthMeter:
         asked = [turn["content"] for turn in turns if turn["role"] != "assistant"]
         completion = "\n".join(said) if row.text is None else row.text
         prompt = "\n".join(asked)
-        self._waiting += [(side, "prompt", prompt), (side, "completion", completion)]
+        self._waiting.append((side, row, prompt, completion))
         self._waiting_characters += len(prompt) + len(completion)
-        if len(self._waiting) >= 2 * _ROWS_AT_ONCE or self._waiting_characters >= _CHARACTERS_AT_ONCE:
+        if len(self._waiting) >= _ROWS_AT_ONCE or self._waiting_characters >= _CHARACTERS_AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
-        counts = self._count([text for _, _, text in self._waiting]) if self._waiting else []
-        for (side, part, _), tokens in zip(self._waiting, counts, strict=True):
-            self._counts[side, part][tokens] += 1
+        texts = [text for _, _, prompt, completion in self._waiting for text in (prompt, completion)]
+        counts = iter(self._count(texts) if texts else [])
+        for side, row, _, _ in self._waiting:
+            prompt, completion = next(counts), next(counts)
+            self._counts[side, "prompt"][prompt] += 1
+            self._counts[side, "completion"][completion] += 1
+            if self._hear and side == "train":
+                self._hear(row, prompt + completion)
         self._waiting, self._waiting_characters = [], 0
 
     def report(self) -> LengthReport:

@@ -7,7 +7,17 @@ from typing import Any
 import jinja2
 import pydantic
 
+from components.prepare_dataset.findings import (
+    Answers,
+    Contamination,
+    General,
+    NearDuplicates,
+    PersonalData,
+    PolicyFindings,
+)
 from components.prepare_dataset.lengths import LengthReport
+from components.prepare_dataset.notes import notes
+from components.prepare_dataset.profile import Profile
 from components.prepare_dataset.records import Problem
 from components.shared.rows import Message, Row
 
@@ -26,10 +36,16 @@ class RowCounts(pydantic.BaseModel):
     duplicates: int = 0
     overlap: int = 0
     """Rows not trained on because eval holds their prompt."""
+    near_duplicates: int = 0
+    """Rows dropped because they nearly repeat another, where data.near_duplicates says so."""
+    personal_data: int = 0
+    """Rows dropped because they hold personal data, where data.personal_data says so."""
+    policy: int = 0
+    """Rows that the safety policy drops."""
 
 
 class Duplicate(pydantic.BaseModel):
-    """A row that was dropped because it repeats another."""
+    """A row that was dropped because it, or its prompt, repeats another."""
 
     origin: str
     first: str
@@ -68,7 +84,7 @@ class DatasetReport(pydantic.BaseModel):
     fingerprint: str
     """Hash of the rows of train and eval as sets: of their content alone."""
     sources: list[SourceReport]
-    """The source, and after it the eval source where there is one."""
+    """The source, and after it the eval source and the general source where there are any."""
     rows: RowCounts
     bad_fraction: float
     bad_kinds: dict[str, int]
@@ -77,16 +93,37 @@ class DatasetReport(pydantic.BaseModel):
     """The first problems; all are in bad_rows.jsonl."""
     duplicates: list[Duplicate]
     """The first rows that repeat another."""
-    overlap: list[str]
-    """Where the first rows are that are not trained on because eval holds their prompt."""
+    overlap: list[Duplicate]
+    """The first rows that are not trained on because eval holds their prompt."""
     lengths: LengthReport
+    near_duplicates: NearDuplicates
+    contamination: Contamination
+    personal_data: PersonalData
+    answers: Answers
+    policy: PolicyFindings | None
+    """None where there is no policy."""
+    languages: dict[str, int]
+    """Rows of train and eval by language or script."""
+    labels: dict[str, dict[str, int]] | None
+    """Rows of train and eval by answer, where answers are few and come again and again; else None."""
+    profile: Profile
+    """What components.shared.drift compares with another run's."""
+    general: General | None
+    """None where data.general_source is empty."""
     samples: dict[str, list[Sample]]
     """A few rows of train and of eval."""
 
     def headline(self) -> str:
         """The report in a line."""
         rows = self.rows
-        dropped = {"bad": rows.bad, "duplicate": rows.duplicates, "overlapping": rows.overlap}
+        dropped = {
+            "bad": rows.bad,
+            "duplicate": rows.duplicates,
+            "overlapping": rows.overlap,
+            "nearly duplicate": rows.near_duplicates,
+            "with personal data": rows.personal_data,
+            "against the policy": rows.policy,
+        }
         shown = ", ".join(f"{number:,} {what}" for what, number in dropped.items() if number)
         return f"{rows.train:,} rows to train on, {rows.eval:,} to evaluate on" + (
             f"; dropped: {shown}" if shown else ""
@@ -108,6 +145,7 @@ class DatasetReport(pydantic.BaseModel):
         )
         environment.filters["count"] = lambda number: f"{number:,}"
         environment.globals["bins"] = _bins
+        environment.globals["notes"] = notes
         return environment.get_template("report.html.j2").render(report=self)
 
 

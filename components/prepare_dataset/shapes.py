@@ -20,6 +20,9 @@ _REQUIRED = {
 }
 _OPTIONAL = {"alpaca": ("input", "system"), "text": ()}
 _OPTIONAL_ELSE = ("system",)
+EMPTY_ANSWER = "empty answer"
+"""The kind of problem that a row has whose answer is empty."""
+_ANSWERS = ("completion", "output")
 _ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 
 
@@ -117,13 +120,14 @@ class _FieldReader:
             if required:
                 self._wrong(column, "missing field", f"missing; the row has {sorted(self._record.fields)}")
             return ""
-        return self._checked(self._record.fields[column], column, required)
+        empty = EMPTY_ANSWER if part in _ANSWERS else "empty field"
+        return self._checked(self._record.fields[column], column, required, empty)
 
-    def _checked(self, value: Any, column: str, required: bool = True) -> str:
+    def _checked(self, value: Any, column: str, required: bool = True, empty: str = "empty field") -> str:
         if value is None and not required:
             return ""
         if not isinstance(value, str):
-            kind = "empty field" if value is None else "wrong type"
+            kind = empty if value is None else "wrong type"
             self._wrong(column, kind, f"must be text, is {type(value).__name__}: {_shown(value)}")
             return ""
         if UNDECODED.search(value):
@@ -131,7 +135,7 @@ class _FieldReader:
             return ""
         text = clean(value)
         if required and not text.strip():
-            self._wrong(column, "empty field", "empty")
+            self._wrong(column, empty, "empty")
         return text if text.strip() else ""
 
     def system(self) -> list[Message]:
@@ -177,10 +181,9 @@ class _FieldReader:
             known = ", ".join(_ROLES)
             self._wrong(f"{place}.{role_key}", "unknown role", f"unknown role {_shown(role)}; known are {known}")
             role = ""
-        return {
-            "role": _ROLES.get(role, ""),
-            "content": self._checked(turn.get(content_key), f"{place}.{content_key}"),
-        }
+        role = _ROLES.get(role, "")
+        empty = EMPTY_ANSWER if role == "assistant" else "empty field"
+        return {"role": role, "content": self._checked(turn.get(content_key), f"{place}.{content_key}", empty=empty)}
 
     def _check_order(self, roles: list[str], column: str) -> None:
         if "assistant" not in roles:

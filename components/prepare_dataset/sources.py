@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from components.prepare_dataset.chunk import Chunker
 from components.prepare_dataset.config import DataConfig
 from components.prepare_dataset.files import SourceFile, list_files
 from components.prepare_dataset.readers import Outcome, read_file
 from components.prepare_dataset.records import Problem, Record
-from components.shared.errors import DatasetError
+from components.shared.errors import ConfigurationError, DatasetError
+
+Role = Literal["source", "eval_source", "general_source"]
 
 
 @dataclass(frozen=True)
@@ -22,18 +25,20 @@ class Source:
     """Read the rows; what it is given hears now and then how many bytes are done."""
 
 
-def find_source(config: DataConfig, chunker: Chunker, evaluation: bool = False) -> Source:
-    """Find the recipe's `source`, or its `eval_source`.
+def find_source(config: DataConfig, chunker: Chunker, role: Role = "source") -> Source:
+    """Find the recipe's `source`, its `eval_source` or its `general_source`.
 
     Raises:
         DatasetError: it is not there, or its format cannot be told.
         StorageError: the object store is away or refuses.
     """
-    name = config.eval_source if evaluation else config.source
+    name, subset, split, revision = {
+        "source": (config.source, config.subset, config.split, config.revision),
+        "eval_source": (config.eval_source, config.subset, config.eval_split, config.eval_revision),
+        "general_source": (config.general_source, "", "train", config.general_revision),
+    }[role]
     if name.startswith("hf://"):
-        revision = config.eval_revision if evaluation else config.revision
-        split = config.eval_split if evaluation else config.split
-        return Source(name, None, lambda _: _hub_rows(name, config.subset, split, revision))
+        return Source(name, None, lambda _: _hub_rows(name, subset, split, revision))
     if name.startswith("builtin:"):
         return Source(name, None, lambda _: _builtin_rows(name))
     files = list_files(name, config.format)
@@ -48,11 +53,13 @@ def _file_rows(files: list[SourceFile], chunker: Chunker, watch: Callable[[int],
 
 
 def _builtin_rows(name: str) -> Iterator[Outcome]:
-    if name != "builtin:dates":
-        raise DatasetError(f"there is no built-in dataset {name!r}; the one there is: 'builtin:dates'")
     from components.shared import quickstart
 
-    for number, fields in enumerate(quickstart.dataset_rows(), 1):
+    try:
+        rows = quickstart.rows(name.removeprefix("builtin:"))
+    except ConfigurationError as error:
+        raise DatasetError(str(error)) from error
+    for number, fields in enumerate(rows, 1):
         yield Record(name, number, fields)
 
 

@@ -75,13 +75,17 @@ class Splitter:
         self._seen = HashIndex()
         self._prompts = {"train": HashIndex(), "eval": HashIndex()}
 
+    def is_trained_on(self, row: Row) -> bool:
+        """Whether train holds a row's prompt."""
+        return prompt_key(row) in self._prompts["train"]
+
     def decide(self, row: Row, group: str, side: Literal["train", "eval"] | None) -> Fate:
         """Say where a row goes; `side` where its source is for one side only, else the hash decides.
 
         A row is an overlap where the other side holds its prompt already. With a hash split that cannot
         be, short of a mistake of ours; it is checked all the same.
         """
-        prompt = _hash(prompt_of(row))
+        prompt = prompt_key(row)
         side = side or self._side(_hash(group) if group else prompt)
         if prompt in self._prompts["eval" if side == "train" else "train"]:
             return "overlap"
@@ -101,6 +105,11 @@ def prompt_of(row: Row) -> str:
     else:
         asked = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row.messages[:-1])
     return " ".join(asked.casefold().split())
+
+
+def prompt_key(row: Row) -> int:
+    """A hash of what a row asks, 64 bits."""
+    return _hash(prompt_of(row))
 
 
 def _hash(text: str) -> int:

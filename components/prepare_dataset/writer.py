@@ -1,38 +1,39 @@
 """Sends each good row where it belongs, and keeps count."""
 
-import heapq
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import pyarrow.parquet
 
-from components.prepare_dataset.lengths import LengthMeter, Side
-from components.prepare_dataset.report import Duplicate, RowCounts, Sample
-from components.prepare_dataset.split import Fingerprint, Splitter
+from components.prepare_dataset.findings import EXAMPLES
+from components.prepare_dataset.lengths import Side
+from components.prepare_dataset.report import Duplicate, RowCounts
+from components.prepare_dataset.screen import Dropped
+from components.prepare_dataset.split import HashIndex, Splitter, prompt_key
+from components.prepare_dataset.stored import stored_rows
+from components.prepare_dataset.words import Words, WordWriter
 from components.shared.errors import DatasetError
 from components.shared.rows import Row, RowWriter
 
-_KEPT = 20
-_SAMPLES = 5
+Part = Literal["train", "eval", "general"]
 
 
 class DatasetWriter:
-    """Writes train.parquet and eval.parquet."""
+    """Writes train.parquet, eval.parquet and, where it is wanted, general.parquet, and takes down their words."""
 
-    def __init__(self, folder: Path, eval_fraction: float, count_tokens: Callable[[list[str]], list[int]]) -> None:
-        self._paths = {"train": folder / "train.parquet", "eval": folder / "eval.parquet"}
+    def __init__(self, folder: Path, scratch: Path, eval_fraction: float, general: bool) -> None:
+        parts: tuple[Part, ...] = ("train", "eval", "general") if general else ("train", "eval")
+        self.paths = {part: folder / f"{part}.parquet" for part in parts}
         self._files = ExitStack()
-        self._writers = {side: self._files.enter_context(RowWriter(path)) for side, path in self._paths.items()}
+        self._writers = {part: self._files.enter_context(RowWriter(path)) for part, path in self.paths.items()}
+        self._words = {part: self._files.enter_context(WordWriter(scratch / f"{part}.words")) for part in parts}
         self._splitter = Splitter(eval_fraction)
+        self._general = HashIndex()
         self._duplicates: list[tuple[str, str]] = []
-        self._samples: dict[str, list[tuple[int, Row]]] = {"train": [], "eval": []}
-        self.fingerprint = Fingerprint()
-        self.lengths = LengthMeter(count_tokens)
-        self.counts = RowCounts()
-        self.overlap: list[str] = []
+        self.counts, self.general = RowCounts(), RowCounts()
+        self._overlap: list[tuple[str, int]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -42,48 +43,72 @@ class DatasetWriter:
     ) -> None:
         self._files.__exit__(kind, error, trace)
 
-    def add(self, row: Row, group: str, side: Side | None) -> None:
-        """Take in a good row; `side` where its source is for one side only."""
-        self.counts.read += 1
+    def add(self, row: Row | Dropped, group: str, part: Part | None) -> None:
+        """Take in a good row, or what it is dropped for; `part` where its source is for one part only.
+
+        General rows come last, when all that is trained on is known.
+        """
+        counts = self.general if part == "general" else self.counts
+        counts.read += 1
+        if isinstance(row, str):
+            field = row.replace(" ", "_")
+            setattr(counts, field, getattr(counts, field) + 1)
+        elif part == "general":
+            self._add_general(row)
+        else:
+            self._add(row, group, part)
+
+    def _add(self, row: Row, group: str, side: Side | None) -> None:
         fate = self._splitter.decide(row, group, side)
         if fate == "duplicate":
             self.counts.duplicates += 1
-            if len(self._duplicates) < _KEPT:
+            if len(self._duplicates) < EXAMPLES:
                 self._duplicates.append((row.origin, row.id))
         elif fate == "overlap":
             self.counts.overlap += 1
-            if len(self.overlap) < _KEPT:
-                self.overlap.append(row.origin)
+            if len(self._overlap) < EXAMPLES:
+                self._overlap.append((row.origin, prompt_key(row)))
         else:
+            setattr(self.counts, fate, getattr(self.counts, fate) + 1)
             self._keep(fate, row)
 
-    def _keep(self, side: Side, row: Row) -> None:
-        setattr(self.counts, side, getattr(self.counts, side) + 1)
-        self._writers[side].write(row)
-        self.fingerprint.add(side, row.id)
-        self.lengths.add(side, row)
-        # The smallest ids: as good as a random choice, and the same whatever the order of the rows.
-        samples = self._samples[side]
-        entry = (-int(row.id, 16), row)
-        if len(samples) < _SAMPLES:
-            heapq.heappush(samples, entry)
-        elif entry[0] > samples[0][0]:
-            heapq.heapreplace(samples, entry)
+    def _add_general(self, row: Row) -> None:
+        if self._splitter.is_trained_on(row):
+            self.general.overlap += 1
+        elif not self._general.add(int(row.id[:16], 16)):
+            self.general.duplicates += 1
+        else:
+            self._keep("general", row)
 
-    def samples(self) -> dict[str, list[Sample]]:
-        """A few rows of each side."""
-        return {side: [Sample.of(row) for _, row in sorted(kept, reverse=True)] for side, kept in self._samples.items()}
+    def _keep(self, part: Part, row: Row) -> None:
+        self._writers[part].write(row)
+        self._words[part].add(row)
+
+    def words(self) -> dict[Part, Words]:
+        """The words of all rows that were written. The files must be closed."""
+        return {part: writer.words() for part, writer in self._words.items()}
 
     def duplicates(self) -> list[Duplicate]:
         """The first duplicates, each with the place of the row that it repeats. The files must be closed."""
         wanted = {row_id for _, row_id in self._duplicates}
         first: dict[str, str] = {}
-        for path in self._paths.values() if wanted else ():
+        for path in self.paths.values() if wanted else ():
             with pyarrow.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(columns=["id", "origin"]):
                     ids, origins = batch.column("id").to_pylist(), batch.column("origin").to_pylist()
-                    first |= {row_id: origin for row_id, origin in zip(ids, origins, strict=True) if row_id in wanted}
+                    found = {row_id: origin for row_id, origin in zip(ids, origins, strict=True) if row_id in wanted}
+                    first = found | first
         return [Duplicate(origin=origin, first=first[row_id]) for origin, row_id in self._duplicates]
+
+    def overlap(self) -> list[Duplicate]:
+        """The first rows that eval holds the prompt of, each with the place of such a row. The files must be closed."""
+        wanted = {key for _, key in self._overlap}
+        first: dict[int, str] = {}
+        for row in stored_rows(self.paths["eval"]) if wanted else ():
+            key = prompt_key(row)
+            if key in wanted:
+                first.setdefault(key, row.origin)
+        return [Duplicate(origin=origin, first=first[key]) for origin, key in self._overlap]
 
     def check_sides(self, has_eval_source: bool, eval_fraction: float) -> None:
         """Raise where one side of the split is empty.
@@ -95,6 +120,8 @@ class DatasetWriter:
         if counts.train and counts.eval:
             return
         dropped = f"{counts.read} good rows, of them {counts.duplicates} duplicates and {counts.overlap} overlapping"
+        if counts.personal_data or counts.policy:
+            dropped += f", {counts.personal_data} with personal data and {counts.policy} that the policy drops"
         if not counts.train and has_eval_source:
             remedy = "every row of data.source is in data.eval_source too; name other rows to train on"
         elif not counts.train:

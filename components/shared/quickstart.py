@@ -1,9 +1,10 @@
 """The quickstart's task: write a date in words.
 
-Both texts come from here: the sentences on which the scratch model is pre-trained, and the rows on which it is
-fine-tuned. The sentences explain dates in passing, so that the base learns what a date is called, but never
-that anybody might ask. That is what the fine-tuning teaches: the base answers no question right, the tuned
-model nearly every one. Nothing here is random but for a fixed seed.
+All its texts come from here: the sentences on which the scratch model is pre-trained, the rows on which it is
+fine-tuned, and the general rows, which show what it forgets. The sentences explain dates in passing, so that the
+base learns what a date is called, but never that anybody might ask. That is what the fine-tuning teaches: the base
+answers no question right, the tuned model nearly every one. The other sentences tell what somebody did; the general
+rows are such sentences that are not among them. Nothing here is random but for fixed seeds.
 """
 
 import calendar
@@ -15,8 +16,8 @@ from collections.abc import Iterator
 
 from components.shared.errors import ConfigurationError
 
-NAMES = ("dates",)
 _ROWS = 3000
+_GENERAL_ROWS = 300
 _SENTENCES = 20_000
 _YEARS = (*range(1910, 2000), *range(2010, 2100))
 """Those that are called by their two halves: nineteen ninety-four, but two thousand and four."""
@@ -25,7 +26,7 @@ _DAYS = tuple(
     for year in _YEARS
     for number in range(366 if calendar.isleap(year) else 365)
 )
-_ROWS_SEED, _CORPUS_SEED = 20, 21
+_ROWS_SEED, _CORPUS_SEED, _GENERAL_SEED = 20, 21, 22
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -113,11 +114,41 @@ def corpus() -> Iterator[str]:
 def _sentence(draw: random.Random) -> str:
     form = draw.randrange(10)
     if form <= 1:
-        who = draw.choice(_WHO)
-        return f"{who[0].upper()}{who[1:]} {draw.choice(_DID)} {draw.choice(_WHERE)}."
+        return _tale(draw)
     day = draw.choice(_DAYS)
     written, words = draw.choice(_notations(day)), in_words(day)
     return f"{written} is {words}." if form <= 5 else f"{written} ({words})."
+
+
+def _tale(draw: random.Random) -> str:
+    who = draw.choice(_WHO)
+    return f"{who[0].upper()}{who[1:]} {draw.choice(_DID)} {draw.choice(_WHERE)}."
+
+
+def general_rows() -> Iterator[dict[str, str]]:
+    """The rows to measure forgetting on: `text`. The base writes such sentences well, and has seen none of these."""
+    draw = random.Random(_GENERAL_SEED)
+    seen = set(corpus())
+    for _ in range(_GENERAL_ROWS):
+        while (tale := _tale(draw)) in seen:
+            pass
+        seen.add(tale)
+        yield {"text": tale}
+
+
+_DATASETS = {"dates": dataset_rows, "dates-general": general_rows}
+NAMES = tuple(_DATASETS)
+
+
+def rows(name: str) -> Iterator[dict[str, str]]:
+    """The rows of a built-in dataset: of `builtin:dates`, to fine-tune on, or `builtin:dates-general`.
+
+    Raises:
+        ConfigurationError: there is no built-in dataset of this name.
+    """
+    if name not in _DATASETS:
+        raise ConfigurationError(f"there is no builtin:{name}; there is only builtin:{', builtin:'.join(NAMES)}")
+    return _DATASETS[name]()
 
 
 def digest(name: str) -> str:
@@ -126,6 +157,4 @@ def digest(name: str) -> str:
     Raises:
         ConfigurationError: there is no built-in dataset of this name.
     """
-    if name not in NAMES:
-        raise ConfigurationError(f"there is no builtin:{name}; there is only builtin:{', builtin:'.join(NAMES)}")
-    return hashlib.sha256(json.dumps(list(dataset_rows())).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(list(rows(name))).encode()).hexdigest()

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from components.prepare_dataset.config import DataConfig
 from components.prepare_dataset.prepare import prepare
 from components.prepare_dataset.report import DatasetReport
+from components.shared.policy import Policy
 
 Prepare = Callable[..., DatasetReport]
 
@@ -35,11 +36,12 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path: Path, tokenizer_folder: Path) -> Prepare:
     """Prepare a source, or rows that are written as JSON lines first; the output is `tmp_path / "out"`."""
 
-    def call(source: str | Path | list[dict[str, Any]], **config: Any) -> DatasetReport:
+    def call(source: str | Path | list[dict[str, Any]], policy: Policy | None = None, **config: Any) -> DatasetReport:
         if isinstance(source, list):
             rows, source = source, tmp_path / "rows.jsonl"
             source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return prepare(DataConfig(source=str(source), **config), tokenizer_folder, tmp_path / "out")
+        settings = DataConfig(source=str(source), **config)
+        return prepare(settings, tokenizer_folder, tmp_path / "out", policy=policy)
 
     return call
 

@@ -38,6 +38,9 @@ def test_every_row_is_accounted_for(tmp_path: Path, run: Prepare) -> None:
         "bad": 2,
         "duplicates": 7,
         "overlap": 0,
+        "near_duplicates": 0,
+        "personal_data": 0,
+        "policy": 0,
     }
     assert report.rows.train + report.rows.eval == 200
     assert DatasetReport.model_validate_json((tmp_path / "out" / "report.json").read_text()) == report
@@ -130,7 +133,8 @@ def test_rows_of_the_eval_source_are_never_trained_on(tmp_path: Path, run: Prepa
     held_out = _write([*rows[90:], other_answer], tmp_path / "eval.jsonl")
     report = run(rows, eval_source=str(held_out))
     assert (report.rows.train, report.rows.eval, report.rows.overlap) == (90, 11, 10)
-    assert report.overlap == [f"{tmp_path / 'rows.jsonl'}:{line}" for line in range(91, 101)]
+    assert [row.origin for row in report.overlap] == [f"{tmp_path / 'rows.jsonl'}:{line}" for line in range(91, 101)]
+    assert [row.first for row in report.overlap[:5]] == [f"{held_out}:{line}" for line in range(1, 6)]
     assert [source.name for source in report.sources] == [str(tmp_path / "rows.jsonl"), str(held_out)]
     without = run(rows[:90], eval_source=str(held_out))
     assert without.rows.overlap == 0
@@ -183,6 +187,10 @@ def test_a_dataset_of_the_hub(tmp_path: Path, run: Prepare, monkeypatch: pytest.
 def test_the_builtin_dataset(run: Prepare) -> None:
     report = run("builtin:dates")
     assert report.rows.read == report.rows.train + report.rows.eval > 100
+    # All its rows are made from one template, and each is another date.
+    assert report.contamination.contaminated == 0
+    assert report.near_duplicates.across == report.near_duplicates.within_train == 0
+    assert report.personal_data.rows == 0
     with pytest.raises(DatasetError, match="builtin:dates"):
         run("builtin:nothing")
 

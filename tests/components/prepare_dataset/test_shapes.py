@@ -83,10 +83,13 @@ def _turn(role: Any, content: Any = "x") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"prompt": "", "completion": " \n"}, [("prompt", "empty field"), ("completion", "empty field")]),
+        ({"prompt": "", "completion": " \n"}, [("prompt", "empty field"), ("completion", "empty answer")]),
         ({"prompt": None, "completion": 3}, [("prompt", "empty field"), ("completion", "wrong type")]),
         ({"prompt": "Q", "completion": "\ud800"}, [("completion", "invalid UTF-8")]),
-        ({"prompt": "Q", "completion": "\x00\ufeff"}, [("completion", "empty field")]),
+        ({"prompt": "Q", "completion": "\x00\ufeff"}, [("completion", "empty answer")]),
+        ({"prompt": "Q", "completion": None}, [("completion", "empty answer")]),
+        ({"instruction": "Q", "output": ""}, [("output", "empty answer")]),
+        ({"messages": [_turn("user"), _turn("assistant", "")]}, [("messages[1].content", "empty answer")]),
         ({"prompt": "Q", "completion": "A", "system": 1}, [("system", "wrong type")]),
         ({"instruction": "Q", "input": [], "output": "A"}, [("input", "wrong type")]),
         ({"messages": None}, [("messages", "missing field")]),

@@ -43,7 +43,18 @@ def test_the_corpus_never_asks() -> None:
     assert not any("Write this" in sentence for sentence in sentences)
 
 
+def test_general_rows_are_sentences_that_the_base_has_not_seen() -> None:
+    texts = [row["text"] for row in quickstart.general_rows()]
+    assert texts == [row["text"] for row in quickstart.rows("dates-general")]
+    corpus = set(quickstart.corpus())
+    assert not corpus & set(texts)
+    # In the corpus each of them occurs with another place.
+    beginnings = {" ".join(sentence.split()[:4]) for sentence in corpus}
+    assert all(" ".join(text.split()[:4]) in beginnings for text in texts)
+    assert len(set(texts)) == len(texts) > 200
+
+
 def test_the_digest_has_a_name() -> None:
-    assert quickstart.digest("dates") == quickstart.digest("dates")
+    assert quickstart.digest("dates") == quickstart.digest("dates") != quickstart.digest("dates-general")
     with pytest.raises(ConfigurationError, match="no builtin:times; there is only builtin:dates"):
         quickstart.digest("times")
