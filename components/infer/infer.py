@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
+from components.infer.guard import Guard
 from components.shared.chat import encode_prompt, stop_token_ids
 from components.shared.errors import ConfigurationError
 from components.shared.model_folder import load_tokenizer
 from components.shared.models import context_length, load_model
+from components.shared.policy import read_policy
 from components.shared.rows import Message
 
 
@@ -21,13 +23,21 @@ class Conversation:
     The prompt becomes tokens as in training and evaluation, and the answer ends where they end it.
     """
 
-    def __init__(self, model: Path, adapter: Path | None = None) -> None:
+    def __init__(self, model: Path, adapter: Path | None = None, guard: Guard | None = None) -> None:
         """Load a model folder, with an adapter on it or without.
 
+        Args:
+            model: the folder.
+            adapter: a PEFT folder.
+            guard: stands between people and the model; not given, it holds to the policy that travels with the
+                model, where there is one. `Guard(None)` lets all pass.
+
         Raises:
+            ConfigurationError: the model's policy.yaml is not a policy.
             ModelLoadingError: the model cannot be loaded.
             AdapterError: the adapter does not fit the model.
         """
+        self._guard = guard or Guard(read_policy(model))
         self._tokenizer = load_tokenizer(model)
         self._model: Any = load_model(model, adapter)
         self._stop_ids = stop_token_ids(self._tokenizer, self._model.generation_config)
@@ -45,6 +55,8 @@ class Conversation:
     ) -> Iterator[str]:
         """Answer a conversation; yields the text in pieces, white space included.
 
+        Under a policy it comes in one piece, checked; where it may not be shown, what the policy says instead.
+
         Args:
             messages: the turns so far: {"role": "system" | "user" | "assistant", "content": text}.
             max_new_tokens: longest answer, in tokens; less where the model's context ends before.
@@ -55,8 +67,16 @@ class Conversation:
         Raises:
             ConfigurationError: a value is out of its range, or the conversation fills the model's context.
             DatasetError: the chat template does not take the conversation.
+            StorageError: the audit trail cannot be written.
         """
         _check(max_new_tokens, temperature, top_p)
+        return self._guard.answer(
+            messages, lambda turns: self._generate(turns, max_new_tokens, temperature, top_p, seed)
+        )
+
+    def _generate(
+        self, messages: list[Message], max_new_tokens: int, temperature: float, top_p: float, seed: int
+    ) -> Iterator[str]:
         prompt = encode_prompt(self._tokenizer, messages)
         settings = GenerationConfig(
             max_new_tokens=self._room(prompt, max_new_tokens),

@@ -20,6 +20,7 @@ TOKENIZER = (
     "chat_template*",
 )
 CODE = ("*.py",)
+POLICY = ("policy.yaml",)
 NOT_THE_MODEL = ("*/*", "consolidated*", "adapter_*", "training_args*")
 """Other copies of the weights, adapters, and everything in sub-folders (onnx, original, ...)."""
 

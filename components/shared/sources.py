@@ -14,7 +14,7 @@ from typing import Literal
 
 from components.shared import digests, hub, model_files, quickstart, scratch, storage
 from components.shared.errors import ConfigurationError, DatasetError, ModelLoadingError
-from components.shared.model_files import CODE, CONFIG, NOT_THE_MODEL, TOKENIZER, WEIGHTS
+from components.shared.model_files import CODE, CONFIG, NOT_THE_MODEL, POLICY, TOKENIZER, WEIGHTS
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _REGISTRY = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -102,7 +102,7 @@ def pin_model(source: str, revision: str = "") -> Pin:
     return Pin(version, _pin_s3(address))
 
 
-def fetch_model(source: str, revision: str, folder: Path, remote_code: bool = False) -> None:
+def fetch_model(source: str, revision: str, folder: Path, remote_code: bool = False, policy: bool = False) -> None:
     """Bring a model's configuration, safetensors and tokenizer into a folder, and verify that all is there.
 
     Args:
@@ -110,12 +110,15 @@ def fetch_model(source: str, revision: str, folder: Path, remote_code: bool = Fa
         revision: what `pin_model` found.
         folder: made where it does not exist.
         remote_code: also bring the Python files that come with the model.
+        policy: also bring the safety policy that travels with the model, where it has one. A base to train on
+            leaves it behind: what is trained gets the policy of its own recipe.
 
     Raises:
         ModelLoadingError: the model cannot be had, or is not whole.
         StorageError: the object store does not answer.
     """
-    _fetch(source, revision, folder, (*CONFIG, *WEIGHTS, *TOKENIZER, *(CODE if remote_code else ())))
+    wanted = (*CONFIG, *WEIGHTS, *TOKENIZER, *(CODE if remote_code else ()), *(POLICY if policy else ()))
+    _fetch(source, revision, folder, wanted)
     model_files.verify_model(folder, source)
 
 
