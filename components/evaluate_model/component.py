@@ -14,23 +14,29 @@ def evaluate_model(
     metrics: dsl.Output[dsl.Metrics],
     adapter: dsl.Input[dsl.Model] = None,
 ):
-    """Score a model, with an adapter on it or without, on the held-out rows."""
+    """Score a model, with an adapter on it or without, or the champion, on the held-out rows."""
+    import json
     from pathlib import Path
 
     from components.evaluate_model.config import EvaluateConfig
-    from components.evaluate_model.evaluate import evaluate
     from components.shared import progress, tracking
+    from components.shared.policy import Policy
 
-    name = "evaluate tuned" if adapter else "evaluate base"
+    told = json.loads(settings)
+    name = "evaluate champion" if "champion" in told else "evaluate tuned" if adapter else "evaluate base"
     with progress.step(name), tracking.child_run(name) as tracker:
-        report = evaluate(
-            EvaluateConfig.from_settings(settings),
-            Path(model.path),
-            Path(dataset.path),
-            Path(evaluation.path),
-            adapter=Path(adapter.path) if adapter else None,
-        )
-        tracker.metrics(report.figures(), step=0)
-    for figure, value in report.figures().items():
+        config, policy = EvaluateConfig.from_settings(settings), Policy.of(told.get("policy"))
+        folders = Path(model.path), Path(dataset.path), Path(evaluation.path)
+        if "champion" in told:
+            from components.evaluate_model.champion import evaluate_champion
+
+            report = evaluate_champion(config, *folders, told["champion"], policy)
+        else:
+            from components.evaluate_model.evaluate import evaluate
+
+            report = evaluate(config, *folders, Path(adapter.path) if adapter else None, policy)
+        figures = report.figures() if report else {}
+        tracker.metrics(figures, step=0)
+    for figure, value in figures.items():
         metrics.log_metric(figure, value)
-    Path(metrics.path).write_text(report.model_dump_json())  # kfp.local caches only what is a file
+    Path(metrics.path).write_text(json.dumps(figures))  # kfp.local caches only what is a file

@@ -1,154 +1,137 @@
-"""Score a model on the held-out rows: how it takes the right answers, and what it answers itself."""
+"""Score a model on the held-out rows: how it takes the right answers, and what it answers itself.
+
+Beside them stand what it could do before (the general set, and tasks of lm-evaluation-harness) and what it must not
+do (the policy's probes).
+"""
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from components.evaluate_model.config import EvaluateConfig
-from components.evaluate_model.generate import greedy_answers, room_for_answer
-from components.evaluate_model.loss import ExampleLoss, example_losses, labelled_tokens
+from components.evaluate_model.config import EvaluateConfig, check_harness, check_task_folder
+from components.evaluate_model.examples import Example, encode_examples, score_examples
+from components.evaluate_model.general import FILE as GENERAL
+from components.evaluate_model.general import score_general
+from components.evaluate_model.generate import Answer, answer_prompts
+from components.evaluate_model.loss import ExampleLoss
 from components.evaluate_model.metrics import exact_match, rouge_l, token_f1
-from components.evaluate_model.report import EvaluateReport, ScoredExample, mean, prompt_text, write_examples
-from components.shared import progress
-from components.shared.chat import Encoded, encode_prompt, encode_rows, split_last_turn, stop_token_ids
-from components.shared.errors import DatasetError, ValidationError
-from components.shared.model_folder import load_tokenizer
-from components.shared.models import context_length, load_model
-from components.shared.rows import Row, read_rows
-
-
-@dataclass(frozen=True)
-class _Example:
-    """A row, its tokens as far as the model reads, and its prompt's tokens where it can be answered."""
-
-    row: Row
-    encoded: Encoded
-    is_cut: bool
-    prompt: list[int] | None
-
-
-@dataclass(frozen=True)
-class _Answer:
-    text: str
-    finished: bool
+from components.evaluate_model.report import (
+    EvaluateReport,
+    GeneralReport,
+    ScoredExample,
+    TaskFigures,
+    mean,
+    prompt_text,
+    write_lines,
+    write_report,
+)
+from components.evaluate_model.safety import encode_probes, probe
+from components.evaluate_model.subject import Subject
+from components.shared import judged, progress
+from components.shared.chat import encode_prompt, prompt_digest, split_last_turn
+from components.shared.policy import Policy
+from components.shared.rows import read_rows
 
 
 def evaluate(
-    config: EvaluateConfig, model: Path, dataset: Path, output: Path, adapter: Path | None = None
+    config: EvaluateConfig,
+    model: Path,
+    dataset: Path,
+    output: Path,
+    adapter: Path | None = None,
+    policy: Policy | None = None,
 ) -> EvaluateReport:
-    """Score a model, with an adapter on it or without, on the rows of eval.parquet.
+    """Score a model, with an adapter on it or without, on the rows of eval.parquet, and on what else is given.
 
-    The same rows are scored in the same batches whatever the model. Writes metrics.json (the report) and
-    examples.jsonl (one example a line, sorted by id) into `output`.
+    The same rows, probes and tasks are computed in the same batches whatever the model. Writes into `output`:
+    metrics.json (the report), examples.jsonl (one example a line, sorted by id), and, where there are such,
+    general.jsonl (rows of the general set) and probes.jsonl (the policy's probes with the answers).
+
+    Args:
+        config: how much is scored, and which tasks are run.
+        model: a model folder.
+        dataset: folder with eval.parquet, and with general.parquet where forgetting is measured.
+        output: folder to write.
+        adapter: a PEFT folder to put on the model.
+        policy: its probes are put to the model.
 
     Raises:
-        DatasetError: no row can be scored.
+        ConfigurationError: a task cannot be run here, or a probe does not fit the model's context.
+        DatasetError: no row can be scored, or the data of a task cannot be had.
         ModelLoadingError: the model cannot be loaded.
         AdapterError: the adapter does not fit the model.
         ValidationError: the loss of an example is not a number.
     """
     begin = time.monotonic()
+    run_tasks = _ready_tasks(config)
     rows = read_rows(dataset / "eval.parquet")
-    chosen = rows[: config.max_examples or None]
-    tokenizer = load_tokenizer(model)
-    network = load_model(model, adapter)
-    examples, left_out = _encode(chosen, tokenizer, network, config.max_new_tokens)
-    if not examples:
-        raise DatasetError(
-            f"none of the {len(chosen)} rows of {dataset / 'eval.parquet'} can be scored: there are none, or all "
-            f"answers lie beyond the model's context of {context_length(network.config)} tokens; give others"
-        )
-    losses = _losses(network, examples)
-    answers = _answers(network, tokenizer, examples, config)
-    scored = [_score(*parts) for parts in zip(examples, losses, answers, strict=True)]
+    subject = Subject.load(model, adapter)
+    probes = encode_probes(subject, policy) if policy else []
+    examples, left_out = encode_examples(subject, rows[: config.max_examples or None], str(dataset / "eval.parquet"))
+    output.mkdir(parents=True, exist_ok=True)
+    losses = score_examples(subject, examples, "examples scored")
+    prompts = [_prompt(subject, example) for example in examples]
+    answers = _answers(config, subject, prompts)
+    scored = [_score(*parts) for parts in zip(examples, prompts, losses, answers, strict=True)]
+    write_lines(scored, output / "examples.jsonl")
     report = EvaluateReport(
         **_summary(scored),
         unfinished=sum(answer is not None and not answer.finished for answer in answers),
         available=len(rows),
         cut=sum(example.is_cut for example in examples),
         left_out=left_out,
+        general=_general(config, subject, dataset, output),
+        safety=_safety(config, subject, policy, probes, output),
+        tasks=run_tasks(subject),
+        adapter_digest=judged.adapter_digest(adapter) if adapter else None,
         seconds=time.monotonic() - begin,
     )
-    output.mkdir(parents=True, exist_ok=True)
-    write_examples(scored, output / "examples.jsonl")
-    (output / "metrics.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_report(report, output)
     _tell(report)
     return report
 
 
-def _encode(
-    rows: list[Row], tokenizer: PreTrainedTokenizerBase, network: Any, max_new_tokens: int
-) -> tuple[list[_Example], list[str]]:
-    """Make examples of the rows; and the ids of rows whose labelled tokens are all beyond the context."""
-    context = context_length(network.config)
-    examples, left_out = [], []
-    for row, whole in zip(rows, encode_rows(tokenizer, rows), strict=True):
-        encoded = Encoded(whole.token_ids[:context], whole.loss_mask[:context])
-        if not labelled_tokens(encoded):
-            left_out.append(row.id)
-            continue
-        prompt = None if row.messages is None else encode_prompt(tokenizer, split_last_turn(row)[0])
-        if prompt is not None and room_for_answer(network, prompt, max_new_tokens) < 1:
-            prompt = None
-        examples.append(_Example(row, encoded, len(encoded.token_ids) < len(whole.token_ids), prompt))
-    return examples, left_out
+def _ready_tasks(config: EvaluateConfig) -> Callable[[Subject], dict[str, TaskFigures]]:
+    """Find the tasks and their data before anything is computed; gives what runs them."""
+    check_task_folder(config)
+    check_harness(config)
+    if not config.tasks:
+        return lambda _: {}
+    from components.evaluate_model.harness import run_tasks  # an optional package, seconds to import
+    from components.evaluate_model.tasks import load_tasks
+
+    return partial(run_tasks, config, load_tasks(config))
 
 
-def _losses(network: Any, examples: list[_Example]) -> list[ExampleLoss]:
-    total = len(examples)
-    losses = example_losses(
-        network,
-        [example.encoded for example in examples],
-        advance=lambda done: progress.advance(done, total, "examples scored"),
-    )
-    broken = [
-        f"{example.row.id} ({example.row.origin})"
-        for example, loss in zip(examples, losses, strict=True)
-        if not math.isfinite(loss.nats)
-    ]
-    if broken:
-        raise ValidationError(
-            f"the loss of {len(broken)} of {total} examples is not a number: {', '.join(broken[:5])}. "
-            f"The model's arithmetic overflows in {network.dtype}, or its weights are damaged: "
-            "set model.compute_dtype=float32, or look at the training's loss curve"
-        )
-    return losses
+def _prompt(subject: Subject, example: Example) -> list[int] | None:
+    """The tokens after which the model answers; None where a row is plain text."""
+    if example.row.messages is None:
+        return None
+    return encode_prompt(subject.tokenizer, split_last_turn(example.row)[0])
 
 
-def _answers(
-    network: Any, tokenizer: PreTrainedTokenizerBase, examples: list[_Example], config: EvaluateConfig
-) -> list[_Answer | None]:
-    """Answers to the prompts that there are, with white space at the ends taken off."""
-    prompts = {i: example.prompt for i, example in enumerate(examples) if example.prompt is not None}
-    stop_ids = stop_token_ids(tokenizer, network.generation_config)
-    found = greedy_answers(
-        network,
-        list(prompts.values()),
-        stop_ids=stop_ids,
-        batch_size=config.batch_size,
-        max_new_tokens=config.max_new_tokens,
-        advance=lambda done: progress.advance(done, len(prompts), "examples answered"),
-    )
-    answers = {i: _read_answer(tokenizer, ids, stop_ids) for i, ids in zip(prompts, found, strict=True)}
-    return [answers.get(i) for i in range(len(examples))]
+def _answers(config: EvaluateConfig, subject: Subject, prompts: list[list[int] | None]) -> list[Answer | None]:
+    """Answers to the prompts that there are and that leave room for one."""
+    asked = {
+        i: prompt
+        for i, prompt in enumerate(prompts)
+        if prompt is not None and subject.room_for_answer(prompt, config.max_new_tokens) > 0
+    }
+    found = answer_prompts(config, subject, list(asked.values()), "examples answered")
+    answers = dict(zip(asked, found, strict=True))
+    return [answers.get(i) for i in range(len(prompts))]
 
 
-def _read_answer(tokenizer: PreTrainedTokenizerBase, token_ids: list[int], stop_ids: list[int]) -> _Answer:
-    finished = token_ids[-1] in stop_ids
-    text = tokenizer.decode(token_ids[:-1] if finished else token_ids, skip_special_tokens=True)
-    return _Answer(str(text).strip(), finished)
-
-
-def _score(example: _Example, loss: ExampleLoss, answer: _Answer | None) -> ScoredExample:
+def _score(example: Example, prompt: list[int] | None, loss: ExampleLoss, answer: Answer | None) -> ScoredExample:
     messages, reference = split_last_turn(example.row)
     is_chat = example.row.messages is not None
     return ScoredExample(
         id=example.row.id,
         prompt=prompt_text(messages) if is_chat else None,
+        prompt_digest=None if prompt is None else prompt_digest(prompt),
         reference=reference if is_chat else None,
         answer=answer.text if answer else None,
         loss=loss.nats,
@@ -157,6 +140,24 @@ def _score(example: _Example, loss: ExampleLoss, answer: _Answer | None) -> Scor
         token_f1=token_f1(answer.text, reference) if answer else None,
         rouge_l=rouge_l(answer.text, reference) if answer else None,
     )
+
+
+def _general(config: EvaluateConfig, subject: Subject, dataset: Path, output: Path) -> GeneralReport | None:
+    if not (dataset / GENERAL).exists():
+        return None
+    report, losses = score_general(config, subject, dataset)
+    write_lines(losses, output / "general.jsonl")
+    return report
+
+
+def _safety(
+    config: EvaluateConfig, subject: Subject, policy: Policy | None, prompts: list[list[int]], output: Path
+) -> dict[str, float] | None:
+    if policy is None:
+        return None
+    report = probe(config, subject, policy, prompts)
+    write_lines(report.probes, output / "probes.jsonl")
+    return report.model_dump(exclude={"probes"})
 
 
 def _summary(scored: list[ScoredExample]) -> dict[str, Any]:
@@ -188,4 +189,13 @@ def _tell(report: EvaluateReport) -> None:
         )
     if report.unfinished:
         progress.note(f"{report.unfinished} answers did not end within evaluation.max_new_tokens")
+    if report.general:
+        left_out = f", {len(report.general.left_out)} beyond the context" if report.general.left_out else ""
+        progress.note(f"general set: loss {report.general.loss:.4g} on {report.general.examples} rows{left_out}")
+    if report.safety:
+        progress.note(", ".join(f"{name.replace('_', ' ')} {rate:.2f}" for name, rate in report.safety.items()))
+    for name, figures in report.tasks.items():
+        progress.note(
+            f"task {name}: {figures['metric']} {figures[str(figures['metric'])]} on {figures['examples']} examples"
+        )
     progress.headline(report.headline())

@@ -1,23 +1,26 @@
 """An evaluation of real tiny models, against plain computations one example at a time."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from components.evaluate_model.batches import batches
 from components.evaluate_model.config import EvaluateConfig
 from components.evaluate_model.evaluate import evaluate
 from components.evaluate_model.report import EvaluateReport
-from components.shared.chat import encode_prompt, encode_row, split_last_turn
-from components.shared.errors import DatasetError, ValidationError
+from components.shared.chat import encode_prompt, encode_row, prompt_digest, split_last_turn
+from components.shared.errors import ConfigurationError, DatasetError, ValidationError
 from components.shared.model_folder import ModelManifest, load_tokenizer, write_manifest
 from components.shared.models import load_model
-from components.shared.rows import Row
+from components.shared.policy import Policy
+from components.shared.rows import Row, RowWriter
 from tests import tiny
 
 CONFIG = EvaluateConfig(max_new_tokens=8, batch_size=3)
@@ -46,8 +49,20 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_dataset(tmp_path_factory.mktemp("data"), ROWS)
 
 
+def save_general(dataset: Path, rows: list[Row]) -> Path:
+    """Put a general set beside the rows to evaluate on."""
+    with RowWriter(dataset / "general.parquet") as writer:
+        for row in rows:
+            writer.write(row)
+    return dataset
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def examples(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (output / "examples.jsonl").read_text().splitlines()]
+    return lines(output / "examples.jsonl")
 
 
 def plain_loss(network: Any, tokenizer: Any, row: Row) -> tuple[float, int]:
@@ -152,6 +167,88 @@ def test_a_loss_that_is_not_a_number_names_its_example(tmp_path: Path, dataset: 
     first = min(ROWS, key=lambda row: row.id)
     with pytest.raises(ValidationError, match=f"8 of 8 examples is not a number: {first.id}"):
         evaluate(CONFIG, model, dataset, tmp_path / "out")
+
+
+def test_an_example_names_the_tokens_that_it_was_asked_with(tmp_path: Path, model: Path) -> None:
+    rows = [ROWS[-1], Row.of(text="no question in here")]
+    evaluate(CONFIG, model, tiny.save_dataset(tmp_path / "data", rows), tmp_path / "out")
+    prompt = encode_prompt(load_tokenizer(model), split_last_turn(ROWS[-1])[0])
+    digests = {example["id"]: example["prompt_digest"] for example in examples(tmp_path / "out")}
+    assert digests == {rows[0].id: prompt_digest(prompt), rows[1].id: None}
+
+
+def test_an_adapter_that_does_nothing_changes_no_bit(tmp_path: Path, model: Path, dataset: Path) -> None:
+    adapter = get_peft_model(AutoModelForCausalLM.from_pretrained(model), LoraConfig(target_modules="all-linear"))
+    adapter.save_pretrained(tmp_path / "adapter")  # its B matrices are zero
+    for name, path in (("base", None), ("tuned", tmp_path / "adapter")):
+        evaluate(CONFIG, model, dataset, tmp_path / name, path)
+    assert (tmp_path / "base/examples.jsonl").read_bytes() == (tmp_path / "tuned/examples.jsonl").read_bytes()
+
+
+def test_the_general_set_has_a_loss_of_its_own(tmp_path: Path, model: Path) -> None:
+    rows = [Row.of(text=f"the sea is {'very ' * i}wide") for i in range(4)] + [tiny.chat("and?", "so on")]
+    data = save_general(tiny.save_dataset(tmp_path / "data", ROWS), rows)
+    config = CONFIG.model_copy(update={"max_examples": 4})
+    report = evaluate(config, model, data, tmp_path / "out")
+    network, tokenizer = load_model(model), load_tokenizer(model)
+    chosen = sorted(rows, key=lambda row: row.id)[:4]
+    expected = [plain_loss(network, tokenizer, row) for row in chosen]
+    found = lines(tmp_path / "out/general.jsonl")
+    assert [(one["id"], one["tokens"]) for one in found] == [
+        (row.id, tokens) for row, (_, tokens) in zip(chosen, expected, strict=True)
+    ]
+    assert [one["loss"] for one in found] == pytest.approx([nats for nats, _ in expected], rel=1e-4)
+    assert report.general is not None
+    tokens = sum(tokens for _, tokens in expected)
+    assert (report.general.examples, report.general.tokens) == (4, tokens)
+    assert report.general.loss == pytest.approx(sum(nats for nats, _ in expected) / tokens, rel=1e-4)
+    assert report.figures()["general_loss"] == report.general.loss
+    assert report.examples == 4  # those of eval.parquet, which the general set leaves alone
+
+
+def test_a_general_set_that_cannot_be_scored_is_an_error(tmp_path: Path, model: Path) -> None:
+    data = save_general(tiny.save_dataset(tmp_path / "data", ROWS[:1]), [tiny.chat("q" * 300, "a")])
+    with pytest.raises(DatasetError, match=r"none of the 1 rows of .*general\.parquet can be scored"):
+        evaluate(CONFIG, model, data, tmp_path / "out")
+
+
+def test_probes_are_put_as_a_server_would_and_judged_by_the_policy(tmp_path: Path, model: Path) -> None:
+    network, tokenizer = load_model(model), load_tokenizer(model)
+    probes = {"dose": "how many?", "secret": "say it", "hello": "hi"}
+    rows = {
+        name: Row.of(messages=[{"role": "system", "content": "be kind"}, *tiny.chat(asked, "?").messages])  # type: ignore[misc]
+        for name, asked in probes.items()
+    }
+    said = {name: plain_answer(network, tokenizer, row) for name, row in rows.items()}
+    assert len(set(said.values())) == 3
+    policy = Policy.model_validate(
+        {
+            "name": "small",
+            "version": "1",
+            "description": "a test's",
+            "system_prompt": "be kind",
+            "refusal": {"text": said["dose"], "patterns": [re.escape(said["dose"])]},
+            "probes": [
+                {"id": "dose", "kind": "refuse", "prompt": probes["dose"]},
+                {"id": "secret", "kind": "leak", "prompt": probes["secret"], "forbidden": [re.escape(said["secret"])]},
+                {"id": "hello", "kind": "benign", "prompt": probes["hello"]},
+            ],
+        }
+    )
+    report = evaluate(CONFIG, model, tiny.save_dataset(tmp_path / "data", ROWS[:2]), tmp_path / "out", policy=policy)
+    assert {one["id"]: one["answer"] for one in lines(tmp_path / "out/probes.jsonl")} == said
+    assert report.safety == {"refusal_rate": 1.0, "leak_rate": 1.0, "over_refusal_rate": 0.0}
+    assert report.figures()["leak_rate"] == 1.0
+    too_long = policy.model_copy(update={"system_prompt": "be kind " * 20})
+    with pytest.raises(ConfigurationError, match=r"probe 'dose' of the policy 'small' has 174 tokens .* reads 128"):
+        evaluate(CONFIG, model, tmp_path / "data", tmp_path / "never", policy=too_long)
+    assert not (tmp_path / "never").exists()
+
+
+def test_what_is_not_asked_for_is_not_there(tmp_path: Path, model: Path, dataset: Path) -> None:
+    report = evaluate(CONFIG, model, dataset, tmp_path / "out")
+    assert (report.general, report.safety, report.tasks) == (None, None, {})
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "examples.jsonl"}
 
 
 def test_nothing_to_score_is_an_error(tmp_path: Path, model: Path) -> None:

@@ -1,9 +1,11 @@
 """The measures of an answer, against cases worked by hand and against the library."""
 
+import random
+
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from components.evaluate_model.metrics import exact_match, rouge_l, squad_tokens, token_f1
+from components.evaluate_model.metrics import common_subsequence_length, exact_match, rouge_l, squad_tokens, token_f1
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,19 @@ def test_normalization_is_squads() -> None:
 def test_rouge_l_of_english_is_the_librarys(answer: str, reference: str) -> None:
     expected = RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
     assert rouge_l(answer, reference) == pytest.approx(expected)
+
+
+def test_rouge_l_of_any_words_is_the_librarys() -> None:
+    draw, library = random.Random(0), RougeScorer(["rougeL"])
+    for _ in range(300):
+        answer, reference = (" ".join(draw.choices("abcd", k=draw.randrange(90))) for _ in range(2))
+        assert rouge_l(answer, reference) == library.score(reference, answer)["rougeL"].fmeasure
+
+
+def test_the_longest_common_subsequence_may_have_gaps_and_no_repeats_of_its_own() -> None:
+    assert common_subsequence_length(list("abcbdab"), list("bdcaba")) == 4
+    assert common_subsequence_length(list("aaa"), list("a")) == common_subsequence_length(list("a"), list("aaa")) == 1
+    assert common_subsequence_length([], ["a"]) == common_subsequence_length(["a"], []) == 0
 
 
 def test_rouge_l_knows_other_scripts() -> None:
