@@ -15,12 +15,14 @@ def merge_adapter(
     parity: dsl.Output[dsl.Artifact],
 ):
     """Merge the adapter into the 16-bit base, and compare both on held-out rows."""
+    import json
     import shutil
     from pathlib import Path
 
     from components.merge_adapter.config import MergeConfig
     from components.merge_adapter.merge import merge
     from components.shared import progress
+    from components.shared.policy import Policy, write_policy
 
     with progress.step("merge_adapter"):
         merge(
@@ -30,5 +32,7 @@ def merge_adapter(
             Path(dataset.path),
             Path(merged.path),
         )
+        if policy := Policy.of(json.loads(settings).get("policy")):
+            write_policy(policy, Path(merged.path))
         Path(parity.path).mkdir(parents=True)
         shutil.copy(Path(merged.path) / "parity.json", parity.path)

@@ -5,13 +5,21 @@ tokenized apart. So the tokens before an answer are the same wherever they are m
 a tokenizer that would merge the end of a prompt with the start of its answer never sees the two together.
 
 The tokenizer's chat template is used where it has one, with its default arguments, else the Alpaca template
-(https://github.com/tatsu-lab/stanford_alpaca). Pieces of a chat template are found by rendering: an answer
-is what `messages[:i + 1]` has more than `messages[:i]` with its generation prompt. Where a template rewrites
-earlier turns (some drop old reasoning), only the last answer of a row carries loss, after the prompt that
-serving would show.
+(https://github.com/tatsu-lab/stanford_alpaca), written as a chat template. A template that writes today's date gets
+a date that stays, or no run could be repeated. `served_template` is the text that comes of it, and a merged
+model carries it, so that a server renders what training rendered.
+
+Pieces of a chat template are found by rendering: an answer is what `messages[:i + 1]` has more than `messages[:i]`
+with its generation prompt. Where a template rewrites earlier turns (some drop old reasoning), only the last
+answer of a row carries loss, after the prompt that serving would show.
 """
 
+import hashlib
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import jinja2
@@ -22,10 +30,27 @@ from components.shared.rows import Row
 
 Message = dict[str, str]
 
-_ALPACA_PREAMBLE = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-)
-_FIXED_DATE = "26 Jul 2024"  # Llama 3's template writes today's date otherwise, and no run could be repeated
+# A system message takes the preamble's place, and further turns follow with their headings.
+_ALPACA = """\
+{%- set system = messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | join('\\n\\n') -%}
+{{- bos_token }}
+{{- system or 'Below is an instruction that describes a task. \
+Write a response that appropriately completes the request.' }}
+{%- for message in messages -%}
+{%- if message['role'] == 'user' -%}
+{{- '\\n\\n### Instruction:\\n' + message['content'] }}
+{%- elif message['role'] == 'assistant' -%}
+{{- '\\n\\n### Response:\\n' + message['content'] }}{{ eos_token }}
+{%- elif message['role'] != 'system' -%}
+{{- raise_exception("the Alpaca template has no role '" + message['role'] + "'; it knows system, user and assistant") }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '\\n\\n### Response:\\n' }}
+{%- endif -%}
+"""
+_DATE = datetime(2024, 7, 26)  # the one that Llama 3's template falls back to
+_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
 
 
 @dataclass(frozen=True)
@@ -89,6 +114,36 @@ def split_last_turn(row: Row) -> tuple[list[Message], str]:
     return row.messages[:last], row.messages[last]["content"]
 
 
+def served_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The chat template that `encode_row` renders with, to be put beside a model that is served.
+
+    Raises:
+        ModelLoadingError: the tokenizer has several templates, and none is the default.
+    """
+    if not tokenizer.chat_template:
+        return _ALPACA
+    try:
+        own = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise ModelLoadingError(f"the tokenizer {tokenizer.name_or_path!r} has no default template: {error}") from error
+    return _TODAY.sub(lambda call: json.dumps(_DATE.strftime(call["format"])), own)
+
+
+def last_prompt(encoded: Encoded) -> list[int]:
+    """The tokens of an encoded row before its last stretch with loss: what its last answer is conditioned on."""
+    end = len(encoded.loss_mask)
+    while end and not encoded.loss_mask[end - 1]:
+        end -= 1
+    while end and encoded.loss_mask[end - 1]:
+        end -= 1
+    return encoded.token_ids[:end]
+
+
+def prompt_digest(token_ids: Sequence[int]) -> str:
+    """What tells whether two prompts are the same tokens: 16 hexadecimal digits of SHA-256 over their ids."""
+    return hashlib.sha256(",".join(map(str, token_ids)).encode("ascii")).hexdigest()[:16]
+
+
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) -> list[int]:
     """Tokens that end an answer: the EOS tokens of tokenizer and model, and the one that the template puts there.
 
@@ -98,9 +153,8 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = 
     configured = getattr(generation_config, "eos_token_id", None)
     stops = set(configured if isinstance(configured, list) else [configured])
     stops.add(tokenizer.eos_token_id)
-    if tokenizer.chat_template:
-        probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        stops.add(_tokenize(tokenizer, [_chat_pieces(tokenizer, probe)])[0].token_ids[-1])
+    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    stops.add(_tokenize(tokenizer, [_answered_pieces(tokenizer, probe)])[0].token_ids[-1])
     found = sorted(stop for stop in stops if stop is not None)
     return found or [_eos(tokenizer)]
 
@@ -129,27 +183,16 @@ def _last_turn(row: Row) -> int:
 
 def _answered_pieces(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Piece]:
     """Pieces of a conversation that ends with an assistant turn."""
-    return _chat_pieces(tokenizer, messages) if tokenizer.chat_template else _alpaca(tokenizer, messages)
-
-
-def _prompt_pieces(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Piece]:
-    """Pieces of a conversation up to where the assistant speaks."""
-    if tokenizer.chat_template:
-        return _chat_history(tokenizer, messages)
-    return _alpaca(tokenizer, [*messages, {"role": "assistant", "content": ""}])[:-1]
-
-
-def _chat_pieces(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Piece]:
     answer = _answer(tokenizer, messages)
     stripped = answer.rstrip()
     if _ends_special(tokenizer, stripped):
         last = _Piece(stripped, True)  # what follows the end of the turn is never generated
     else:
         last = _Piece(answer, True, after=(_eos(tokenizer),))
-    return [*_chat_history(tokenizer, messages[:-1]), last]
+    return [*_prompt_pieces(tokenizer, messages[:-1]), last]
 
 
-def _chat_history(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Piece]:
+def _prompt_pieces(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Piece]:
     """Pieces of the turns that are there, ending with the generation prompt."""
     prompt = _render(tokenizer, messages, True)
     pieces: list[_Piece] = []
@@ -182,44 +225,24 @@ def _answer(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], generation_prompt: bool) -> str:
-    if not messages:
-        return ""
+    if not messages and tokenizer.chat_template:
+        return ""  # few templates take a conversation without a turn; Alpaca's does
+    template = served_template(tokenizer)
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt, date_string=_FIXED_DATE
-            )
+        rendered: Any = tokenizer.apply_chat_template(
+            [messages], chat_template=template, tokenize=False, add_generation_prompt=generation_prompt
         )
     except (jinja2.TemplateError, ValueError) as error:
         roles = ", ".join(message["role"] for message in messages)
         raise DatasetError(
-            f"the model's chat template refuses a conversation of roles {roles}: {error}; "
+            f"{template_name(tokenizer)} refuses a conversation of roles {roles}: {error}; "
             "change or drop such rows, or use a model whose template takes them"
         ) from error
+    return str(rendered[0])
 
 
 def _ends_special(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     return any(text.endswith(token.content) for token in tokenizer.added_tokens_decoder.values())
-
-
-def _alpaca(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Piece]:
-    """Alpaca's template; a system message takes the preamble's place, further turns follow with their headings."""
-    system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
-    pieces: list[_Piece] = []
-    prompt = system or _ALPACA_PREAMBLE
-    before = _bos(tokenizer)
-    for message in messages:
-        if message["role"] == "assistant":
-            prompt += "\n\n### Response:\n"
-            pieces += [_Piece(prompt, False, before), _Piece(message["content"], True, after=(_eos(tokenizer),))]
-            prompt, before = "", ()
-        elif message["role"] == "user":
-            prompt += f"\n\n### Instruction:\n{message['content']}"
-        elif message["role"] != "system":
-            raise DatasetError(
-                f"the Alpaca template has no role {message['role']!r}; it knows system, user and assistant"
-            )
-    return pieces
 
 
 def _bos(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -184,12 +184,17 @@ def test_settings_that_the_merge_does_not_know_are_refused(tmp_path: Path, datas
         merge(MergeConfig(), base, adapter, dataset, tmp_path / "merged")
 
 
-def test_a_quantized_base_is_refused(tmp_path: Path, dataset: Path) -> None:
+@pytest.mark.parametrize("named_by", ["bitsandbytes", "nf4"])
+def test_a_quantized_base_is_refused(tmp_path: Path, dataset: Path, named_by: str) -> None:
     base = tiny.save_model(tmp_path / "base")
     adapter = tiny.save_adapter(tmp_path / "adapter", base)
-    edit(base / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
-    with pytest.raises(AdapterError, match="quantized; merge into its 16-bit form"):
+    if named_by == "nf4":
+        write_manifest(base, ModelManifest(quantization="nf4"))
+    else:
+        edit(base / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(AdapterError, match=rf"is quantized \({named_by}\).* merge into its 16-bit form"):
         merge(MergeConfig(), base, adapter, dataset, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_a_broken_adapter_is_refused(tmp_path: Path, dataset: Path) -> None:
@@ -211,13 +216,15 @@ def test_a_cut_file_is_refused(tmp_path: Path, dataset: Path) -> None:
         merge(MergeConfig(), base, adapter, dataset, tmp_path / "merged")
 
 
-def test_out_of_tolerance_fails_and_leaves_the_figures(tmp_path: Path, dataset: Path) -> None:
+def test_out_of_tolerance_is_written_for_the_gate_to_weigh(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = tiny.save_model(tmp_path / "base", dtype=torch.bfloat16)
     adapter = tiny.save_adapter(tmp_path / "adapter", base)
-    with pytest.raises(AdapterError, match=r"largest logit difference .* allows 1e-06"):
-        merge(MergeConfig(max_logit_difference=1e-6), base, adapter, dataset, tmp_path / "merged")
+    merge(MergeConfig(max_logit_difference=1e-6), base, adapter, dataset, tmp_path / "merged")
     parity = json.loads((tmp_path / "merged" / "parity.json").read_text())
     assert parity["max_abs_logit_difference"] > parity["tolerance"] == 1e-6
+    assert "not the adapter on its base" in capsys.readouterr().out
 
 
 def test_no_rows_to_compare_on_is_an_error(tmp_path: Path) -> None:

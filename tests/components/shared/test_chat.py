@@ -4,7 +4,16 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from components.shared.chat import encode_prompt, encode_row, encode_rows, split_last_turn, stop_token_ids
+from components.shared.chat import (
+    encode_prompt,
+    encode_row,
+    encode_rows,
+    last_prompt,
+    prompt_digest,
+    served_template,
+    split_last_turn,
+    stop_token_ids,
+)
 from components.shared.errors import DatasetError, ModelLoadingError
 from components.shared.rows import Row
 
@@ -21,6 +30,7 @@ UNMARKED = (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+TODAY = "{%- if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}" + CHATML  # as Llama 3.2's does
 BROKEN = CHATML.replace("<|turn|>assistant\n{%", "<|turn|>model\n{%")
 
 TURNS = [
@@ -85,6 +95,33 @@ def test_alpaca_text(tokenizer: PreTrainedTokenizerFast) -> None:
     )
     with_system = encode_prompt(tokenizer, TURNS[:2])
     assert tokenizer.decode(with_system) == "<s>be kind\n\n### Instruction:\nhi\n\n### Response:\n"
+
+
+@pytest.mark.parametrize("template", [None, CHATML, REWRITES, UNMARKED, TODAY])
+def test_a_server_makes_the_prompt_that_training_saw(tokenizer: PreTrainedTokenizerFast, template: str | None) -> None:
+    tokenizer.chat_template = template
+    trained = last_prompt(encode_row(tokenizer, Row.of(messages=TURNS)))
+    assert trained == encode_prompt(tokenizer, TURNS[:-1])
+    tokenizer.chat_template = served_template(tokenizer)
+    served = tokenizer.apply_chat_template(TURNS[:-1], add_generation_prompt=True, return_dict=False)
+    assert prompt_digest(served) == prompt_digest(trained)
+
+
+def test_todays_date_is_fixed(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = TODAY
+    prompt = tokenizer.decode(encode_prompt(tokenizer, TURNS[:2]))
+    assert prompt.startswith("26 Jul 2024<|turn|>system")
+    assert "strftime_now(" not in served_template(tokenizer)
+
+
+def test_an_answer_without_a_question(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert learned(tokenizer, Row.of(messages=[TURNS[2]])) == "hello</s>"
+
+
+def test_the_digest_of_a_prompt() -> None:
+    digests = {prompt_digest(ids) for ids in ([], [1], [11], [1, 1], [1, 1, 1], [1, 11], [11, 1])}
+    assert len(digests) == 7
+    assert prompt_digest([1, 2, 3]) == "8a6ae15122001229"  # stays: the bundles of earlier runs hold it
 
 
 def test_plain_text_is_learned_whole(tokenizer: PreTrainedTokenizerFast) -> None:
