@@ -11,6 +11,7 @@ def gate(
     dataset: dsl.Input[dsl.Dataset],
     base: dsl.Input[dsl.Artifact],
     tuned: dsl.Input[dsl.Artifact],
+    champion: dsl.Input[dsl.Artifact],
     adapter: dsl.Input[dsl.Model],
     parity: dsl.Input[dsl.Artifact],
     evidence: dsl.Output[dsl.Artifact],
@@ -23,13 +24,16 @@ def gate(
     from components.gate.judge import judge
     from components.shared import progress
 
+    told = json.loads(settings)
     with progress.step("gate"):
         return judge(
             GateConfig.from_settings(settings),
-            json.loads(settings)["lineage"],
+            told["lineage"],
+            told["policy"],
             dataset=Path(dataset.path),
             base=Path(base.path),
             tuned=Path(tuned.path),
+            champion=Path(champion.path),
             adapter=Path(adapter.path),
             parity=Path(parity.path),
             output=Path(evidence.path),

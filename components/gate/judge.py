@@ -1,21 +1,25 @@
 """Judge a tuned model by the evidence: promote it or reject it, with the reasons in words."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from components.gate import checks
 from components.gate.config import GateConfig
+from components.gate.findings import compare_ids, pair, read_champion, read_report, read_safety, read_scored
 from components.shared import progress
-from components.shared.evidence import Evidence, Verdict, VerdictName, pair_examples, read_lines
+from components.shared.drift import drift
+from components.shared.evidence import Evidence, Findings, Thresholds, VerdictName
+from components.shared.policy import Policy
+from components.shared.verdict import weigh
 
 
 def judge(
     config: GateConfig,
     lineage: dict[str, Any],
+    policy: dict[str, Any] | None,
     dataset: Path,
     base: Path,
     tuned: Path,
+    champion: Path,
     adapter: Path,
     parity: Path,
     output: Path,
@@ -28,74 +32,70 @@ def judge(
     Args:
         config: what the tuned model must achieve.
         lineage: recipe, digests and versions, as the run began with them.
+        policy: content of the safety policy; None where there is none.
         dataset: folder with the dataset's report.json.
-        base: folder with metrics.json and examples.jsonl of the base.
+        base: folder with metrics.json and examples.jsonl of the base, and with general.jsonl and probes.jsonl
+            where those were asked for.
         tuned: the same of the tuned model.
+        champion: the same of the champion, and its evidence as champion.json; where there is no champion,
+            metrics.json says so.
         adapter: folder with training.json and mask.json.
         parity: folder with the merge's parity.json.
         output: folder to write.
     """
-    findings = checks.Findings(
-        data=_read(dataset / "report.json"),
-        base=_read(base / "metrics.json"),
-        tuned=_read(tuned / "metrics.json"),
-        base_examples=_read_examples(base),
-        tuned_examples=_read_examples(tuned),
-        training=_read(adapter / "training.json"),
-        mask=_read(adapter / "mask.json"),
-        merge=_read(parity / "parity.json"),
-    )
-    verdict = _weigh(config, findings)
-    Evidence(
-        verdict=verdict,
-        base=findings.base,
-        tuned=findings.tuned,
-        examples=pair_examples(findings.base_examples, findings.tuned_examples),
-        data=findings.data,
-        mask=findings.mask,
-        training=findings.training,
-        merge=findings.merge,
+    examples = {side: read_scored(folder / "examples.jsonl") for side, folder in _named(base, tuned, champion)}
+    general = {side: read_scored(folder / "general.jsonl") for side, folder in _named(base, tuned)}
+    figures, has_champion = read_champion(champion)
+    found = Findings(
+        thresholds=Thresholds.model_validate(config.model_dump()),
+        base=read_report(base / "metrics.json"),
+        tuned=read_report(tuned / "metrics.json"),
+        champion=figures,
+        has_champion=has_champion,
+        examples=pair(examples["base"], examples["tuned"], examples["champion"] if has_champion else None),
+        general=pair(general["base"], general["tuned"]),
+        pairing={
+            "base": compare_ids(examples["tuned"], examples["base"]),
+            "general": compare_ids(general["tuned"], general["base"]),
+            **({"champion": compare_ids(examples["tuned"], examples["champion"])} if has_champion else {}),
+        },
+        safety=read_safety(Policy.of(policy), base, tuned),
+        data=read_report(dataset / "report.json"),
+        mask=read_report(adapter / "mask.json"),
+        training=read_report(adapter / "training.json"),
+        merge=read_report(parity / "parity.json"),
         lineage=lineage,
-    ).write(output)
-    progress.headline(f"{verdict.verdict}: {verdict.reasons[0]}")
-    for reason in verdict.reasons[1:]:
+    )
+    evidence = _weighed(found, _drift(found, champion))
+    evidence.write(output)
+    progress.headline(f"{evidence.verdict.verdict}: {evidence.verdict.reasons[0]}")
+    for reason in evidence.verdict.reasons[1:]:
         progress.note(reason)
-    return verdict.verdict
+    return evidence.verdict.verdict
 
 
-def _weigh(config: GateConfig, findings: checks.Findings) -> Verdict:
-    """Gather what speaks against the model; where nothing does, what speaks for it."""
-    against = [
-        *checks.missing_parts(findings),
-        *checks.examples(config, findings),
-        *checks.gain(config, findings),
-        *checks.merge(findings),
-        *checks.mask(findings),
-        *checks.training(findings),
-    ]
-    return Verdict(
-        verdict="reject" if against else "promote",
-        reasons=against or checks.in_favour(config, findings),
-        metric=config.metric,
-        gain=findings.gain(config.metric),
-        min_gain=config.min_gain,
-        examples=findings.scored(config.metric),
+def _weighed(found: Findings, drift_found: dict[str, Any] | None) -> Evidence:
+    """The bundle. What is weighed is what a reader of the file will see: NaN has become null there."""
+    read = Findings.model_validate_json(found.model_dump_json())
+    weighed = weigh(read)
+    return Evidence(
+        **dict(read),
+        verdict=weighed.verdict,
+        checks=weighed.checks,
+        comparisons=weighed.comparisons,
+        forgetting=weighed.forgetting,
+        drift=drift_found,
     )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where there is none, which `missing_parts` reports."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+def _named(*folders: Path) -> list[tuple[str, Path]]:
+    return list(zip(("base", "tuned", "champion"), folders, strict=False))
+
+
+def _drift(found: Findings, champion: Path) -> dict[str, Any] | None:
+    """How far the data is from the champion's; None where a side has no profile."""
+    theirs = (read_report(champion / "champion.json") or {}).get("data") or {}
+    ours = found.data or {}
+    if not ours.get("profile") or not theirs.get("profile"):
         return None
-    return value if isinstance(value, dict) else None
-
-
-def _read_examples(evaluation: Path) -> list[dict[str, Any]]:
-    """The scored examples; none where the file is not there or is something else."""
-    try:
-        examples = read_lines(evaluation / "examples.jsonl")
-    except (FileNotFoundError, ValueError):
-        return []
-    return examples if all(isinstance(e, dict) and "id" in e for e in examples) else []
+    return drift(ours["profile"], theirs["profile"])
