@@ -1,5 +1,6 @@
-"""Remove what nobody needs any more: candidates that never won, and checkpoints of training that is long over."""
+"""Remove what nobody needs any more: candidates that never won, and what runs that are long over left half done."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,13 +11,15 @@ from mlflow.entities.model_registry import ModelVersion
 
 from components.shared import mlflow_runs, progress, registry, storage, tracking
 from components.shared.errors import StorageError
-from components.shared.registry import DIGEST_TAG
+from components.shared.registry import DIGEST_TAG, REGISTERED
 from components.shared.storage import StoredObject
 
-# A run that is stopped takes its checkpoint up again; after this long nobody comes back to it.
-_CHECKPOINTS_STAY = timedelta(days=7)
+# A run that is stopped takes its checkpoint up again, and its upload; after this long nobody comes back to it.
+_UNFINISHED_STAYS = timedelta(days=7)
 # A run that began earlier has not ended properly: a cluster allows no step as long, with all its retries.
 _LONGEST_RUN = timedelta(days=14)
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Cleaning:
     """name/number of each model version."""
     checkpoints: list[str] = field(default_factory=list)
     """Address of each training's checkpoints."""
+    uploads: list[str] = field(default_factory=list)
+    """Address of each model whose registration never came to its end."""
     size: int = 0
     """Bytes in the object store."""
     running: list[str] = field(default_factory=list)
@@ -34,14 +39,15 @@ class Cleaning:
 
 
 def clean(bucket: str, keep: int = 3, dry_run: bool = False, now: datetime | None = None) -> Cleaning:
-    """Remove old candidates and checkpoints of a bucket.
+    """Remove old candidates, checkpoints and unfinished uploads of a bucket.
 
     A version of a model stays while any alias points at it, and while it is among the `keep` newest of the others.
-    Checkpoints stay for a week after the last was written. While a run is running nothing goes: which version it
-    has as its base, or which checkpoint it is about to take up, cannot be told from outside.
+    Checkpoints, and a model's files that never became a version, stay for a week after the last was written. While a
+    run is running nothing goes: which version it has as its base, or what it is about to take up, cannot be told from
+    outside.
 
     Args:
-        bucket: the recipes' `registry.bucket`. What Loraline did not register there is not touched.
+        bucket: the recipes' `registry.bucket`. What Loraline did not write there is not touched.
         keep: versions without an alias that stay, the newest, of each model.
         dry_run: say what would go, and remove nothing.
         now: the present, where it is not the clock's.
@@ -62,11 +68,15 @@ def clean(bucket: str, keep: int = 3, dry_run: bool = False, now: datetime | Non
     for version in _losers(client, versions, f"s3://{bucket}/models/", keep):
         done.versions.append(f"{version.name}/{version.version}")
         done.size += _remove_version(client, version, versions, dry_run)
-    for url, objects in _old_checkpoints(bucket, now - _CHECKPOINTS_STAY):
-        done.checkpoints.append(url)
-        done.size += _total(objects)
-        if not dry_run:
-            storage.remove(url)
+    for found, remains in (
+        (done.checkpoints, _old_checkpoints(bucket, now)),
+        (done.uploads, _dead_uploads(bucket, versions, now)),
+    ):
+        for url, objects in remains:
+            found.append(url)
+            done.size += _total(objects)
+            if not dry_run:
+                storage.remove(url)
     return done
 
 
@@ -105,6 +115,8 @@ def _remove_version(client: MlflowClient, version: ModelVersion, all_versions: l
     # Looked up once more: somebody may have promoted it meanwhile.
     if number in map(str, registry.registered_model_aliases(client, version.name).values()):
         return 0
+    if objects:  # killed after the next line, the files are found again as an upload without a version
+        storage.remove(f"{url}/{REGISTERED}")
     with registry.errors_named(f"removing version {number} of {version.name}"):
         client.delete_model_version(version.name, number)
     if objects:
@@ -112,17 +124,39 @@ def _remove_version(client: MlflowClient, version: ModelVersion, all_versions: l
     return _total(objects)
 
 
-def _old_checkpoints(bucket: str, before: datetime) -> list[tuple[str, list[StoredObject]]]:
-    """Address and objects of each training whose last checkpoint was written before a moment."""
-    prefix = "checkpoints/"
-    trainings: defaultdict[str, list[StoredObject]] = defaultdict(list)
-    for item in _list(f"s3://{bucket}/{prefix.rstrip('/')}"):
-        trainings[item.key.removeprefix(prefix).split("/")[0]].append(item)
+def _old_checkpoints(bucket: str, now: datetime) -> list[tuple[str, list[StoredObject]]]:
+    """Address and objects of each training whose last checkpoint is old."""
+    return [(url, objects) for url, objects in _folders(bucket, "checkpoints", 1) if _is_old(objects, now)]
+
+
+def _dead_uploads(bucket: str, versions: list[ModelVersion], now: datetime) -> list[tuple[str, list[StoredObject]]]:
+    """Address and objects of each model's folder that no version points at, and that says of itself that none does.
+
+    A registry may share its store with others: files that were registered anywhere are not taken for lost.
+    """
+    sources = [str(version.source) for version in versions]
     return [
-        (f"s3://{bucket}/{prefix}{key}", objects)
-        for key, objects in sorted(trainings.items())
-        if all(item.modified and item.modified < before for item in objects)
+        (url, objects)
+        for url, objects in _folders(bucket, "models", 2)
+        if _DIGEST.fullmatch(url.rsplit("/", 1)[-1])
+        and _is_old(objects, now)
+        and not any(item.key.endswith(f"/{REGISTERED}") for item in objects)
+        and not any(source == url or source.startswith(f"{url}/") for source in sources)
     ]
+
+
+def _folders(bucket: str, top: str, depth: int) -> list[tuple[str, list[StoredObject]]]:
+    """Address and objects of the folders that lie so deep below a folder of the bucket."""
+    folders: defaultdict[str, list[StoredObject]] = defaultdict(list)
+    for item in _list(f"s3://{bucket}/{top}"):
+        parts = item.key.split("/")
+        if len(parts) > depth + 1:
+            folders["/".join(parts[: depth + 1])].append(item)
+    return [(f"s3://{bucket}/{key}", objects) for key, objects in sorted(folders.items())]
+
+
+def _is_old(objects: list[StoredObject], now: datetime) -> bool:
+    return all(item.modified and item.modified < now - _UNFINISHED_STAYS for item in objects)
 
 
 def _list(url: str) -> list[StoredObject]:

@@ -1,5 +1,6 @@
 """Move the alias `champion`: forward on evidence, and back in one step."""
 
+import math
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -10,6 +11,8 @@ from components.promote_model.config import PromotionConfig
 from components.shared import progress, registry, tracking
 from components.shared.errors import ConfigurationError, StorageError, ValidationError
 from components.shared.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG
+
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,11 @@ def carry_out(model_name: str, action: str = "promote", version: str = "") -> Pr
 def promote(model_name: str, version: str | None = None) -> Promotion:
     """Make the challenger the champion, or the version that is named; remember the champion before it.
 
+    Before the alias moves, every check of `registry.require_proof` is made: all files are read, and none is kept.
+
     Raises:
-        ValidationError: the version's tags do not say promote, or its evidence is missing or altered; or it
-            is the champion already.
+        ValidationError: the version's tags do not say promote; its files or its evidence are incomplete, altered or
+            of another model; or it is the champion already.
         StorageError: there is no such model or version, or the registry or the store is away.
     """
     client = tracking.connect()
@@ -110,7 +115,12 @@ def _check(chosen: ModelVersion) -> None:
             f"version {chosen.version} of {chosen.name} has the tag {VERDICT_TAG}={verdict!r}, not 'promote': "
             "no model becomes champion without proof"
         )
-    registry.checked_evidence(chosen)
+    registry.require_proof(chosen, _advance)
+
+
+def _advance(done: int, total: int) -> None:
+    all_of_it = math.ceil(total / _MIB)
+    progress.advance(all_of_it if done == total else done // _MIB, all_of_it, "MiB verified")
 
 
 def _told(model_name: str, now: ModelVersion, before: ModelVersion | None) -> Promotion:

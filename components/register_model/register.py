@@ -1,11 +1,14 @@
-"""Register a model that passed the gate: its files in the object store, then version, tags and alias."""
+"""Register a model that passed the gate: its files in the object store, then version and tags, then the alias."""
 
 import hashlib
+import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel, ConfigDict
 
@@ -15,9 +18,10 @@ from components.shared.digests import digest_file
 from components.shared.errors import ValidationError
 from components.shared.evidence import Evidence, read_evidence
 from components.shared.page import model_card, render_page
-from components.shared.registry import CHALLENGER, DIGEST_TAG, FILE_LIST, FileList, StoredFile
+from components.shared.registry import CARD, CHALLENGER, FILE_LIST, REGISTERED, FileList, StoredFile
 
-CARD = "README.md"
+# In the order of registry.RUN_TAGS, after MLflow's run.
+_RUN_VARIABLES = ("LORALINE_RUN_ID", "LORALINE_RUN_GPU_IMAGE", "LORALINE_RUN_LIGHT_IMAGE")
 
 
 class Registration(BaseModel):
@@ -32,16 +36,18 @@ class Registration(BaseModel):
     """The folder in the object store, with adapter/, merged/, evidence/ and README.md."""
     digest: str
     """Content digest: over the names and bytes of the files."""
+    tags: dict[str, str] = {}
+    """What links the version to all that it came from."""
 
 
 def register(config: RegistryConfig, adapter: Path, merged: Path, evidence: Path, output: Path) -> Registration:
-    """Put the model into the store, then make the version, then its tags, then the alias: in that order.
+    """Put the model into the store, then make the version with its tags, then the alias: in that order.
 
     A reader so never finds an alias without tags, nor a version without files. Killed anywhere and run
     again, it goes on where it was and ends with one version for the same content.
 
     Raises:
-        ValidationError: the verdict is not promote.
+        ValidationError: the verdict is not promote, does not follow from its findings, or was found on other files.
         StorageError: the object store or the registry is away or refuses.
     """
     found = read_evidence(evidence)
@@ -53,15 +59,13 @@ def register(config: RegistryConfig, adapter: Path, merged: Path, evidence: Path
     with tempfile.TemporaryDirectory() as folder:
         files = _gather(found, adapter, merged, evidence, Path(folder))
         listed = _list(files)
+        _check(found, listed)
         url = f"s3://{config.bucket}/models/{config.model_name}/{listed.digest}"
         _upload(files, listed, url, Path(folder))
-    version = _register_version(config.model_name, url, _tags(found, listed.digest))
-    registration = Registration(
-        model_name=config.model_name, version=version, alias=CHALLENGER, url=url, digest=listed.digest
-    )
+        registration = _register_version(config.model_name, url, registry.evidence_tags(found, listed), Path(folder))
     output.mkdir(parents=True, exist_ok=True)
     (output / "registration.json").write_text(registration.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    progress.headline(f"{config.model_name} version {version}, @{CHALLENGER}")
+    progress.headline(f"{config.model_name} version {registration.version}, @{CHALLENGER}")
     return registration
 
 
@@ -88,6 +92,13 @@ def _list(files: dict[str, Path]) -> FileList:
     return FileList(files=listed)
 
 
+def _check(found: Evidence, listed: FileList) -> None:
+    """Store nothing that could not be promoted afterwards."""
+    failed = [f"{check.name}: {check.detail}" for check in registry.check_evidence(found, listed) if not check.passed]
+    if failed:
+        raise ValidationError(f"the evidence does not prove these files: {'; '.join(failed)}. Run the pipeline again.")
+
+
 def _upload(files: dict[str, Path], listed: FileList, url: str, folder: Path) -> None:
     """Send what is not there yet, and the list of the files after them. The card goes first: it makes the bucket."""
     storage.upload(files[CARD], f"{url}/{CARD}")
@@ -112,29 +123,58 @@ def _is_same(path: Path, stored: storage.StoredObject) -> bool:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == stored.etag
 
 
-def _register_version(name: str, url: str, tags: dict[str, str]) -> str:
-    """Make the version if it is not there, then its tags, then the alias; gives its number."""
+def _register_version(name: str, url: str, tags: dict[str, str], folder: Path) -> Registration:
+    """Make the version with its tags if it is not there, then the alias."""
     client = tracking.connect()
     run = tracking.parent_run()
+    run_tags = _run_tags(run.run_id())
     with registry.errors_named(f"registering {name}"):
         _make_model(client, name)
         if not _versions_of(client, name, url):
-            client.create_model_version(name, url, run_id=run.run_id() or None)
+            client.create_model_version(name, url, run_id=run.run_id() or None, tags=tags | run_tags)
         # A request that timed out and was sent again may have made two.
         version, *others = _versions_of(client, name, url)
         for other in others:
-            client.delete_model_version(name, other)
+            client.delete_model_version(name, other.version)
+        _mark_registered(version, url, folder)
+        tags = run_tags | _kept(version) | tags
         for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, value)
-        client.set_registered_model_alias(name, CHALLENGER, version)
+            if version.tags.get(key) != value:
+                client.set_model_version_tag(name, version.version, key, value)
+        client.set_registered_model_alias(name, CHALLENGER, version.version)
     run.close()
-    return version
+    return Registration(
+        model_name=name,
+        version=str(version.version),
+        alias=CHALLENGER,
+        url=url,
+        digest=url.rsplit("/", 1)[-1],
+        tags=tags,
+    )
 
 
-def _versions_of(client: MlflowClient, name: str, url: str) -> list[str]:
-    """The versions with these files, the first first. By their address: a tag may not have been set in time."""
+def _kept(version: ModelVersion) -> dict[str, str]:
+    """The run that made a version stays on it, also where a later run comes to the same content."""
+    return {tag: version.tags[tag] for tag in registry.RUN_TAGS if tag in version.tags}
+
+
+def _mark_registered(version: ModelVersion, url: str, folder: Path) -> None:
+    """Say beside the files that a registry has them, so that no other registry's `clean` takes them for lost."""
+    mark = {"model_name": version.name, "version": str(version.version)}
+    (folder / REGISTERED).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+    storage.upload(folder / REGISTERED, f"{url}/{REGISTERED}")
+
+
+def _run_tags(mlflow_run: str) -> dict[str, str]:
+    """The run that registers, and the images of its steps as far as the environment names them."""
+    values = (mlflow_run, *(os.environ.get(name, "") for name in _RUN_VARIABLES))
+    return {tag: value for tag, value in zip(registry.RUN_TAGS, values, strict=True) if value}
+
+
+def _versions_of(client: MlflowClient, name: str, url: str) -> list[ModelVersion]:
+    """The versions with these files, the first first. By their address, which is named after the content."""
     found = client.search_model_versions(f"name = '{name}'")
-    return sorted((str(version.version) for version in found if version.source == url), key=int)
+    return sorted((version for version in found if version.source == url), key=lambda version: int(version.version))
 
 
 def _make_model(client: MlflowClient, name: str) -> None:
@@ -143,28 +183,3 @@ def _make_model(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _tags(found: Evidence, digest: str) -> dict[str, str]:
-    """What links a version to all that it came from."""
-    lineage, model = found.lineage, found.lineage.get("model", {})
-    tags = {
-        registry.VERDICT_TAG: found.verdict.verdict,
-        DIGEST_TAG: digest,
-        "dataset_fingerprint": (found.data or {}).get("fingerprint"),
-        "data_digest": lineage.get("data", {}).get("digest"),
-        "base_source": model.get("source"),
-        "base_revision": model.get("revision"),
-        "base_digest": model.get("digest"),
-        "recipe_digest": lineage.get("recipe_digest"),
-        "code_version": lineage.get("code_version"),
-        "metric": found.verdict.metric,
-        "gain": found.verdict.gain,
-    }
-    for side, figures in (("base", found.base), ("tuned", found.tuned)):
-        tags |= {f"{side}_{name}": (figures or {}).get(name) for name in ("loss", "exact_match", "token_f1", "rouge_l")}
-    return {
-        key: f"{value:.6g}" if isinstance(value, float) else str(value)
-        for key, value in tags.items()
-        if value is not None
-    }

@@ -10,6 +10,7 @@ def report(
     evidence: dsl.Input[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
+    card: dsl.Output[dsl.Markdown],
     registration: dsl.Input[dsl.Artifact] = None,
 ):
     """Show the whole run on one page, and log its figures to the run's root in MLflow."""
@@ -20,6 +21,6 @@ def report(
     from components.shared import progress
 
     with progress.step("report"), tempfile.TemporaryDirectory() as folder:
-        write_report(Path(evidence.path), Path(registration.path) if registration else None, Path(folder))
-        Path(page.path).write_bytes((Path(folder) / "report.html").read_bytes())
-        Path(summary.path).write_bytes((Path(folder) / "README.md").read_bytes())
+        written = write_report(Path(evidence.path), Path(registration.path) if registration else None, Path(folder))
+        for made, artifact in ((written.page, page), (written.summary, summary), (written.card, card)):
+            Path(artifact.path).write_bytes(made.read_bytes())

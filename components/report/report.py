@@ -20,7 +20,7 @@ class Written:
     card: Path
     """README.md, the model card."""
     summary: Path
-    """summary.md: verdict, reasons and the table in a few lines."""
+    """summary.md: verdict, reasons, the table and the checks in a few lines."""
 
 
 def write_report(evidence: Path, registration: Path | None, output: Path) -> Written:
@@ -55,7 +55,7 @@ def _track(found: Evidence, registered: dict[str, Any] | None, written: Written,
     tracker.tags({key: found.lineage[key] for key in ("recipe_digest", "code_version") if key in found.lineage})
     if registered:
         tracker.tags({"model_version": f"{registered['model_name']}/{registered['version']}"})
-    for path in (written.page, written.card):
+    for path in (written.page, written.card, written.summary):
         tracker.artifact(path)
     tracker.close("FINISHED")
     if tracker.unsent:
@@ -63,11 +63,15 @@ def _track(found: Evidence, registered: dict[str, Any] | None, written: Written,
 
 
 def _figures(found: Evidence) -> dict[str, float]:
-    sides = {"base": found.base or {}, "tuned": found.tuned or {}}
+    sides = {"base": found.base or {}, "tuned": found.tuned or {}, "champion": found.champion or {}}
     figures = {
         f"{side}/{name}": values[name]
         for side, values in sides.items()
         for name in FIGURES
         if values.get(name) is not None
     }
-    return figures if found.verdict.gain is None else {**figures, "gain": found.verdict.gain}
+    verdict = found.verdict
+    gains = {"gain": verdict.gain, "gain_lower": verdict.lower, "gain_upper": verdict.upper}
+    if found.forgetting:
+        gains["forgetting"] = found.forgetting.difference
+    return figures | {name: value for name, value in gains.items() if value is not None}

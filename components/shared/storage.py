@@ -17,6 +17,8 @@ from minio.error import MinioException
 
 from components.shared.errors import ConfigurationError, StorageError
 
+_PIECE = 1 << 20  # bytes
+_TRIES = 4
 _REQUIRED = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -125,6 +127,33 @@ def download(url: str, folder: Path) -> list[Path]:
             raise _refused(f"reading s3://{at.bucket}/{item.key}", error) from error
         paths.append(target)
     return paths
+
+
+def read(url: str) -> Iterator[bytes]:
+    """Read an object in pieces, so that it need not fit anywhere. A broken connection goes on where it broke.
+
+    Raises:
+        StorageError: nothing is there, or the store is away or refuses.
+    """
+    at = S3Url.parse(url)
+    client = connect()
+    done, tries = 0, 0
+    while True:
+        before = done
+        try:
+            response = client.get_object(at.bucket, at.key, offset=done)
+            try:
+                for piece in response.stream(_PIECE):
+                    done += len(piece)
+                    yield piece
+            finally:
+                response.close()
+                response.release_conn()
+            return
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            tries = 1 if done > before else tries + 1
+            if isinstance(error, MinioException) or tries > _TRIES:
+                raise _refused(f"reading {url}", error) from error
 
 
 def upload(path: Path, url: str) -> None:

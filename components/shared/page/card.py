@@ -7,9 +7,10 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from components.shared.evidence import Evidence
-from components.shared.page import words
-from components.shared.page.lineage import model_name, provenance
-from components.shared.page.summary import figures_table
+from components.shared.page import risks, words
+from components.shared.page.findings import findings
+from components.shared.page.lineage import model_name, provenance, run_tags
+from components.shared.page.summary import checks_table, figures_table, intervals_table
 
 # The Hub's names of our metrics, where it has one.
 _HUB_METRICS = {"exact_match": "exact_match", "token_f1": "f1", "rouge_l": "rouge", "perplexity": "perplexity"}
@@ -29,7 +30,8 @@ def model_card(evidence: Evidence, registration: dict[str, Any] | None = None) -
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["figure"] = words.figure
+    for filter_name in ("figure", "signed", "percent"):
+        environment.filters[filter_name] = getattr(words, filter_name)
     name = model_name(evidence)
     body = environment.get_template("card.md.j2").render(
         name=name,
@@ -37,11 +39,20 @@ def model_card(evidence: Evidence, registration: dict[str, Any] | None = None) -
         data_source=(evidence.lineage.get("data") or {}).get("source") or "its training data",
         verdict=evidence.verdict,
         table=figures_table(evidence),
+        intervals=intervals_table(evidence),
+        checks=checks_table(evidence) if evidence.checks else "",
+        champion=evidence.champion,
+        policy=evidence.safety.policy if evidence.safety else "",
+        forgetting=evidence.forgetting,
+        tasks=risks.tasks(evidence),
+        rates=risks.rates(evidence),
         data_table=_data_table(evidence),
         training_table=_training_table(evidence),
-        provenance=provenance(evidence),
+        provenance=[*provenance(evidence), *run_tags(registration or {})],
         registration=registration,
         merge=evidence.merge or {},
+        merge_facts=risks.merge_facts(evidence.merge or {}),
+        limits=_limits(evidence),
     )
     return f"---\n{_metadata(evidence, name).to_yaml()}\n---\n\n{body}"
 
@@ -52,7 +63,19 @@ def _data_table(evidence: Evidence) -> list[tuple[str, str]]:
     return [
         ("fingerprint", str(data.get("fingerprint", words.NONE))),
         *((f"rows {key}", n) for key, n in counts.items()),
+        *((finding.title, f"{finding.amount} {finding.note}") for finding in findings(data)),
     ]
+
+
+def _limits(evidence: Evidence) -> list[str]:
+    """What was found that a user has to know."""
+    found = [f"{one.title}: {one.amount} {one.note}" for one in findings(evidence.data or {}) if one.is_concern]
+    if evidence.verdict.verdict != "promote":
+        found.insert(0, "It was rejected: it is kept to be looked at, not to be used")
+    languages = (evidence.data or {}).get("languages") or {}
+    if languages:
+        found.append(f"It was trained on rows in: {', '.join(sorted(languages))}")
+    return [f"{one}." for one in found]
 
 
 def _training_table(evidence: Evidence) -> list[tuple[str, str]]:

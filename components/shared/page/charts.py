@@ -129,8 +129,8 @@ def line_chart(title: str, history: Sequence[dict[str, Any]], series: dict[str, 
     return LineChart(
         title=title,
         lines=lines,
-        x_ticks=[Tick(place((x, y_low))[0], _short(x)) for x in _step_ticks(x_low, x_high)],
-        y_ticks=[Tick(place((x_low, y))[1], _short(y)) for y in y_values],
+        x_ticks=[Tick(place((x, y_low))[0], short(x)) for x in _step_ticks(x_low, x_high)],
+        y_ticks=[Tick(place((x_low, y))[1], short(y)) for y in y_values],
     )
 
 
@@ -156,7 +156,7 @@ def histogram(title: str, edges: Sequence[int], train: Sequence[int], held_out: 
     return Histogram(
         title=title,
         bars=bars,
-        x_ticks=[Tick(bars[i].x, _short(edges[i])) for i in range(0, len(edges), every)],
+        x_ticks=[Tick(bars[i].x, short(edges[i])) for i in range(0, len(edges), every)],
         y_ticks=[Tick(round(_height(y, 0.0, y_values[-1]), 1), f"{100 * y:.3g}%") for y in y_values],
         eval_path=" ".join(
             f"{'M' if i == 0 else 'L'}{bar.x} {bar.eval_top} L{round(bar.x + bar.width, 1)} {bar.eval_top}"
@@ -225,7 +225,7 @@ def _step_ticks(low: float, high: float) -> list[float]:
     return inside or [low, high]
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """A number for an axis: 1200 as 1.2k, 0.0002 as 2e-4."""
     if value == 0:
         return "0"

@@ -15,7 +15,8 @@ def model_name(evidence: Evidence) -> str:
 def provenance(evidence: Evidence) -> list[tuple[str, str]]:
     """Sources, revisions and digests, by name; what is empty is left out."""
     lineage = evidence.lineage
-    data, model, training = lineage.get("data") or {}, lineage.get("model") or {}, evidence.training or {}
+    data, model, policy = (lineage.get(part) or {} for part in ("data", "model", "policy"))
+    training, merge = evidence.training or {}, evidence.merge or {}
     versions = training.get("versions") or {}
     found = {
         "data": data.get("source"),
@@ -25,9 +26,15 @@ def provenance(evidence: Evidence) -> list[tuple[str, str]]:
         "base model": model.get("source"),
         "base revision": model.get("revision"),
         "base digest": model.get("digest"),
+        "base files digest": training.get("base_digest"),
+        "policy": policy.get("source"),
+        "policy digest": policy.get("digest"),
         "recipe digest": lineage.get("recipe_digest"),
         "code version": lineage.get("code_version"),
-        "trained on": " ".join(str(training[key]) for key in ("device", "dtype") if key in training),
+        "adapter digest": merge.get("adapter_digest"),
+        "merged digest": merge.get("merged_digest"),
+        "compared with version": (evidence.champion or {}).get("version"),
+        "trained on": _machine(training),
         "attention": training.get("attention"),
         "loss head": training.get("loss_head"),
         "versions": ", ".join(f"{name} {number}" for name, number in sorted(versions.items())),
@@ -35,10 +42,17 @@ def provenance(evidence: Evidence) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in found.items() if value]
 
 
+def _machine(training: dict[str, Any]) -> str:
+    processes = training.get("processes") or 1
+    named = " ".join(str(training[key]) for key in ("device", "dtype") if key in training)
+    return f"{named}, {processes} processes" if named and processes > 1 else named
+
+
 def effort(evidence: Evidence) -> list[tuple[str, str]]:
-    """Seconds by step, as far as the steps say."""
+    """Time by step, as far as the steps say; and what training took of GPUs."""
     sides = {
         "base evaluation": evidence.base,
+        "champion evaluation": evidence.champion,
         "training": evidence.training,
         "tuned evaluation": evidence.tuned,
         "merge": evidence.merge,
@@ -46,8 +60,23 @@ def effort(evidence: Evidence) -> list[tuple[str, str]]:
     seconds = {name: side["seconds"] for name, side in sides.items() if side and side.get("seconds") is not None}
     if not seconds:
         return []
-    total = ("together", words.duration(sum(seconds.values())))
-    return [*((name, words.duration(value)) for name, value in seconds.items()), total]
+    found = [*seconds.items(), ("together", sum(seconds.values()))]
+    training = evidence.training or {}
+    if "training" in seconds and str(training.get("device", "")).startswith("cuda"):
+        found.append(("GPU time of training", seconds["training"] * (training.get("processes") or 1)))
+    return [(name, words.duration(value)) for name, value in found]
+
+
+def run_tags(registration: dict[str, Any]) -> list[tuple[str, str]]:
+    """The run that registered a model, and the images of its steps, as far as they are known."""
+    names = {
+        "mlflow_run": "MLflow run",
+        "pipeline_run": "pipeline run",
+        "gpu_image": "image",
+        "light_image": "light image",
+    }
+    tags = registration.get("tags") or {}
+    return [(name, str(tags[tag])) for tag, name in names.items() if tags.get(tag)]
 
 
 def flat_recipe(recipe: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

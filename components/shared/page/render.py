@@ -5,8 +5,8 @@ from typing import Any
 import jinja2
 
 from components.shared.evidence import Evidence
-from components.shared.page import charts, words
-from components.shared.page.lineage import effort, flat_recipe, model_name, provenance
+from components.shared.page import charts, findings, intervals, risks, words
+from components.shared.page.lineage import effort, flat_recipe, model_name, provenance, run_tags
 
 
 def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
@@ -37,13 +37,11 @@ def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) 
         training_facts=_training_facts(evidence.training or {}),
         curves=_curves((evidence.training or {}).get("history") or []),
         mask=evidence.mask or {},
-        data=evidence.data or {},
-        rows=_rows(evidence.data or {}),
-        histograms=_histograms(evidence.data or {}),
-        merge=evidence.merge or {},
-        parity=_parity(evidence.merge or {}),
-        lineage=evidence.lineage,
+        **_of_data(evidence.data or {}),
+        **_of_intervals(evidence),
+        **_of_risks(evidence),
         provenance=provenance(evidence),
+        run_tags=run_tags(registration or {}),
         effort=effort(evidence),
         recipe=flat_recipe(evidence.lineage.get("recipe") or {}),
         box=charts,
@@ -76,7 +74,12 @@ def _training_facts(training: dict[str, Any]) -> list[tuple[str, str]]:
         "largest memory": ("peak_memory_bytes", words.size),
         "went on from step": ("resumed_from", words.figure),
     }
-    return [(name, show(training[key])) for name, (key, show) in shown.items() if training.get(key) is not None]
+    facts = [(name, show(training[key])) for name, (key, show) in shown.items() if training.get(key) is not None]
+    packing = training.get("packing")
+    if packing:
+        apart, tolerance = (words.figure(packing.get(key)) for key in ("max_difference", "tolerance"))
+        facts.append(("packed against alone, loss", f"{apart} of {tolerance}"))
+    return facts
 
 
 def _histograms(data: dict[str, Any]) -> list[charts.Histogram]:
@@ -102,21 +105,52 @@ def _rows(data: dict[str, Any]) -> list[dict[str, Any]]:
         "bad": ("invalid", "dropped: not valid"),
         "duplicates": ("duplicates", "dropped: another row is the same"),
         "overlap": ("overlap", "dropped from training: evaluation holds their prompt"),
+        "near_duplicates": ("near twins", "dropped: another row is nearly the same"),
+        "personal_data": ("personal", "dropped: they hold personal data"),
+        "policy": ("policy", "dropped: the safety policy says so"),
     }
+    always = ("train", "eval", "bad", "duplicates", "overlap")
     read = counts.get("read") or 1
     return [
-        {"name": key, "label": label, "note": note, "count": counts[key], "percent": round(100 * counts[key] / read, 2)}
+        {
+            "label": label,
+            "note": note,
+            "count": counts[key],
+            "percent": round(100 * counts[key] / read, 2),
+            "is_dropped": key not in ("train", "eval"),
+        }
         for key, (label, note) in names.items()
-        if key in counts
+        if counts.get(key) or (key in always and key in counts)
     ]
 
 
-def _parity(merge: dict[str, Any]) -> charts.Scale:
-    return charts.log_scale(
-        {
-            "mean difference": (merge.get("mean_abs_logit_difference"), "small"),
-            "largest difference": (merge.get("max_abs_logit_difference"), "found"),
-            "tolerance": (merge.get("tolerance"), "limit"),
-            "what the adapter changes": (merge.get("max_adapter_effect"), "effect"),
-        }
-    )
+def _of_data(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "data": data,
+        "rows": _rows(data),
+        "histograms": _histograms(data),
+        "findings": findings.findings(data),
+        "rejected_rows": findings.rejected_rows(data),
+        "shares": findings.shares,
+    }
+
+
+def _of_intervals(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "verdict_chart": intervals.verdict_chart(evidence),
+        "comparison_charts": intervals.comparison_charts(evidence),
+        "forgetting_chart": intervals.forgetting_chart(evidence.forgetting),
+    }
+
+
+def _of_risks(evidence: Evidence) -> dict[str, Any]:
+    merge = evidence.merge or {}
+    return {
+        "tasks": risks.tasks(evidence),
+        "rates": risks.rates(evidence),
+        "probes": risks.probes(evidence),
+        "merge": merge,
+        "parity": risks.merge_scale(merge),
+        "merge_facts": risks.merge_facts(merge),
+        "drift": risks.drift_parts(evidence.drift),
+    }

@@ -94,6 +94,7 @@ class Comparison:
     outcome: str
     """`better`, `worse`, `same`, or empty where it cannot be told."""
     decides: bool
+    champion: float | None = None
 
     @property
     def is_fraction(self) -> bool:
@@ -105,12 +106,12 @@ def comparisons(evidence: Evidence) -> list[Comparison]:
     """The table base against tuned; figures that neither side has are left out."""
     found = []
     for name, label in LABELS.items():
-        base, tuned = ((side or {}).get(name) for side in (evidence.base, evidence.tuned))
+        base, tuned, champion = ((side or {}).get(name) for side in (evidence.base, evidence.tuned, evidence.champion))
         if base is None and tuned is None:
             continue
         difference = evidence.difference(name)
         decides = evidence.verdict.metric == name
-        found.append(Comparison(name, label, base, tuned, difference, _outcome(name, difference), decides))
+        found.append(Comparison(name, label, base, tuned, difference, _outcome(name, difference), decides, champion))
     return found
 
 

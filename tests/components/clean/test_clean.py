@@ -1,6 +1,8 @@
 """Retention against a real object store and a real registry."""
 
 import hashlib
+import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,8 +11,11 @@ from mlflow import MlflowClient
 
 from components.clean.clean import clean
 from components.promote_model.promote import promote, rollback
+from components.register_model import register as register_module
 from components.shared import storage, tracking
-from tests.components.registered import register_run
+from components.shared.errors import StorageError
+from components.shared.registry import CARD
+from tests.components.registered import JudgedRun, register_judged
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
 NEXT_MONTH = datetime.now(UTC) + timedelta(days=30)
@@ -22,11 +27,16 @@ def client(mlflow_store: str) -> MlflowClient:
 
 
 @pytest.fixture
-def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def name(request: pytest.FixtureRequest) -> str:
+    """Of the test's own bucket."""
+    return f"clean-{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
+
+
+@pytest.fixture
+def bucket(name: str, tmp_path: Path, judged: Callable[[bytes], JudgedRun]) -> str:
     """A bucket with checkpoints and five versions of a model: 5 is the challenger, 2 the champion, 1 was it before."""
-    name = f"clean-{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
     for number in range(1, 6):
-        register_run(tmp_path / str(number), b"weights %d" % number, bucket=name)
+        register_judged(judged(b"weights %d" % number), tmp_path / str(number), name)
         if number <= 2:
             promote("dates")
     (tmp_path / "000000007-abc.pt").write_bytes(b"state")
@@ -76,6 +86,54 @@ def test_checkpoints_stay_for_a_week(bucket: str) -> None:
     assert storage.list_objects(f"s3://{bucket}/checkpoints")
     assert clean(bucket, now=NEXT_MONTH).checkpoints == [f"s3://{bucket}/checkpoints/key"]
     assert not storage.list_objects(f"s3://{bucket}/checkpoints")
+
+
+@pytest.fixture
+def small(name: str, tmp_path: Path, judged: Callable[[bytes], JudgedRun]) -> str:
+    """A bucket with one version of a model, the challenger."""
+    register_judged(judged(b"weights 1"), tmp_path / "1", name)
+    return name
+
+
+@pytest.fixture
+def dead(small: str, judged: Callable[[bytes], JudgedRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of the files of a registration that was killed: uploaded, and no version points at them."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(register_module, "_register_version", refuse)
+        with pytest.raises(StorageError):
+            register_judged(judged(b"weights 2"), tmp_path / "2", small)
+    [version] = tracking.connect().search_model_versions()
+    folders = {item.key.rsplit("/", 1)[0] for item in storage.list_objects(f"s3://{small}/models") if CARD in item.key}
+    [url] = {f"s3://{small}/{folder}" for folder in folders} - {str(version.source)}
+    return url
+
+
+def test_an_upload_that_became_no_version_goes_after_a_week(client: MlflowClient, small: str, dead: str) -> None:
+    assert clean(small).uploads == []
+    assert clean(small, dry_run=True, now=NEXT_MONTH).uploads == [dead]
+    assert storage.list_objects(f"{dead}/files.json")
+    storage.remove(f"{dead}/files.json")  # as if it had been killed earlier
+    done = clean(small, now=NEXT_MONTH)
+    assert done.uploads == [dead]
+    assert done.size > 0
+    assert not storage.list_objects(dead)
+    assert there(client) == {"1": True}
+
+
+def test_what_was_not_lost_stays(
+    small: str, empty_mlflow_database: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    storage.upload(tmp_path / "config.json", f"s3://{small}/models/smollm2/onnx/config.json")
+    before = storage.list_objects(f"s3://{small}")
+    another = shutil.copyfile(empty_mlflow_database, tmp_path / "another.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{another}")
+    assert clean(small, keep=0, now=NEXT_MONTH).uploads == []
+    assert storage.list_objects(f"s3://{small}") == before, "another registry's versions, and other people's files"
 
 
 def test_nothing_goes_while_a_run_is_running(client: MlflowClient, bucket: str) -> None:

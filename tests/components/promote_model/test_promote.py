@@ -6,16 +6,15 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from components.gate.config import GateConfig
-from components.gate.judge import judge
 from components.promote_model.promote import carry_out, promote, rollback
-from components.register_model.config import RegistryConfig
-from components.register_model.register import Registration, register
+from components.register_model.register import Registration
 from components.shared import storage
 from components.shared.errors import ConfigurationError, StorageError, ValidationError
-from tests.components.run_outputs import LINEAGE, write_outputs
+from tests.components.registered import JudgedRun, register_judged
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
+
+Register = Callable[[bytes], Registration]
 
 
 @pytest.fixture
@@ -23,36 +22,24 @@ def client(mlflow_store: str) -> MlflowClient:
     return MlflowClient(mlflow_store)
 
 
+@pytest.fixture
+def registered(judged: Callable[[bytes], JudgedRun], tmp_path: Path) -> Register:
+    """Registers the promoted run whose adapter has certain weights."""
+    return lambda weights: register_judged(judged(weights), tmp_path / "registration", "promotions")
+
+
 def aliases(client: MlflowClient) -> dict[str, str]:
     return {alias: str(number) for alias, number in client.get_registered_model("dates").aliases.items()}
 
 
-def registered(folder: Path, weights: bytes) -> Registration:
-    """A model of these weights, through gate and register_model."""
-    outputs = write_outputs(folder)
-    (outputs.adapter / "adapter_model.safetensors").write_bytes(weights)
-    judge(
-        GateConfig(metric="exact_match"),
-        LINEAGE,
-        dataset=outputs.dataset,
-        base=outputs.base,
-        tuned=outputs.tuned,
-        adapter=outputs.adapter,
-        parity=outputs.parity,
-        output=folder / "evidence",
-    )
-    config = RegistryConfig(model_name="dates", bucket="promotions")
-    return register(config, outputs.adapter, outputs.merged, folder / "evidence", folder / "registration")
-
-
-def test_the_champion_moves_forward_and_back(tmp_path: Path, client: MlflowClient) -> None:
-    registered(tmp_path / "one", b"one")
+def test_the_champion_moves_forward_and_back(registered: Register, client: MlflowClient) -> None:
+    registered(b"one")
     first = promote("dates")
     assert (first.version, first.previous) == ("1", None)
     with pytest.raises(ValidationError, match="nothing to roll back to: version 1 is its champion"):
         rollback("dates")
 
-    registered(tmp_path / "two", b"two")
+    registered(b"two")
     second = promote("dates")
     assert (second.version, second.previous) == ("2", "1")
     assert aliases(client) == {"challenger": "2", "champion": "2", "previous": "1"}
@@ -68,8 +55,8 @@ def test_the_champion_moves_forward_and_back(tmp_path: Path, client: MlflowClien
     assert promote("dates", "2").previous == "1"
 
 
-def test_a_version_whose_tag_does_not_say_promote_is_refused(tmp_path: Path, client: MlflowClient) -> None:
-    registered(tmp_path, b"tagged")
+def test_a_version_whose_tag_does_not_say_promote_is_refused(registered: Register, client: MlflowClient) -> None:
+    registered(b"one")
     client.set_model_version_tag("dates", "1", "verdict", "reject")
     with pytest.raises(ValidationError, match="verdict='reject', not 'promote'"):
         promote("dates")
@@ -79,20 +66,23 @@ def test_a_version_whose_tag_does_not_say_promote_is_refused(tmp_path: Path, cli
     assert "champion" not in aliases(client)
 
 
-EVIDENCE, WEIGHTS, LIST = "evidence/evidence.json", "adapter/adapter_model.safetensors", "files.json"
+EVIDENCE, WEIGHTS, LIST = "evidence/evidence.json", "merged/model.safetensors", "files.json"
 TAMPERED: list[tuple[str, Callable[[bytes], bytes] | None, str]] = [
-    (EVIDENCE, lambda was: was.replace(b'"gain": 0.9', b'"gain": 0.8'), "the evidence of version 1 .* was altered"),
+    (EVIDENCE, lambda was: was.replace(b'"gain": 0.9', b'"gain": 0.8'), "verdict: weighed again, the findings come"),
     (EVIDENCE, None, r"evidence/evidence\.json is missing"),
-    (WEIGHTS, None, r"adapter/adapter_model\.safetensors is missing"),
-    (WEIGHTS, lambda was: b"other", r"adapter/adapter_model\.safetensors has 5 bytes instead of 8"),
-    (LIST, lambda was: was.replace(b'"sha256": "', b'"sha256": "0', 1), r"files\.json was altered"),
+    (WEIGHTS, None, r"merged/model\.safetensors is missing"),
+    (WEIGHTS, lambda was: b"other", r"merged/model\.safetensors has 5 bytes instead of 10"),
+    (WEIGHTS, bytes.swapcase, r"bytes: merged/model\.safetensors has the digest \w+ instead of \w+\."),
+    (LIST, lambda was: was.replace(b'"sha256": "', b'"sha256": "0', 1), "list of files: the tag content_digest is"),
     (LIST, lambda was: b"[]", r"files\.json .* is not a list of files"),
-    (LIST, None, r"has no files\.json"),
+    (LIST, None, r"there is no files\.json"),
 ]
 
 
-def test_evidence_that_is_missing_or_altered_is_refused(tmp_path: Path, client: MlflowClient) -> None:
-    url = registered(tmp_path, b"original").url
+def test_evidence_that_is_missing_or_altered_is_refused(
+    registered: Register, client: MlflowClient, tmp_path: Path
+) -> None:
+    url = registered(b"one").url
     for name, change, message in TAMPERED:
         [path] = storage.download(f"{url}/{name}", tmp_path / "was")
         was = path.read_bytes()
@@ -123,9 +113,9 @@ def test_what_is_not_there_is_said(client: MlflowClient) -> None:
         rollback("dates")
 
 
-def test_the_pipelines_parameters_say_which_way(tmp_path: Path) -> None:
-    registered(tmp_path / "one", b"one")
-    registered(tmp_path / "two", b"two")
+def test_the_pipelines_parameters_say_which_way(registered: Register) -> None:
+    registered(b"one")
+    registered(b"two")
     assert carry_out("dates", version="1").version == "1"
     assert carry_out("dates").version == "2"
     assert carry_out("dates", action="rollback").version == "1"

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from components.shared.page import charts, words
+from components.shared.page import charts, intervals, words
+from components.shared.page.intervals import Interval
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 3.0), (-0.2, 0.7), (0.0, 2e-4), (5.0, 5.0), (1.0, 98765.0)])
@@ -40,6 +41,35 @@ def test_a_curve_leaves_out_what_is_not_a_number() -> None:
     assert chart is not None
     assert [line.path.count("L") for line in chart.lines] == [1, 0]
     assert charts.line_chart("loss", history[:1], {"loss": ("training", "solid")}) is None
+
+
+def test_intervals_share_a_scale_that_holds_zero_and_their_limits() -> None:
+    chart = intervals.interval_chart(
+        "fraction of 1", [Interval("one", 0.3, 0.2, 0.4, limit=-0.1), Interval("two", 0.1, None, None)]
+    )
+    assert chart is not None
+    assert [label for _, label in chart.ticks] == ["-0.2", "0", "0.2", "0.4"]
+    assert chart.zero == pytest.approx(100 / 3, abs=0.01)
+    one, two = chart.rows
+    assert (one.limit, one.dot) == (pytest.approx(100 / 6, abs=0.01), pytest.approx(100 * 5 / 6, abs=0.01))
+    assert (one.begin, one.width) == (pytest.approx(100 * 4 / 6, abs=0.01), pytest.approx(100 * 2 / 6, abs=0.01))
+    assert one.text == "+0.3 (0.2 to 0.4)"
+    assert (two.dot, two.width, two.text) == (50.0, None, "+0.1")
+
+
+def test_what_cannot_be_told_is_said_and_not_drawn() -> None:
+    assert intervals.interval_chart("nats", [Interval("one", None, None, None, limit=0.1)]) is None
+    chart = intervals.interval_chart(
+        "nats", [Interval("one", float("nan"), float("nan"), float("inf")), Interval("two", 1.0, 0.5, 1.5)]
+    )
+    assert chart is not None
+    assert (chart.rows[0].text, chart.rows[0].dot, chart.rows[0].width) == ("cannot be told", None, None)
+    assert chart.rows[1].dot == pytest.approx(100 * 1.0 / 1.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "< 0.0001"), (0.00009, "< 0.0001"), (0.0499, "= 0.05")])
+def test_a_probability_is_said_with_its_relation(value: float, text: str) -> None:
+    assert intervals.probability(value) == text
 
 
 def test_an_answer_is_marked_where_the_reference_has_something_else() -> None:

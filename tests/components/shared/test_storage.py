@@ -1,8 +1,10 @@
 """The object store's client against a real server."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from components.shared import storage
 from components.shared.errors import ConfigurationError, StorageError
@@ -58,3 +60,38 @@ def test_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_no_address_is_quoted(address: str) -> None:
     with pytest.raises(ConfigurationError, match=address):
         storage.S3Url.parse(address)
+
+
+def test_an_object_is_read_in_pieces_and_goes_on_where_a_connection_broke(
+    s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "weights").write_bytes(content)
+    storage.upload(tmp_path / "weights", "s3://pieces/weights")
+    pieces = list(storage.read("s3://pieces/weights"))
+    assert b"".join(pieces) == content
+    assert len(pieces) == 3
+
+    original, breaks = urllib3.HTTPResponse.stream, [2]
+
+    def stream(self: urllib3.HTTPResponse, *args: int) -> Iterator[bytes]:
+        if breaks[0]:
+            breaks[0] -= 1
+            if breaks[0] < 2:
+                yield next(original(self, *args))
+            raise urllib3.exceptions.ProtocolError("connection broken")
+        yield from original(self, *args)
+
+    monkeypatch.setattr(urllib3.HTTPResponse, "stream", stream)
+    assert b"".join(storage.read("s3://pieces/weights")) == content
+    assert breaks == [0]
+    breaks[0] = 100
+    with pytest.raises(StorageError, match="reading s3://pieces/weights failed"):
+        list(storage.read("s3://pieces/weights"))
+
+
+def test_an_object_that_is_not_there_cannot_be_read(s3: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+    storage.upload(tmp_path / "x", "s3://pieces/x")
+    with pytest.raises(StorageError, match="reading s3://pieces/nothing failed"):
+        list(storage.read("s3://pieces/nothing"))
