@@ -19,6 +19,7 @@ from components.register_model.config import RegistryConfig
 from components.shared.code import json_digest
 from components.shared.config import StepConfig
 from components.shared.errors import ConfigurationError
+from components.shared.policy.config import SafetyConfig
 from components.train_lora.config import TrainConfig
 
 
@@ -33,6 +34,8 @@ class Recipe(StepConfig):
     """The adapter, the optimizer and the schedule."""
     evaluation: EvaluateConfig = EvaluateConfig()
     """How many examples are scored, and how answers are generated."""
+    safety: SafetyConfig = SafetyConfig()
+    """What the model may be taught, asked and made to say."""
     merge: MergeConfig = MergeConfig()
     """How the merged model is written, and how far it may be from the adapter on its base."""
     gate: GateConfig = GateConfig()

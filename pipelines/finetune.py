@@ -19,7 +19,7 @@ from pipelines.placement import PlacementConfig, place_steps
 
 
 def tune(settings: Mapping[str, Any]) -> None:
-    """Add steps 2 to 10 of `finetune` to the pipeline that is being built.
+    """Add steps 2 to 11 of `finetune` to the pipeline that is being built.
 
     Args:
         settings: outputs of resolve_recipe, each the settings of the step of its name.
@@ -29,6 +29,9 @@ def tune(settings: Mapping[str, Any]) -> None:
     base = evaluate_model(
         settings=settings["evaluate_model"], model=model["working"], dataset=dataset
     ).set_display_name("evaluate base")
+    champion = evaluate_model(
+        settings=settings["evaluate_champion"], model=model["working"], dataset=dataset
+    ).set_display_name("evaluate champion")
     adapter = train_lora(settings=settings["train_lora"], model=model["working"], dataset=dataset).outputs["adapter"]
     tuned = evaluate_model(
         settings=settings["evaluate_model"], model=model["working"], dataset=dataset, adapter=adapter
@@ -41,6 +44,7 @@ def tune(settings: Mapping[str, Any]) -> None:
         dataset=dataset,
         base=base.outputs["evaluation"],
         tuned=tuned.outputs["evaluation"],
+        champion=champion.outputs["evaluation"],
         adapter=adapter,
         parity=merge["parity"],
     ).outputs
@@ -62,15 +66,16 @@ def finetune(recipe: dict[str, Any], placement: dict[str, Any]) -> None:
     """Fine-tune a language model with LoRA or QLoRA, and promote it on evidence.
 
     1. resolve_recipe validates the parameters and pins the sources. It always runs; the rest is cached.
-    2. prepare_dataset validates, cleans, splits and fingerprints the rows.
+    2. prepare_dataset validates, screens, cleans, splits, compares and fingerprints the rows.
     3. load_model fetches the base, plans its memory and quantizes it.
     4. evaluate_model scores the base.
-    5. train_lora trains an adapter.
-    6. evaluate_model scores the base with the adapter, on the same examples.
-    7. merge_adapter merges the adapter into the 16-bit base and compares the two.
-    8. gate weighs the evidence: promote or reject.
-    9. register_model, on promote only, stores model and evidence and makes the version and its alias.
-    10. report shows the whole run on one page.
+    5. evaluate_model scores the champion, where there is one, on the same examples.
+    6. train_lora trains an adapter.
+    7. evaluate_model scores the base with the adapter, on the same examples.
+    8. merge_adapter merges the adapter into the 16-bit base and compares the two.
+    9. gate weighs the evidence: promote or reject.
+    10. register_model, on promote only, stores model and evidence and makes the version and its alias.
+    11. report shows the whole run on one page.
     """
     settings = resolve_recipe(**recipe).set_caching_options(False).outputs
     tune(settings)

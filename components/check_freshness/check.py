@@ -8,7 +8,12 @@ from components.shared.registry import CHAMPION
 News = Literal["changed", "unchanged"]
 
 # Tag of the model version -> what it holds, in words.
-_FINGERPRINTS = {"recipe_digest": "the recipe", "data_digest": "the data", "base_digest": "the base model"}
+_FINGERPRINTS = {
+    "recipe_digest": "the recipe",
+    "data_digest": "the data",
+    "base_digest": "the base model",
+    "policy_digest": "the safety policy",
+}
 
 
 def check(lineage: dict[str, Any]) -> News:
@@ -24,29 +29,20 @@ def check(lineage: dict[str, Any]) -> News:
         StorageError: the registry is away.
     """
     name = lineage["recipe"]["registry"]["model_name"]
-    tags = _champions_tags(name)
+    champion = registry.find_champion(tracking.connect(), name)
     now = {
         "recipe_digest": lineage["recipe_digest"],
         "data_digest": lineage["data"]["digest"],
         "base_digest": lineage["model"]["digest"],
+        "policy_digest": (lineage.get("policy") or {}).get("digest"),
     }
-    if tags is None:
+    if champion is None:
         progress.headline(f"{name} has no champion yet")
         return "changed"
-    changed = [words for tag, words in _FINGERPRINTS.items() if tags.get(tag) != now[tag]]
+    changed = [words for tag, words in _FINGERPRINTS.items() if champion.tags.get(tag) != now[tag]]
     if not changed:
         progress.headline(f"nothing new: {name}@{CHAMPION} was made from the same recipe, data and base model")
         tracking.parent_run().close("FINISHED")  # no step follows that would end the pipeline's run
         return "unchanged"
     progress.headline(f"{' and '.join(changed)} changed since {name}@{CHAMPION}")
     return "changed"
-
-
-def _champions_tags(name: str) -> dict[str, str] | None:
-    """The champion's tags; None where there is no such model, or no champion of it."""
-    client = tracking.connect()
-    with registry.errors_named(f"looking for the registered model {name}"):
-        if not client.search_registered_models(f"name = '{name}'"):
-            return None
-    champion = registry.version_with_alias(client, name, CHAMPION)
-    return dict(champion.tags) if champion else None

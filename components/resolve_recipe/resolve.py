@@ -3,11 +3,15 @@
 import json
 from typing import Any, NamedTuple
 
+from components.evaluate_model.config import EvaluateConfig, check_task_folder
 from components.prepare_dataset.config import DataConfig
 from components.recipe import Recipe
+from components.resolve_recipe.champion import pin_champion
 from components.shared import progress
 from components.shared.code import code_digest, json_digest
 from components.shared.config import StepConfig
+from components.shared.policy import load_policy
+from components.shared.policy.config import SafetyConfig
 from components.shared.sources import Pin, pin_dataset, pin_model
 
 # The steps whose code a model's worth depends on; `report` only shows what they found.
@@ -33,6 +37,7 @@ class Settings(NamedTuple):
     load_model: str
     train_lora: str
     evaluate_model: str
+    evaluate_champion: str
     merge_adapter: str
     gate: str
     register_model: str
@@ -45,15 +50,26 @@ def resolve(recipe: Recipe) -> Settings:
     an address. So this step runs each time, looks at both, and passes their digests on as arguments.
 
     Raises:
+        ConfigurationError: the policy is not one, or the folder of task files is not there.
         DatasetError, ModelLoadingError, StorageError: a source is not there.
     """
+    policy = _policy(recipe.safety)
     data, data_digest = _pin_data(recipe.data)
     model = pin_model(recipe.model.source, recipe.model.revision)
     tokenizer = {"source": recipe.model.source, "revision": model.revision, "digest": model.digest}
     progress.headline(f"data {data_digest[:12]}, model {model.digest[:12]}")
-    lineage = _lineage(recipe, data, data_digest, model)
+    tasks = _pin_tasks(recipe.evaluation)
+    champion = pin_champion(recipe.registry.model_name)
+    lineage = _lineage(recipe, data, data_digest, model, policy)
     return Settings(
-        prepare_dataset=_settings("prepare_dataset", data, digest=data_digest, tokenizer=tokenizer),
+        prepare_dataset=_settings(
+            "prepare_dataset",
+            data,
+            digest=data_digest,
+            tokenizer=tokenizer,
+            max_length=recipe.training.max_length,
+            policy=policy,
+        ),
         load_model=_settings(
             "load_model",
             recipe.model.model_copy(update={"revision": model.revision}),
@@ -61,9 +77,10 @@ def resolve(recipe: Recipe) -> Settings:
             footprint=recipe.footprint().model_dump(),
         ),
         train_lora=_settings("train_lora", recipe.training, checkpoints=f"s3://{recipe.registry.bucket}/checkpoints"),
-        evaluate_model=_settings("evaluate_model", recipe.evaluation),
-        merge_adapter=_settings("merge_adapter", recipe.merge),
-        gate=_settings("gate", recipe.gate, lineage=lineage),
+        evaluate_model=_settings("evaluate_model", recipe.evaluation, policy=policy, tasks=tasks),
+        evaluate_champion=_settings("evaluate_model", recipe.evaluation, policy=policy, tasks=tasks, champion=champion),
+        merge_adapter=_settings("merge_adapter", recipe.merge, policy=policy),
+        gate=_settings("gate", recipe.gate, lineage=lineage, policy=policy),
         register_model=_settings("register_model", recipe.registry),
     )
 
@@ -72,17 +89,32 @@ def _settings(step: str, config: StepConfig, **beside: Any) -> str:
     return json.dumps({"config": config.model_dump(mode="json"), "code": code_digest(step), **beside}, sort_keys=True)
 
 
+def _policy(config: SafetyConfig) -> dict[str, Any] | None:
+    """The policy's content, read here, so that no later step depends on a file that only this one can see."""
+    return load_policy(config.policy).model_dump(mode="json") if config.policy else None
+
+
+def _pin_tasks(config: EvaluateConfig) -> str:
+    """The digest of the task files of one's own; empty where there are none."""
+    check_task_folder(config)
+    return pin_dataset(config.task_folder).digest if config.task_folder else ""
+
+
 def _pin_data(config: DataConfig) -> tuple[DataConfig, str]:
     """The data's settings with their revisions pinned, and the digest of all that they read."""
-    train = pin_dataset(config.source, config.revision, config.subset, config.split)
-    if not config.eval_source:
-        return config.model_copy(update={"revision": train.revision}), train.digest
-    held_out = pin_dataset(config.eval_source, config.eval_revision, config.subset, config.eval_split)
-    pinned = config.model_copy(update={"revision": train.revision, "eval_revision": held_out.revision})
-    return pinned, json_digest([train.digest, held_out.digest])
+    sources = {
+        "revision": (config.source, config.revision, config.subset, config.split),
+        "eval_revision": (config.eval_source, config.eval_revision, config.subset, config.eval_split),
+        "general_revision": (config.general_source, config.general_revision, "", "train"),
+    }
+    pins = {name: pin_dataset(*source) for name, source in sources.items() if source[0]}
+    pinned = config.model_copy(update={name: pin.revision for name, pin in pins.items()})
+    return pinned, json_digest([pin.digest for pin in pins.values()])
 
 
-def _lineage(recipe: Recipe, data: DataConfig, data_digest: str, model: Pin) -> dict[str, Any]:
+def _lineage(
+    recipe: Recipe, data: DataConfig, data_digest: str, model: Pin, policy: dict[str, Any] | None
+) -> dict[str, Any]:
     """What a model came from. It goes into the evidence and onto the model version."""
     return {
         "recipe": recipe.model_dump(mode="json"),
@@ -90,4 +122,5 @@ def _lineage(recipe: Recipe, data: DataConfig, data_digest: str, model: Pin) -> 
         "code_version": json_digest([code_digest(step) for step in _STEPS_BEHIND_A_MODEL]),
         "data": {"source": data.source, "revision": data.revision, "digest": data_digest},
         "model": {"source": recipe.model.source, "revision": model.revision, "digest": model.digest},
+        "policy": policy and {"source": recipe.safety.policy, "digest": json_digest(policy)},
     }

@@ -11,7 +11,17 @@ from components.shared.digests import digest_file
 
 _ROOT = Path(__file__).parent.parent  # the `components` package
 # What a step computes depends on these as much as on our own code.
-_LIBRARIES = ("accelerate", "bitsandbytes", "datasets", "peft", "pyarrow", "tokenizers", "torch", "transformers")
+_LIBRARIES = (
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "lm-eval",
+    "peft",
+    "pyarrow",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 
 
 def json_digest(value: Any) -> str:

@@ -5,6 +5,7 @@ not gone when a tracker is closed is in `Tracker.unsent`, for the step to keep i
 `mlflow_runs` says which run is whose. Without MLFLOW_TRACKING_URI nothing is tracked.
 """
 
+import importlib
 import logging
 import os
 import threading
@@ -33,6 +34,7 @@ _SECONDS_OF_A_TRY = 30.0  # a first request may find that a database has its tab
 _SECONDS_FOR_A_RUN = 10.0
 _BATCH = 100  # MLflow takes at most 100 params, 100 tags and 1000 metrics in a request
 _METRICS_BATCH = 800
+_SQL_STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
 
 
 @dataclass
@@ -292,6 +294,13 @@ def _is_wanted() -> bool:
     if tracking_uri():
         _calm_mlflow()
     return bool(tracking_uri())
+
+
+def preload() -> None:
+    """Import what tracking imports once it has something to send."""
+    _calm_mlflow()
+    for module in ("components.shared.mlflow_runs", *(_SQL_STORES if tracking_uri().startswith("sqlite") else ())):
+        importlib.import_module(module)
 
 
 def _calm_mlflow() -> None:
