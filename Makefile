@@ -11,10 +11,12 @@ TORCH := torch==2.13.0
 export LORALINE_LIGHT_IMAGE LORALINE_GPU_IMAGE
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui compile compile-and-upload images push test test-containers lint format lock clean
+.PHONY: help install run ui compile compile-and-upload images push test test-containers lint format docs lock clean
 
 help: ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
+
+install: $(VENV)/run ## install into .venv; the other jobs do it by themselves
 
 run: $(VENV)/run ## fine-tune the quickstart model on this machine, through the whole pipeline
 	@$(BIN)/loraline run quickstart
@@ -22,11 +24,12 @@ run: $(VENV)/run ## fine-tune the quickstart model on this machine, through the 
 ui: $(VENV)/run ## open MLflow's pages: runs, curves, models
 	@$(BIN)/loraline ui
 
-compile: $(VENV)/run ## compile the pipeline for a cluster, into build/
+compile: $(VENV)/run ## compile the pipelines for a cluster, into build/
 	@$(BIN)/loraline compile
 
-compile-and-upload: $(VENV)/run ## compile the pipeline and upload it to Kubeflow Pipelines (KFP_ENDPOINT)
-	@$(BIN)/loraline upload
+compile-and-upload: compile ## compile the pipelines and upload them to Kubeflow Pipelines (KFP_ENDPOINT)
+	@for name in finetune retrain promote; do \
+		$(BIN)/loraline upload build/$$name.yaml $(if $(VERSION),--version $(VERSION)) || exit; done
 
 images: $(VENV)/torch ## build the images of the steps (CPU=1: with torch for CPUs)
 	@$(BIN)/python images/build.py $(if $(CPU),--cpu)
@@ -36,9 +39,9 @@ push: $(VENV)/torch ## push the images to REGISTRY, and keep their digests for `
 	@$(BIN)/python images/build.py $(if $(CPU),--cpu) --push $(REGISTRY)
 
 test: $(VENV)/dev ## run the tests
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-containers: $(VENV)/dev ## build the images, look into them, and run the quickstart in them (root on Debian)
+test-containers: $(VENV)/dev ## build the images, look into them, and run the pipeline in them (root on Debian)
 	@$(BIN)/pytest tests/images -m containers
 
 lint: $(VENV)/dev ## check style and types
@@ -49,6 +52,9 @@ lint: $(VENV)/dev ## check style and types
 format: $(VENV)/dev ## put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/run ## write docs/parameters.md anew, from the code
+	@$(BIN)/python -m pipelines.document
 
 lock: $(VENV)/dev ## pin every dependency's version anew, in requirements.lock
 	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \

@@ -51,7 +51,8 @@ def build(image: str, tags: list[str], base: str = "", cpu: bool = False, progre
     arguments |= {"TORCH": "cpu"} if cpu else {}
     if cpu and image == "gpu":
         _fetch_torch_for_cpus()
-    command = ["docker", "build", f"--file=images/{image}/Dockerfile", f"--progress={progress}", "--network=host"]
+    command = ["docker", "build", "--file=images/Dockerfile", f"--target={image}"]
+    command += [f"--progress={progress}", "--network=host"]
     command += [f"--build-arg={name}={value}" for name, value in arguments.items()]
     command += [f"--tag={tag}" for tag in tags]
     with _pip_secrets() as secrets:
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument("images", nargs="*", choices=[*IMAGES, []], help="which (default: both)")
     parser.add_argument("--cpu", action="store_true", help="torch for CPUs instead of CUDA")
     parser.add_argument("--push", metavar="REGISTRY", help="push to this registry, and record the digests")
-    parser.add_argument("--base", default="", help="an image in place of the Dockerfiles' base")
+    parser.add_argument("--base", default="", help="an image in place of the Dockerfile's base")
     parser.add_argument("--tag", default=revision() or version(), help="instead of the git revision")
     options = parser.parse_args()
     tag = options.tag

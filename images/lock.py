@@ -2,7 +2,7 @@
 
 light/requirements.lock  what the steps without a model need
 gpu/torch.lock           torch, and CUDA as it wants it
-gpu/requirements.lock    the rest of what the steps with a model need
+gpu/requirements.lock    the rest of what the steps with a model need, with the extra `harness`: a step installs nothing
 tools.lock               what the build itself needs
 """
 
@@ -20,7 +20,7 @@ _CLIENT_ONLY = ("extra.in", "--excludes", "excluded.txt")
 def main() -> None:
     """Write all four."""
     light = _resolve("../pyproject.toml", "--extra", "data", *_CLIENT_ONLY, "-c", "../requirements.lock")
-    gpu = _resolve("../pyproject.toml", "--extra", "train", *_CLIENT_ONLY, "-c", "../requirements.lock")
+    gpu = _resolve("../pyproject.toml", "--extra", "harness", *_CLIENT_ONLY, "-c", "../requirements.lock")
     _write("light/requirements.lock", light)
     _write("gpu/torch.lock", [entry for entry in gpu if _TORCH.match(entry)])
     _write("gpu/requirements.lock", [entry for entry in gpu if not _TORCH.match(entry)])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 STAND_IN = "loraline-base:bookworm"
 _SECONDS_TO_START = 60
-_SECONDS_TO_PULL = 300
+_SECONDS_TO_PULL = 120
 
 
 class NoEngineError(RuntimeError):
@@ -71,27 +71,36 @@ def engine(folder: Path) -> Iterator[Engine]:
     finally:
         process.terminate()
         process.wait(timeout=60)
+        # The engine leaves its network's name space mounted, and then nobody can remove the folder.
+        subprocess.run(["umount", "--quiet", f"{folder}/exec/netns/default"], check=False)
         if not kept:
             shutil.rmtree(data)
 
 
 def base_image(docker: Engine, root: Path) -> str:
-    """The base that the Dockerfiles name, where it can be had; else a stand-in made of Debian's packages.
+    """The base that the Dockerfile names, where it can be had; else a stand-in made of Debian's packages.
 
     The stand-in is Debian bookworm's own minimal system with its Python 3.11: the very release that the
     base is made of.
+
+    Raises:
+        NoEngineError: neither can be had, or containers cannot run here, or cannot reach Debian's packages.
     """
-    found = re.search(r"^ARG BASE=(\S+)", (root / "images/light/Dockerfile").read_text(), re.MULTILINE)
+    found = re.search(r"^ARG BASE=(\S+)", (root / "images/Dockerfile").read_text(), re.MULTILINE)
     assert found
-    for image in (found[1], STAND_IN):
-        if docker.run("images", "--quiet", image):
-            return image
+    image = next((one for one in (found[1], STAND_IN) if docker.run("images", "--quiet", one)), "")
+    if not image:
+        try:
+            docker.run("pull", "--quiet", found[1], seconds=_SECONDS_TO_PULL)
+            image = found[1]
+        except (AssertionError, subprocess.TimeoutExpired):
+            _make_stand_in(docker)
+            image = STAND_IN
     try:
-        docker.run("pull", "--quiet", found[1], seconds=_SECONDS_TO_PULL)
-    except (AssertionError, subprocess.TimeoutExpired):
-        _make_stand_in(docker)
-        return STAND_IN
-    return found[1]
+        docker.run("run", "--rm", "--network=host", image, "apt-get", "update", "--quiet", seconds=_SECONDS_TO_PULL)
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        raise NoEngineError(f"an engine runs, but no container that reaches Debian's packages: {error}") from error
+    return image
 
 
 def built(docker: Engine, root: Path, image: str, base: str) -> str:
@@ -157,7 +166,8 @@ def _make_stand_in(docker: Engine) -> None:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-3000:]
+        if done.returncode:
+            raise NoEngineError(f"no base image: it cannot be pulled, and debootstrap fails: {done.stdout[-1000:]}")
         for left in ("var/lib/apt/lists", "var/cache/apt", "usr/share/doc", "usr/share/man", "usr/share/locale"):
             shutil.rmtree(Path(folder) / left)
         archive = subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE)

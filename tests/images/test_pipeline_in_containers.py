@@ -1,4 +1,8 @@
-"""The whole quickstart in the images, through kfp.local's DockerRunner, to the numbers of `loraline run`."""
+"""The whole pipeline in the images, through kfp.local's DockerRunner, to the numbers of `loraline run`.
+
+On a tiny model, because what is to be seen is the same in every step: its image has what it imports, it may write
+where it writes, and it computes what it computes here.
+"""
 
 import json
 import os
@@ -14,11 +18,13 @@ from typing import Any
 
 import pytest
 
+from components.shared import storage
 from components.shared.progress import EVENT_MARK
 from pipelines.local import object_store
 from pipelines.local.run import Step
 from pipelines.local.summary import write_summary
 from pipelines.recipe import load_recipe
+from tests import tiny
 from tests.images.engine import Engine
 
 pytestmark = pytest.mark.containers
@@ -70,13 +76,27 @@ class mlflow_server:  # noqa: N801
 
 
 @pytest.fixture(scope="module")
-def on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The summary of `loraline run quickstart`, in a folder of its own with stores of its own."""
+def settings(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The recipe's settings over the quickstart's: a tiny model in the store, and little of everything."""
+    folder = tiny.save_model(tmp_path_factory.mktemp("models") / "base")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in stores.items():
+            patch.setenv(name, value)
+        storage.upload(folder, "s3://models/base")
+    few = ["training.max_steps=20", "evaluation.max_examples=32", "evaluation.max_new_tokens=8"]
+    gate = ["gate.metric=loss", "gate.min_gain=0"]
+    return ["model.source=s3://models/base", "training.max_length=128", "training.learning_rate=0.01", *few, *gate]
+
+
+@pytest.fixture(scope="module")
+def on_this_machine(
+    stores: dict[str, str], settings: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The summary of the run by `loraline run`, its checkpoints and its model apart from the other's."""
     folder = tmp_path_factory.mktemp("machine")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "LORALINE_"))}
-    done = subprocess.run(
-        [str(LORALINE), "run", "quickstart"], cwd=folder, env=clean, capture_output=True, text=True, check=False
-    )
+    command = [str(LORALINE), "run", "quickstart", *settings, "registry.bucket=machine", "registry.model_name=machine"]
+    done = subprocess.run(command, cwd=folder, env={**clean, **stores}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     read: dict[str, Any] = json.loads((folder / "runs/latest/summary.json").read_text())
     return read
@@ -84,9 +104,13 @@ def on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def in_containers(
-    docker: Engine, images: dict[str, str], stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    docker: Engine,
+    images: dict[str, str],
+    stores: dict[str, str],
+    settings: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
-    """The summary of the quickstart in the images."""
+    """The summary of the run in the images."""
     folder = tmp_path_factory.mktemp("containers")
     for part in (folder, *folder.parents):  # pytest's folders are its user's alone
         if part.stat().st_uid == os.getuid() and part.is_relative_to(tmp_path_factory.getbasetemp().parent):
@@ -94,7 +118,9 @@ def in_containers(
     root = folder / "artifacts"
     root.mkdir()
     root.chmod(0o777)
-    job = {"pipeline_root": str(root), "parameters": load_recipe("quickstart", environment={}).parameters()}
+    place = ["registry.bucket=containers", "registry.model_name=containers"]
+    recipe = load_recipe("quickstart", [*settings, *place], environment={})
+    job = {"pipeline_root": str(root), "parameters": recipe.parameters()}
     (folder / "job.json").write_text(json.dumps(job))
     names = {"LORALINE_LIGHT_IMAGE": images["light"], "LORALINE_GPU_IMAGE": images["gpu"]}
     run = {"LORALINE_RUN_ID": "in-containers", "LORALINE_EVENTS": "1"}
@@ -133,11 +159,9 @@ def test_the_model_is_registered_and_stored(
 ) -> None:
     from mlflow import MlflowClient
 
-    from components.shared.storage import list_objects
-
     for name, value in stores.items():
         monkeypatch.setenv(name, value)
     registered = in_containers["model_version"]
     version = MlflowClient().get_model_version_by_alias(registered["model_name"], registered["alias"])
     assert version.version == str(registered["version"])
-    assert list_objects(registered["url"])
+    assert storage.list_objects(registered["url"])
