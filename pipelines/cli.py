@@ -4,8 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +11,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from components.shared.errors import ConfigurationError, LoralineError
+from components.evaluate_model.config import check_harness
+from components.shared.errors import ConfigurationError
+from pipelines.audit_commands import audit as audit_commands
 from pipelines.cluster.commands import app as cluster_commands
 from pipelines.cluster.options import Overrides, RecipeArgument
 from pipelines.compile import compile_pipelines
+from pipelines.exits import FAILED, MEANINGS, errors_told
+from pipelines.export_command import app as export_command
 from pipelines.local.services import HOME, configure, services
 from pipelines.recipe import load_recipe, shipped_recipes
+from pipelines.verify_command import app as verify_command
 
 _RUNS = Path("runs")
 _LATEST_MODEL = str(_RUNS / "latest" / "merged")
@@ -29,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="""Fine-tune language models with LoRA and QLoRA, as one Kubeflow pipeline that also runs on this machine.
+    help=f"""Fine-tune language models with LoRA and QLoRA, as one Kubeflow pipeline that also runs on this machine.
 
     **Start here:** `loraline run quickstart` trains, evaluates, merges and registers a model in minutes:
     no cluster, GPU or account.
@@ -39,23 +42,10 @@ app = typer.Typer(
 
     Every setting of a recipe can be set on the command line (`training.learning_rate=1e-4`) and in the environment
     (`LORALINE_TRAINING__LEARNING_RATE=1e-4`). Where things go: `runs/` for people, `.loraline/` for the rest.
+
+    {MEANINGS}
     """,
 )
-
-
-@contextmanager
-def _errors_told() -> Iterator[None]:
-    """Tell an error of ours in one message, without a traceback, and exit with 1; an interrupt exits with 130."""
-    console = Console(stderr=True)
-    try:
-        yield
-    except LoralineError as error:
-        console.print(f"[bold red]error[/bold red]  {type(error).__name__}", highlight=False)
-        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        console.print("\n[yellow]stopped[/yellow]  The same command goes on from where this one was.")
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -66,7 +56,7 @@ def run(recipe: RecipeArgument = "quickstart", overrides: Overrides = None) -> N
     it was when the same command is given again. The outcome is in `runs/latest`: report.html to look at,
     summary.json for programs.
     """
-    with _errors_told():
+    with errors_told():
         _run("finetune", recipe, overrides or [], Path(recipe).stem)
 
 
@@ -76,7 +66,7 @@ def retrain(recipe: RecipeArgument = "quickstart", overrides: Overrides = None) 
 
     Nothing new: it says so within seconds, and runs nothing else.
     """
-    with _errors_told():
+    with errors_told():
         _run("retrain", recipe, overrides or [], f"{Path(recipe).stem}-retrain")
 
 
@@ -88,6 +78,7 @@ def _run(pipeline: str, recipe: str, overrides: list[str], name: str) -> None:
 
     console = Console()
     checked = load_recipe(recipe, overrides)
+    check_harness(checked.evaluation)
     configure(HOME)
     folder = new_run_folder(_RUNS, name)
     console.print(f"[bold]{name}[/bold]  {folder}\n", highlight=False)
@@ -102,7 +93,7 @@ def compile_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the packages.")] = Path("build"),
 ) -> None:
     """Compile the pipelines into the packages that a KFP server takes: finetune, retrain and promote."""
-    with _errors_told():
+    with errors_told():
         for package in compile_pipelines(output):
             typer.echo(f"wrote {package}")
 
@@ -112,7 +103,7 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Check a recipe and print it whole, defaults included; say everything that is wrong at once."""
     import yaml
 
-    with _errors_told():
+    with errors_told():
         checked = load_recipe(recipe, overrides or [])
         typer.echo(yaml.safe_dump(checked.model_dump(mode="json"), sort_keys=False).rstrip())
 
@@ -123,7 +114,7 @@ def recipes() -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("recipe", "model", "data", "quantization"):
         table.add_column(column)
-    with _errors_told():
+    with errors_told():
         for name in shipped_recipes():
             one = load_recipe(name, environment={})
             table.add_row(name, one.model.source, one.data.source, one.model.quantization)
@@ -145,12 +136,12 @@ def plan(
     from components.load_model.plan import plan as make_plan
     from pipelines.local.console import show_plan
 
-    with _errors_told():
+    with errors_told():
         checked = load_recipe(recipe, overrides or [])
         with services(HOME):
             found = make_plan(checked.model, checked.footprint(), accelerator)
         show_plan(Console(), found)
-    raise typer.Exit(0 if found.fits else 1)
+    raise typer.Exit(0 if found.fits else FAILED)
 
 
 @app.command()
@@ -165,35 +156,46 @@ def infer(
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this probability in all.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with the model.")] = False,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="A safety policy: a shipped one's name, a YAML file, s3://..., or none. Not given: the model's own.",
+            show_default=False,
+        ),
+    ] = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            help="The audit trail. Not given: .loraline/audit.jsonl where there is a policy, else none.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Ask a model, by the same chat template that it was trained and evaluated with; the answer streams.
 
     Without --model it is the tuned model of the latest run.
+
+    Under a safety policy, which a model that was trained with one brings along, the prompt is checked before the
+    model is asked, and the answer is shown once it is whole and checked. Both go into the audit trail.
     """
-    import tempfile
-
-    from components.infer.infer import Conversation
-    from components.shared.model_folder import read_manifest
-    from components.shared.sources import fetch_model, parse_model_source, pin_model
-
     text = sys.stdin.read() if prompt == "-" else prompt
     messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": text}]
-    with _errors_told(), tempfile.TemporaryDirectory() as fetched:
-        folder = Path(model)
-        if model == _LATEST_MODEL and not folder.exists():
+    with errors_told():
+        if model == _LATEST_MODEL and not Path(model).exists():
             raise ConfigurationError(f"no model at {model}: `loraline run` makes one, or name one with --model")
-        if parse_model_source(model).kind != "folder":
-            with services(HOME):
-                folder = Path(fetched) / "model"
-                fetch_model(model, pin_model(model).revision, folder)
-        if read_manifest(folder).trust_remote_code and not trust_remote_code:
-            raise ConfigurationError(f"{model} wants to run code of its own: allow it with --trust-remote-code")
-        pieces = Conversation(folder).answer(
-            messages, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
-        )
-        for piece in pieces:
-            typer.echo(piece, nl=False)
-        typer.echo()
+        from pipelines.inference import conversation
+
+        with conversation(model, policy, audit, trust_remote_code) as (talk, guard):
+            pieces = talk.answer(
+                messages, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
+            )
+            for piece in pieces:
+                typer.echo(piece, nl=False)
+            typer.echo()
+            if not guard.decision.allowed:
+                what = "answer may not be shown" if guard.asked else "model was not asked"
+                note = f"[yellow]policy[/yellow]  the {what}: {guard.decision.category}"
+                Console(stderr=True, highlight=False).print(note)
 
 
 @app.command()
@@ -204,7 +206,7 @@ def promote(
     """Make the challenger the champion: only with its verdict and evidence whole. The champion before is remembered."""
     from components.promote_model.promote import promote as move
 
-    with _errors_told(), services(HOME):
+    with errors_told(), services(HOME):
         moved = move(model, version)
         typer.echo(moved.source)
 
@@ -214,7 +216,7 @@ def rollback(model: Annotated[str, typer.Argument(help="Name of the registered m
     """Make the champion before this one the champion again."""
     from components.promote_model.promote import rollback as move
 
-    with _errors_told(), services(HOME):
+    with errors_told(), services(HOME):
         moved = move(model)
         typer.echo(moved.source)
 
@@ -227,22 +229,25 @@ def clean(
     bucket: Annotated[str, typer.Option(help="The recipes' registry.bucket.")] = "loraline",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
 ) -> None:
-    """Remove candidates that never became champion, and checkpoints that nobody has come back to for a week.
+    """Remove candidates that never became champion, and checkpoints and uploads that nobody came back to for a week.
 
     What an alias points at stays, and while a run is running nothing goes.
     """
     from components.clean.clean import clean as remove
 
-    with _errors_told(), services(HOME):
+    with errors_told(), services(HOME):
         done = remove(bucket, keep, dry_run)
-        for what in [*done.versions, *done.checkpoints]:
+        for what in [*done.versions, *done.checkpoints, *done.uploads]:
             typer.echo(f"{'would remove' if dry_run else 'removed'}  {what}")
         if not done.running:
             typer.echo(f"{done.size / 2**20:,.1f} MiB {'would be' if dry_run else 'were'} freed")
 
 
+app.add_typer(export_command)
+app.add_typer(verify_command)
 # upload, submit, runs, logs, stop, schedule: what talks to a cluster.
 app.add_typer(cluster_commands)
+app.add_typer(audit_commands, name="audit")
 
 
 @app.command()

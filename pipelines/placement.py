@@ -25,6 +25,7 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 from kfp.dsl.pipeline_context import Pipeline
 from pydantic import Field
 
+from components import images
 from components.shared.config import StepConfig
 
 QUEUE = os.environ.get("LORALINE_QUEUE", "")
@@ -51,7 +52,7 @@ class PlacementConfig(StepConfig):
     accelerator_type: str = "nvidia.com/gpu"
     """Name of the GPU resource that a GPU step asks for."""
     accelerator_count: str = "1"
-    """GPUs of a GPU step: 1, or 0 on a cluster without any. Text, because KFP drops a number here silently."""
+    """GPUs of a GPU step; 0 where there are none. Training alone uses more than 1. Text, as KFP drops a number here."""
     gpu_memory: str = "32Gi"
     """Memory of a GPU step (request and limit)."""
     gpu_cpu: str = "4"
@@ -104,6 +105,10 @@ class _Needs:
     """For steps that fail by eviction or by a store that is away rather than by what a person wrote: a recipe that
     is refused, or rows that are not valid, are so at every try."""
     fetches_models: bool = False
+    registers: bool = False
+    """For the step that writes onto a model version which images it was made in."""
+    trains: bool = False
+    """For the step that may use several GPUs, and have a TrainJob made after its own pod."""
 
 
 _STEPS = {
@@ -111,11 +116,11 @@ _STEPS = {
     "check-freshness": _Needs((_MLFLOW,)),
     "prepare-dataset": _Needs((_S3, _MLFLOW, _HUB)),
     "load-model": _Needs((_S3, _MLFLOW, _HUB), gpu=True, is_retried=True, fetches_models=True),
-    "train-lora": _Needs((_S3, _MLFLOW), gpu=True, is_retried=True),
-    "evaluate-model": _Needs((_MLFLOW,), gpu=True, is_retried=True),
+    "train-lora": _Needs((_S3, _MLFLOW), gpu=True, is_retried=True, trains=True),
+    "evaluate-model": _Needs((_S3, _MLFLOW), gpu=True, is_retried=True),
     "merge-adapter": _Needs(gpu=True, is_retried=True),
     "gate": _Needs(),
-    "register-model": _Needs((_S3, _MLFLOW), is_retried=True),
+    "register-model": _Needs((_S3, _MLFLOW), is_retried=True, registers=True),
     "report": _Needs((_MLFLOW,), is_retried=True),
     "promote-model": _Needs((_S3, _MLFLOW)),
 }
@@ -148,6 +153,17 @@ def _give_environment(task: PipelineTask, needs: _Needs, values: dict[str, Any])
     kubernetes.set_image_pull_secrets(task, [values["image_pull_secret"]])
     kubernetes.use_field_path_as_env(task, "LORALINE_RUN_ID", f"metadata.labels['{RUN_ID_LABEL}']")
     kubernetes.empty_dir_mount(task, "loraline-tmp", "/tmp")
+    if needs.trains:
+        kubernetes.use_field_path_as_env(task, "LORALINE_POD", "metadata.name")
+        kubernetes.use_field_path_as_env(task, "LORALINE_NAMESPACE", "metadata.namespace")
+        # Processes of one machine exchange gradients through it, and a container has 64 MB by default.
+        kubernetes.empty_dir_mount(task, "loraline-shm", "/dev/shm", medium="Memory")
+    if needs.registers:
+        # By way of the pod, so that a run outside any image does not claim one.
+        for kind, image in (("gpu", images.GPU), ("light", images.LIGHT)):
+            kubernetes.add_pod_annotation(task, f"loraline/{kind}-image", image)
+            field = f"metadata.annotations['loraline/{kind}-image']"
+            kubernetes.use_field_path_as_env(task, f"LORALINE_RUN_{kind.upper()}_IMAGE", field)
     if needs.fetches_models and MODEL_CACHE:
         kubernetes.mount_pvc(task, MODEL_CACHE, "/cache")
     else:

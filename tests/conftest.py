@@ -12,6 +12,14 @@ from pipelines.local import object_store
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+_LONGEST = ("tests/pipelines/local/", "tests/faults/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real S3 server for the whole session; the environment variables that reach it."""

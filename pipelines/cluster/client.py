@@ -13,8 +13,12 @@ import urllib3
 from components.shared.errors import ClusterAwayError, ClusterError, ConfigurationError
 from pipelines.cluster.settings import REACHING_KFP, ClusterSettings
 
-OLDEST = (2, 5)
-"""The first version whose schedules can follow a pipeline's latest version."""
+OLDEST = (2, 14)
+"""The first version that by KFP's change log has all that the commands and the compiled pipelines ask for.
+
+2.5: schedules that follow the latest version, names of secrets as parameters. 2.14: node affinity as a parameter, more
+than one label on a pod, retries inside conditions. An older server would leave these out of a run without a word.
+"""
 
 _TIMEOUT = urllib3.Timeout(connect=10, read=60)
 _LOGIN = (

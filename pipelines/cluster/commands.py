@@ -23,7 +23,6 @@ from pipelines.cluster.options import (
     ServiceAccount,
     TokenFile,
     connected,
-    errors_told,
 )
 from pipelines.cluster.runs import EXPERIMENT, PIPELINE, choose_version, find_run, list_runs, run_namespace, spec_of
 from pipelines.cluster.runs import submit as start_run
@@ -32,6 +31,7 @@ from pipelines.cluster.spec import arguments, step_labels
 from pipelines.cluster.upload import code_revision, version_name
 from pipelines.cluster.upload import upload as upload_package
 from pipelines.compile import compile_pipeline
+from pipelines.exits import errors_told
 from pipelines.recipe import load_recipe
 
 _PACKAGE = Path("build/finetune.yaml")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pipelines.cluster.client import Cluster
 from pipelines.cluster.follow import Step, duration, follow, steps_of
-from pipelines.cluster.options import FAILED, STOPPED_WATCHING
+from pipelines.exits import FAILED, STOPPED
 
 _STYLES = {
     "succeeded": "green",
@@ -40,7 +40,7 @@ def follow_to_exit(console: Console, cluster: Cluster, run: Any, spec: dict[str,
             f" again, `loraline stop {short}` ends it.",
             highlight=False,
         )
-        raise typer.Exit(STOPPED_WATCHING) from None
+        raise typer.Exit(STOPPED) from None
     console.print(coloured(ended.state.lower()))
     if ended.state in ("SUCCEEDED", "SKIPPED"):
         raise typer.Exit(0)

@@ -1,23 +1,12 @@
-"""What the cluster's commands share: their options, and how they tell an error."""
+"""What the cluster's commands share: their options."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from components.shared.errors import ClusterError, ConfigurationError, LoralineError
 from pipelines.cluster.client import Cluster, connect
 from pipelines.cluster.settings import cluster_settings
-
-FAILED = 1
-"""Exit status: the run failed or was stopped."""
-REFUSED = 2
-"""Exit status: nothing was done, or it cannot be told; the message says why."""
-STOPPED_WATCHING = 130
-"""Exit status: Ctrl-C; what was started on the cluster goes on."""
 
 Endpoint = Annotated[
     str | None,
@@ -64,17 +53,3 @@ RunArgument = Annotated[str, typer.Argument(help="A run's id, its first letters,
 def connected(endpoint: str | None, namespace: str | None, token_file: Path | None) -> Cluster:
     """The cluster that the options and the environment name."""
     return connect(cluster_settings(endpoint, namespace, token_file))
-
-
-@contextmanager
-def errors_told() -> Iterator[None]:
-    """Tell an error of ours in one message, without a traceback, and exit with REFUSED."""
-    try:
-        yield
-    except LoralineError as error:
-        console = Console(stderr=True)
-        kinds = {ConfigurationError: "refused", ClusterError: "cluster"}
-        kind = next((word for parent, word in kinds.items() if isinstance(error, parent)), type(error).__name__)
-        console.print(f"[bold red]{kind}[/bold red]  ", end="")
-        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(REFUSED) from error

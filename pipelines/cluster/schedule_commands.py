@@ -1,5 +1,6 @@
 """The command line's `schedule` group: recurring runs."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.shared.errors import ConfigurationError
+from pipelines.cluster.client import Cluster
 from pipelines.cluster.cron import TIME_ZONE, Cron, parse_cron
 from pipelines.cluster.options import (
     Endpoint,
@@ -22,7 +24,6 @@ from pipelines.cluster.options import (
     ServiceAccount,
     TokenFile,
     connected,
-    errors_told,
 )
 from pipelines.cluster.runs import EXPERIMENT, PIPELINE, choose_version
 from pipelines.cluster.schedule import (
@@ -34,6 +35,7 @@ from pipelines.cluster.schedule import (
     version_of,
 )
 from pipelines.cluster.spec import arguments
+from pipelines.exits import errors_told
 from pipelines.recipe import load_recipe
 
 _ZONE_WORDS = f"{TIME_ZONE}, unless the installation sets cronScheduleTimezone (its API does not tell)"
@@ -125,46 +127,34 @@ def list_command(
         console.print(f"times in {_ZONE_WORDS}", highlight=False, soft_wrap=True)
 
 
-@schedule.command()
-def pause(
-    name: ScheduleArgument,
-    experiment: Experiment = EXPERIMENT,
-    endpoint: Endpoint = None,
-    namespace: Namespace = None,
-    token_file: TokenFile = None,
-) -> None:
-    """Start no more runs until it is resumed. A run that has started goes on."""
-    with errors_told():
-        pause_schedule(connected(endpoint, namespace, token_file), name, experiment)
-        typer.echo(f"paused {name}: `loraline schedule resume {name}` goes on")
+def _changing(change: Callable[[Cluster, str, str], None], told: str) -> Callable[..., None]:
+    """A command that changes one schedule, and says so."""
+
+    def command(
+        name: ScheduleArgument,
+        experiment: Experiment = EXPERIMENT,
+        endpoint: Endpoint = None,
+        namespace: Namespace = None,
+        token_file: TokenFile = None,
+    ) -> None:
+        with errors_told():
+            change(connected(endpoint, namespace, token_file), name, experiment)
+            typer.echo(told.format(name=name))
+
+    return command
 
 
-@schedule.command()
-def resume(
-    name: ScheduleArgument,
-    experiment: Experiment = EXPERIMENT,
-    endpoint: Endpoint = None,
-    namespace: Namespace = None,
-    token_file: TokenFile = None,
-) -> None:
-    """Start runs again, from the next time on."""
-    with errors_told():
-        resume_schedule(connected(endpoint, namespace, token_file), name, experiment)
-        typer.echo(f"resumed {name}")
-
-
-@schedule.command()
-def remove(
-    name: ScheduleArgument,
-    experiment: Experiment = EXPERIMENT,
-    endpoint: Endpoint = None,
-    namespace: Namespace = None,
-    token_file: TokenFile = None,
-) -> None:
-    """Forget a schedule. Runs that it has started stay."""
-    with errors_told():
-        remove_schedule(connected(endpoint, namespace, token_file), name, experiment)
-        typer.echo(f"removed {name}")
+for _name, _change, _told, _help in (
+    (
+        "pause",
+        pause_schedule,
+        "paused {name}: `loraline schedule resume {name}` goes on",
+        "Start no more runs until it is resumed. A run that has started goes on.",
+    ),
+    ("resume", resume_schedule, "resumed {name}", "Start runs again, from the next time on."),
+    ("remove", remove_schedule, "removed {name}", "Forget a schedule. Runs that it has started stay."),
+):
+    schedule.command(_name, help=_help)(_changing(_change, _told))
 
 
 def _next(cron: Cron, count: int) -> list[str]:

@@ -59,7 +59,7 @@ def _registration(outputs: dict[str, dict[str, str]]) -> dict[str, Any] | None:
 def _gather(folder: Path, outputs: dict[str, dict[str, str]]) -> dict[str, str]:
     """Put the page and the card into the run's folder, link the heavy parts, and say where all is."""
     shutil.copyfile(outputs["report"]["page"], folder / "report.html")
-    shutil.copyfile(outputs["report"]["summary"], folder / "README.md")
+    shutil.copyfile(outputs["report"]["card"], folder / "README.md")
     heavy = {
         "adapter": outputs["train_lora"]["adapter"],
         "merged": outputs["merge_adapter"]["merged"],

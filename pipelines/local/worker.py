@@ -14,6 +14,7 @@ from pathlib import Path
 from kfp import local
 
 from pipelines.compile import load_pipeline
+from pipelines.local.forks import steps_forked
 from pipelines.local.services import services
 from pipelines.local.tasks import watched
 
@@ -23,7 +24,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     pipeline = load_pipeline(job["pipeline"])  # before kfp runs whatever is called
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with services(Path(job["home"])), watched():
+    with services(Path(job["home"])), steps_forked(), watched():
         local.init(
             runner=local.SubprocessRunner(use_venv=False),
             pipeline_root=str(Path(job["home"]) / "artifacts"),

@@ -129,7 +129,7 @@ def _pod(container: Any, config: Any, inputs: Mapping[str, Any], group: Mapping[
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "step", "labels": dict(config.pod_metadata.labels)},
+        "metadata": {"name": "step", "labels": dict(config.pod_metadata.labels), **_annotations(config)},
         "spec": {
             "containers": [
                 {
@@ -156,6 +156,11 @@ def _pod(container: Any, config: Any, inputs: Mapping[str, Any], group: Mapping[
             "activeDeadlineSeconds": config.active_deadline_seconds,
         },
     }
+
+
+def _annotations(config: Any) -> dict[str, dict[str, str]]:
+    found = dict(config.pod_metadata.annotations)
+    return {"annotations": found} if found else {}
 
 
 def _resources(resources: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ NEEDED_SECRETS = {
     "prepare-dataset": S3 | MLFLOW | HUB,
     "load-model": S3 | MLFLOW | HUB,
     "train-lora": S3 | MLFLOW,
-    "evaluate-model": MLFLOW,
+    "evaluate-model": S3 | MLFLOW,
     "merge-adapter": set(),
     "gate": set(),
     "register-model": S3 | MLFLOW,
@@ -112,7 +112,27 @@ def test_every_step_knows_the_run_and_may_write_where_its_image_does(steps: list
     for step in steps:
         references = {one["name"]: one["valueFrom"].get("fieldRef") for one in container(step)["env"]}
         assert references["LORALINE_RUN_ID"] == {"fieldPath": f"metadata.labels['{RUN_ID_LABEL}']"}
-        assert {one["mountPath"] for one in container(step)["volumeMounts"]} == {"/tmp", "/cache"}
+        shared_memory = {"/dev/shm"} if step.component == "train-lora" else set()
+        assert {one["mountPath"] for one in container(step)["volumeMounts"]} == {"/tmp", "/cache"} | shared_memory
+
+
+def test_training_knows_its_own_pod_and_no_other_step_does(steps: list[Step]) -> None:
+    for step in steps:
+        fields = {one["name"]: one["valueFrom"].get("fieldRef", {}).get("fieldPath") for one in container(step)["env"]}
+        own = {"LORALINE_POD": "metadata.name", "LORALINE_NAMESPACE": "metadata.namespace"}
+        assert {name: fields[name] for name in own if name in fields} == (own if step.component == "train-lora" else {})
+
+
+def test_registration_knows_the_images_that_the_steps_ran_in_and_no_other_step_does(steps: list[Step]) -> None:
+    for step in steps:
+        fields = {one["name"]: one["valueFrom"].get("fieldRef", {}).get("fieldPath") for one in container(step)["env"]}
+        annotations = step.pod["metadata"].get("annotations", {})
+        if step.component != "register-model":
+            assert not annotations
+            continue
+        for kind, image in (("gpu", images.GPU), ("light", images.LIGHT)):
+            assert annotations[f"loraline/{kind}-image"] == image
+            assert fields[f"LORALINE_RUN_{kind.upper()}_IMAGE"] == f"metadata.annotations['loraline/{kind}-image']"
 
 
 def test_the_cache_key_holds_sizes_and_neither_nodes_nor_secrets_nor_the_run(steps: list[Step]) -> None:
@@ -175,7 +195,7 @@ def test_what_kfp_fixes_at_compile_time_comes_from_the_environment(tmp_path: Pat
             assert labels == (in_queue if step.component in GPU_STEPS else {})
             mounts = {one["mountPath"]: one["name"] for one in container(step)["volumeMounts"]}
             claim = "loraline-model-cache" if step.component == "load-model" else "loraline-cache"
-            assert mounts == {"/tmp": "loraline-tmp", "/cache": claim}
+            assert {path: mounts[path] for path in ("/tmp", "/cache")} == {"/tmp": "loraline-tmp", "/cache": claim}
     assert steps_of(read_package(tmp_path / "promote.yaml"))["promote-model"].pod["metadata"]["labels"] == {}
 
 

@@ -112,12 +112,12 @@ def test_a_session_that_ends_on_the_way_is_no_empty_answer(cluster: Cluster, ser
         cluster.client.get_run("some-run")
 
 
-@pytest.mark.parametrize(("version", "said"), [(None, "1.8.5"), ("2.0.5", "2.0.5"), ("v2.4.1", "v2.4.1")])
+@pytest.mark.parametrize(("version", "said"), [(None, "1.8.5"), ("2.0.5", "2.0.5"), ("v2.5.0", "v2.5.0")])
 def test_a_server_that_is_too_old_is_told_from_one_that_is_away(
     server: KfpServer, version: str | None, said: str
 ) -> None:
     server.version = version
-    with pytest.raises(ClusterError, match=rf"Pipelines {said}, which is too old: Loraline needs 2.5 or newer"):
+    with pytest.raises(ClusterError, match=rf"Pipelines {said}, which is too old: Loraline needs 2.14 or newer"):
         connect(cluster_settings(server.url))
 
 

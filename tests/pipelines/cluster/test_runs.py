@@ -110,7 +110,11 @@ def test_steps_are_in_the_order_in_which_they_run_and_conditions_are_looked_into
     assert (
         names.index("train-lora") < names.index("merge-adapter") < names.index("gate") < names.index("register-model")
     )
-    assert labels["evaluate-model-2"] == "evaluate tuned"
+    assert [labels[name] for name in names if name.startswith("evaluate-model")] == [
+        "evaluate base",
+        "evaluate champion",
+        "evaluate tuned",
+    ]
     assert not any(name.startswith("condition") for name in names)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.shared.evidence import read_evidence
 from pipelines.local.run import RunFailedError, Step, new_run_folder, run_pipeline
 from pipelines.recipe import load_recipe
 from tests import tiny
@@ -79,3 +80,13 @@ def test_it_trains_when_there_is_news_and_only_then(workplace: Path) -> None:
     nothing = retrain(workplace)
     assert set(nothing) == {"resolve_recipe", "check_freshness"}
     assert "nothing new" in nothing["check_freshness"].headline
+
+    rows = workplace / "rows.jsonl"
+    rows.write_text(rows.read_text().replace("Say 7 twice", "Say 7 thrice"))
+    second = retrain(workplace)
+    assert "the data changed" in second["check_freshness"].headline
+    assert second["load_model"].state == "cached"
+    evidence = read_evidence(Path(second["gate"].outputs["evidence"]))
+    assert evidence.champion is not None
+    assert evidence.champion["version"] == "1"
+    assert {one.against for one in evidence.comparisons} == {"base", "champion"}

@@ -61,12 +61,12 @@ def rows(workplace: Path) -> Path:
     return file
 
 
-SMALL = (
-    "training.max_steps=4",
-    "evaluation.max_examples=8",
-    "gate.min_examples=1",
-    "evaluation.max_new_tokens=4",
-)
+@pytest.fixture(scope="module")
+def on_rows(rows: Path) -> tuple[str, ...]:
+    """The command that trains on those rows, for seconds, with checkpoints close to each other."""
+    few = ("evaluation.max_examples=8", "evaluation.max_new_tokens=4", "gate.min_examples=1")
+    slow = ("training.epochs=40", "training.max_steps=400", "training.max_length=64", "training.checkpoint_every=10")
+    return ("run", "quickstart", f"data.source={rows}", *slow, *few)
 
 
 def test_the_tuned_model_can_what_the_base_cannot(quickstart: tuple[str, dict[str, Any]]) -> None:
@@ -119,21 +119,6 @@ def test_a_reject_is_green_and_moves_no_alias(quickstart: tuple[str, dict[str, A
     assert "gate" not in result["cached"]
 
 
-def test_a_changed_row_runs_what_depends_on_it(
-    quickstart: tuple[str, dict[str, Any]], workplace: Path, rows: Path
-) -> None:
-    command = ("run", "quickstart", f"data.source={rows}", *SMALL)
-    loraline(workplace, *command)
-    first = summary(workplace)
-    assert first["cached"] == ["load_model"]
-    rows.write_text(rows.read_text().replace("Say 7 twice", "Say 7 thrice"))
-    loraline(workplace, *command)
-    second = summary(workplace)
-    assert second["cached"] == ["load_model"]
-    assert second["digests"]["dataset"] != first["digests"]["dataset"]
-    assert second["digests"]["base"] == first["digests"]["base"]
-
-
 def test_bad_rows_are_told_without_a_traceback(workplace: Path, tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 3, "completion": "b"}\nnot json\n')
@@ -164,10 +149,9 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 @pytest.fixture
-def training_run(workplace: Path, quickstart: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A run that is in the middle of training, with its first checkpoint kept."""
-    command = [str(LORALINE), "run", "quickstart", *SLOW]
-    process = subprocess.Popen(command, cwd=workplace, env=environment(), stdout=subprocess.DEVNULL)
+def training_run(workplace: Path, quickstart: object, on_rows: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that is in the middle of training, with another checkpoint kept than those of the runs before."""
+    process = subprocess.Popen([str(LORALINE), *on_rows], cwd=workplace, env=environment(), stdout=subprocess.DEVNULL)
     checkpoints = workplace / ".loraline/s3/data/loraline/checkpoints"
     before = set(checkpoints.rglob("*"))
     wait_until(lambda: bool(set(checkpoints.rglob("*")) - before), 120, "a checkpoint")
@@ -177,7 +161,8 @@ def training_run(workplace: Path, quickstart: object) -> Iterator[subprocess.Pop
         process.wait()
 
 
-SLOW = ("training.seed=5", "training.checkpoint_every=5", "training.epochs=1")
+# The tests below follow each other: the run that is stopped three times is the one that is finished, and whose data
+# changes then.
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc, which this system lacks")
@@ -192,8 +177,26 @@ def test_a_stopped_run_leaves_nothing_and_goes_on(
     wait_until(lambda: not running_in(workplace), 15, "the end of every process of the run")
 
 
+@pytest.fixture(scope="module")
+def finished(workplace: Path, quickstart: object, on_rows: tuple[str, ...]) -> dict[str, Any]:
+    """The summary of the run on those rows, once nobody stops it any more."""
+    loraline(workplace, *on_rows)
+    return summary(workplace)
+
+
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="follows the test above")
-def test_what_was_stopped_goes_on_from_its_checkpoint(workplace: Path, quickstart: object) -> None:
-    loraline(workplace, "run", "quickstart", *SLOW)
+def test_what_was_stopped_goes_on_from_its_checkpoint(workplace: Path, finished: dict[str, Any]) -> None:
     training = json.loads((workplace / "runs/latest/adapter/training.json").read_text())
     assert training["resumed_from"]
+    assert {"prepare_dataset", "load_model", "evaluate base"} <= set(finished["cached"])
+
+
+def test_a_changed_row_runs_what_depends_on_it(
+    workplace: Path, finished: dict[str, Any], rows: Path, on_rows: tuple[str, ...]
+) -> None:
+    rows.write_text(rows.read_text().replace("Say 7 twice", "Say 7 thrice"))
+    loraline(workplace, *on_rows)
+    second = summary(workplace)
+    assert second["cached"] == ["load_model"]
+    assert second["digests"]["dataset"] != finished["digests"]["dataset"]
+    assert second["digests"]["base"] == finished["digests"]["base"]
