@@ -1,0 +1,111 @@
+"""Each way to go wrong is rejected or stopped with the reason that names it, and the same run without it passes."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.promote_model.promote import promote
+from components.shared import registry, storage, tracking
+from components.shared.errors import LoralineError, ValidationError
+from components.shared.evidence import Evidence
+from tests.faults.faults import FAULTS, Fault, chance, half_hearted, recipe
+from tests.faults.steps import fine_tune, register
+from tests.faults.world import World, make_world
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _services(s3_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The object store and a tracking server's database, for all tests of this module."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in s3_server.items():
+            environment.setenv(name, value)
+        environment.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+        environment.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def honest(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evidence]:
+    """A run without a fault: its folder, and what it found."""
+    folder = tmp_path_factory.mktemp("honest")
+    return folder, fine_tune(recipe(world, folder, seed=0), folder / "run")
+
+
+def reasons(world: World, folder: Path, fault: Fault, seed: int = 0) -> str:
+    """What a run with a fault says against its model: the verdict's reasons, or the error that ended it."""
+    try:
+        found = fine_tune(recipe(world, folder, seed, fault), folder / "run", fault.plants)
+    except LoralineError as error:
+        return str(error)
+    assert found.verdict.verdict == "reject", found.verdict.reasons
+    return "\n".join(found.verdict.reasons)
+
+
+def test_an_honest_run_passes(honest: tuple[Path, Evidence]) -> None:
+    _, found = honest
+    assert found.verdict.verdict == "promote", found.verdict.reasons
+    assert all(check.passed for check in found.checks)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_named(fault: Fault, world: World, tmp_path: Path) -> None:
+    said = reasons(world, tmp_path, fault)
+    assert re.search(fault.named, said), said
+
+
+def test_what_is_better_by_chance_alone_is_rejected(world: World, tmp_path: Path) -> None:
+    for seed in range(10):
+        folder = tmp_path / str(seed)
+        found = fine_tune(recipe(world, folder, seed, chance), folder / "run")
+        assert found.verdict.verdict == "reject"
+        if found.verdict.gain and found.verdict.gain > 0:
+            assert re.search(chance.named, "\n".join(found.verdict.reasons)), found.verdict.reasons
+            return
+    pytest.fail("no run came out better by chance: the test shows nothing")
+
+
+@pytest.fixture(scope="module")
+def champion(honest: tuple[Path, Evidence], world: World) -> str:
+    """The honest run's model, registered and promoted; its address in the registry."""
+    folder, _ = honest
+    register(recipe(world, folder, seed=0), folder / "run")
+    return promote("faults").source
+
+
+def test_a_bundle_that_was_tampered_with_moves_no_alias(champion: str, world: World, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    honest_again = recipe(world, tmp_path, seed=1)
+    found = fine_tune(honest_again, run)
+    assert found.verdict.verdict == "promote", found.verdict.reasons
+    register(honest_again, run)
+    address = f"{registered('challenger')}/evidence/evidence.json"
+    [bundle] = storage.download(address, tmp_path / "fetched")
+    untouched = bundle.read_bytes()
+    bundle.write_bytes(untouched.replace(b'"confidence": 0.95', b'"confidence": 0.59'))
+    storage.upload(bundle, address)
+    with pytest.raises(ValidationError, match="no proof that stands"):
+        promote("faults")
+    assert registered("champion") == champion
+    bundle.write_bytes(untouched)
+    storage.upload(bundle, address)
+    assert promote("faults").source != champion
+
+
+def registered(alias: str) -> str:
+    version = registry.version_with_alias(tracking.connect(), "faults", alias)
+    assert version
+    return str(version.source)
+
+
+def test_a_model_that_is_better_than_the_base_but_not_than_the_champion_is_rejected(
+    champion: str, world: World, tmp_path: Path
+) -> None:
+    said = reasons(world, tmp_path, half_hearted)
+    assert re.search(half_hearted.named, said), said
