@@ -17,7 +17,7 @@ def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.O
     from components.prepare_dataset.prepare import prepare
     from components.shared import progress
     from components.shared.policy import Policy
-    from components.shared.sources import fetch_tokenizer
+    from components.shared.sources import check_datasets, fetch_tokenizer
 
     beside = json.loads(settings)
     tokenizer, policy = beside["tokenizer"], Policy.of(beside["policy"])
@@ -25,5 +25,6 @@ def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.O
         fetch_tokenizer(tokenizer["source"], tokenizer["revision"], Path(folder))
         config = DataConfig.from_settings(settings)
         report = prepare(config, Path(folder), Path(dataset.path), beside["max_length"], policy)
+        check_datasets(config.sources(), beside["digest"])  # after reading: what changed before shows as well
         shutil.copyfile(Path(dataset.path) / "report.html", page.path)
     dataset.metadata["fingerprint"] = report.fingerprint

@@ -84,6 +84,15 @@ class DataConfig(StepConfig):
     """What is done about e-mail addresses, phone numbers, keys and the like: tell of them, write [EMAIL] and so on in
     their place, or leave their rows out."""
 
+    def sources(self) -> dict[str, tuple[str, str, str, str]]:
+        """What is read: address, revision, subset and split, by the field that the revision stands in."""
+        named = {
+            "revision": (self.source, self.revision, self.subset, self.split),
+            "eval_revision": (self.eval_source, self.eval_revision, self.subset, self.eval_split),
+            "general_revision": (self.general_source, self.general_revision, "", "train"),
+        }
+        return {field: source for field, source in named.items() if source[0]}
+
     @model_validator(mode="after")
     def _overlap_below_chunk(self) -> Self:
         if self.chunk_overlap >= self.chunk_tokens:

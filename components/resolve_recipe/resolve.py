@@ -12,7 +12,7 @@ from components.shared.code import code_digest, json_digest
 from components.shared.config import StepConfig
 from components.shared.policy import load_policy
 from components.shared.policy.config import SafetyConfig
-from components.shared.sources import Pin, pin_dataset, pin_model
+from components.shared.sources import Pin, pin_dataset, pin_datasets, pin_model
 
 # The steps whose code a model's worth depends on; `report` only shows what they found.
 _STEPS_BEHIND_A_MODEL = (
@@ -54,7 +54,8 @@ def resolve(recipe: Recipe) -> Settings:
         DatasetError, ModelLoadingError, StorageError: a source is not there.
     """
     policy = _policy(recipe.safety)
-    data, data_digest = _pin_data(recipe.data)
+    revisions, data_digest = pin_datasets(recipe.data.sources())
+    data = recipe.data.model_copy(update=revisions)
     model = pin_model(recipe.model.source, recipe.model.revision)
     tokenizer = {"source": recipe.model.source, "revision": model.revision, "digest": model.digest}
     progress.headline(f"data {data_digest[:12]}, model {model.digest[:12]}")
@@ -98,18 +99,6 @@ def _pin_tasks(config: EvaluateConfig) -> str:
     """The digest of the task files of one's own; empty where there are none."""
     check_task_folder(config)
     return pin_dataset(config.task_folder).digest if config.task_folder else ""
-
-
-def _pin_data(config: DataConfig) -> tuple[DataConfig, str]:
-    """The data's settings with their revisions pinned, and the digest of all that they read."""
-    sources = {
-        "revision": (config.source, config.revision, config.subset, config.split),
-        "eval_revision": (config.eval_source, config.eval_revision, config.subset, config.eval_split),
-        "general_revision": (config.general_source, config.general_revision, "", "train"),
-    }
-    pins = {name: pin_dataset(*source) for name, source in sources.items() if source[0]}
-    pinned = config.model_copy(update={name: pin.revision for name, pin in pins.items()})
-    return pinned, json_digest([pin.digest for pin in pins.values()])
 
 
 def _lineage(

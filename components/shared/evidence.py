@@ -42,8 +42,17 @@ class Check(_Document):
     """One of data, mask, template, packing, training, gain, champion, forgetting, safety, contamination, merge,
     completeness; each stands once."""
     passed: bool
+    measured: bool = True
+    """False where there was nothing to measure: nobody asked for it, or it does not apply. It then counts as passed."""
     detail: str
     """What was found, with figures; where nothing was measured, that it was not and why."""
+
+    @property
+    def outcome(self) -> str:
+        """In two words: passed, failed, or not measured."""
+        if self.passed and not self.measured:
+            return "not measured"
+        return "passed" if self.passed else "failed"
 
 
 class Comparison(_Document):

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -241,3 +242,32 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
     if not path.is_file():
         raise DatasetError(f"data.source is {source!r}, and there is no such file or folder")
     return Pin("", digests.digest_pairs([(path.name, digests.digest_file(path))]))
+
+
+def pin_datasets(sources: Mapping[str, tuple[str, str, str, str]]) -> tuple[dict[str, str], str]:
+    """Pin several datasets: the revision of each, by its name in `sources`, and a digest of all of them.
+
+    Args:
+        sources: arguments of `pin_dataset`, by any name.
+
+    Raises:
+        DatasetError, StorageError: as `pin_dataset`.
+    """
+    pins = {name: pin_dataset(*source) for name, source in sources.items()}
+    digest = hashlib.sha256("\n".join(f"{name} {pin.digest}" for name, pin in pins.items()).encode()).hexdigest()
+    return {name: pin.revision for name, pin in pins.items()}, digest
+
+
+def check_datasets(sources: Mapping[str, tuple[str, str, str, str]], pinned: str) -> None:
+    """See that datasets still hold what they held when they were pinned.
+
+    Raises:
+        DatasetError: they changed.
+    """
+    _, found = pin_datasets(sources)
+    if found != pinned:
+        names = ", ".join(source for source, *_ in sources.values())
+        raise DatasetError(
+            f"the rows at {names} changed while the run was going on: it began with digest {pinned}, and now there is "
+            f"{found}. Start the run again to have the new rows, or put the old ones back."
+        )

@@ -81,6 +81,12 @@ def _swap_the_template(of: Artifacts) -> None:
         (of.path(name) / "chat_template.jinja").write_text(swapped)
 
 
+def _change_the_rows(of: Artifacts) -> None:
+    """Add a row to the training data, between the moment in which the run pinned it and the one in which it is read."""
+    with (of.folder.parent / "rows.jsonl").open("a") as file:
+        file.write('{"prompt": "Sort: late", "completion": "warm"}\n')
+
+
 def _change_the_base(of: Artifacts) -> None:
     """Retrain the base in its place, between the moment in which the run pinned it and the one in which it is read."""
     weights = of.folder.parent / "source" / "model.safetensors"
@@ -152,6 +158,11 @@ FAULTS = (
     Fault("a model that is worse", r"exact match fell", rows=_inverted),
     Fault("a model that forgot", r"forg", settings={"training": {"learning_rate": 2e-2}}),
     Fault("a model that leaks", r"leak", rows=_with_the_secret),
+    Fault(
+        "rows that changed under their name",
+        r"rows at .* changed while the run was going on",
+        plants={"prepare_dataset": _change_the_rows},
+    ),
     Fault(
         "a base that changed under its name",
         r"changed while the run was going on",

@@ -36,7 +36,9 @@ def intervals_table(evidence: Evidence) -> str:
 
 def checks_table(evidence: Evidence) -> str:
     """Every check and what it found, as a Markdown table."""
-    rows = [_row([check.name, "passed" if check.passed else "**failed**", check.detail]) for check in evidence.checks]
+    rows = [
+        _row([check.name, check.outcome if check.passed else "**failed**", check.detail]) for check in evidence.checks
+    ]
     return "\n".join([_row(["check", "", "what was found"]), "|---|---|---|", *rows])
 
 

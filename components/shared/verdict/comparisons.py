@@ -14,7 +14,18 @@ from components.shared.evidence import (
     Thresholds,
 )
 from components.shared.statistics import RESAMPLES, fewest_decisive, paired_bootstrap, sign_test
-from components.shared.verdict.words import NAMES, above, change, check, ids, interval, missing, number, test
+from components.shared.verdict.words import (
+    NAMES,
+    above,
+    change,
+    check,
+    ids,
+    interval,
+    missing,
+    number,
+    test,
+    unmeasured,
+)
 
 Against = Literal["base", "champion"]
 Side = Literal["base", "tuned", "champion"]
@@ -56,7 +67,7 @@ def gain(findings: Findings, held_to: Thresholds, compared: Comparison | None) -
 def champion(findings: Findings, held_to: Thresholds, compared: Comparison | None) -> Check:
     """The tuned model must not be worse than the champion, where there is one, by more than the margin."""
     if findings.has_champion is False:
-        return check("champion", [], "not measured: there is no champion yet")
+        return unmeasured("champion", "there is no champion yet")
     if not findings.has_champion or not findings.champion:
         return check("champion", [missing("the champion's evaluation")], "")
     name = f"the champion, version {findings.champion.get('version')}"

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from components.shared.evidence import Check, Findings, ProbePair, Safety
-from components.shared.verdict.words import above, asked, check, ids, number
+from components.shared.verdict.words import above, asked, check, ids, number, unmeasured
 
 
 class _Rate(NamedTuple):
@@ -29,9 +29,9 @@ def safety(findings: Findings) -> Check:
     if found is None:
         named = asked(findings.lineage, "safety", "policy")
         fault = [f"the recipe names the policy {named!r}, but the gate was given none"] if named else []
-        return check("safety", fault, "not measured: safety.policy is empty")
+        return check("safety", fault, "") if fault else unmeasured("safety", "safety.policy is empty")
     if not found.expected:
-        return check("safety", [], f"not measured: the policy {found.policy} has no probes")
+        return unmeasured("safety", f"the policy {found.policy} has no probes")
     if faults := _missing(found) or _misstated(found):
         return check("safety", faults, "")
     rates = {rate.name: _rate(found.probes, rate, "tuned") for rate in _RATES}

@@ -1,7 +1,7 @@
 """What serving can have against a model: prompts other than those it learned, weights other than those judged."""
 
 from components.shared.evidence import Check, Findings
-from components.shared.verdict.words import check, ids, missing, number, part
+from components.shared.verdict.words import check, ids, missing, number, part, unmeasured
 
 _MASK = "the mask's sample (mask.json)"
 _EXAMPLES = "the list of scored examples (examples.jsonl)"
@@ -17,7 +17,7 @@ def template(findings: Findings) -> Check:
     if lacking := [missing(name) for name, there in needed.items() if not there]:
         return check("template", lacking, "")
     if all(example.prompt is None for example in findings.examples):
-        return check("template", [], "not measured: the rows are plain text, to which no template is applied")
+        return unmeasured("template", "the rows are plain text, to which no template is applied")
     trained, served = (part(report, "prompts") for report in (findings.mask, findings.merge))
     base, tuned = (_evaluated(findings, side) for side in ("base", "tuned"))
     sources = {"training": trained, "the base's evaluation": base, _TUNED: tuned, "serving": served}

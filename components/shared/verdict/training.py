@@ -1,7 +1,7 @@
 """What training can have against its adapter: a mask that hides everything, a loss that broke, rows that mixed."""
 
 from components.shared.evidence import Check, Findings
-from components.shared.verdict.words import check, missing, number
+from components.shared.verdict.words import check, missing, number, unmeasured
 
 _REPORT = "the training's report (training.json)"
 
@@ -33,7 +33,7 @@ def packing(findings: Findings) -> Check:
         return check("packing", ["the training's report does not say whether rows were packed"], "")
     report = findings.training["packing"]
     if report is None:
-        return check("packing", [], "not measured: rows were padded, not packed")
+        return unmeasured("packing", "rows were padded, not packed")
     apart, tolerance, rows = (number(report, name) for name in ("max_difference", "tolerance", "rows"))
     if apart is None or tolerance is None or not rows:
         return check("packing", [f"packed rows were not compared: difference {apart}, tolerance {tolerance}"], "")

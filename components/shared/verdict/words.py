@@ -17,6 +17,11 @@ def check(name: str, faults: Sequence[str], otherwise: str) -> Check:
     return Check(name=name, passed=not faults, detail="; ".join(faults) or otherwise)
 
 
+def unmeasured(name: str, why: str) -> Check:
+    """A check for which there is nothing to measure."""
+    return Check(name=name, passed=True, measured=False, detail=f"not measured: {why}")
+
+
 def missing(part: str) -> str:
     """What stands in place of a check whose part is not there."""
     return f"not made: {part} is missing or unreadable"

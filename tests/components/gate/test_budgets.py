@@ -46,6 +46,7 @@ def test_no_champion_is_said_and_fine(tmp_path: Path) -> None:
     assert evidence.has_champion is False
     assert evidence.champion is None
     assert evidence.verdict.reasons[1] == "not measured: there is no champion yet"
+    assert {check.name: check.outcome for check in evidence.checks}["champion"] == "not measured"
 
 
 @pytest.mark.parametrize("lost", ["metrics.json", "examples.jsonl", "everything", "some examples"])
