@@ -11,7 +11,7 @@ from components.merge_adapter.component import merge_adapter
 from components.prepare_dataset.component import prepare_dataset
 from components.recipe import Recipe
 from components.register_model.component import register_model
-from components.resolve_recipe.resolve import resolve
+from components.resolve_recipe.resolve import Settings, resolve
 from components.shared import tracking
 from components.shared.evidence import Evidence, read_evidence
 from components.train_lora.component import train_lora
@@ -49,64 +49,46 @@ def fine_tune(recipe: Recipe, folder: Path, plants: Mapping[str, Plant] | None =
         plants: what to do before the step of a name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings, of = resolve(recipe), Artifacts(folder)
-    common = {"dataset": of["dataset"]}
-    steps: dict[str, Callable[[], object]] = {
-        "prepare_dataset": lambda: prepare_dataset.python_func(
-            settings.prepare_dataset, dataset=of["dataset"], page=of["page"]
-        ),
-        "load_model": lambda: load_model.python_func(settings.load_model, base=of["base"], working=of["working"]),
-        "evaluate base": lambda: evaluate_model.python_func(
-            settings.evaluate_model,
-            model=of["working"],
-            evaluation=of["base evaluation"],
-            metrics=of["base metrics"],
-            **common,
-        ),
-        "evaluate champion": lambda: evaluate_model.python_func(
-            settings.evaluate_champion,
-            model=of["working"],
-            evaluation=of["champion evaluation"],
-            metrics=of["champion metrics"],
-            **common,
-        ),
-        "train_lora": lambda: train_lora.python_func(
-            settings.train_lora, model=of["working"], adapter=of["adapter"], **common
-        ),
-        "evaluate tuned": lambda: evaluate_model.python_func(
-            settings.evaluate_model,
-            model=of["working"],
-            evaluation=of["tuned evaluation"],
-            metrics=of["tuned metrics"],
-            adapter=of["adapter"],
-            **common,
-        ),
-        "merge_adapter": lambda: merge_adapter.python_func(
-            settings.merge_adapter,
-            base=of["base"],
-            adapter=of["adapter"],
-            merged=of["merged"],
-            parity=of["parity"],
-            **common,
-        ),
-        "gate": lambda: gate.python_func(
-            settings.gate,
-            base=of["base evaluation"],
-            tuned=of["tuned evaluation"],
-            champion=of["champion evaluation"],
-            adapter=of["adapter"],
-            parity=of["parity"],
-            evidence=of["evidence"],
-            **common,
-        ),
-    }
-    for name, step in steps.items():
+    of = Artifacts(folder)
+    for name, step in _steps(resolve(recipe), of).items():
         if plants and name in plants:
             plants[name](of)
-        if name == "evaluate base" and of["working"].uri == of["base"].uri:
-            of["working"].path = of["base"].path
         step()
+        if name == "load_model" and of["working"].uri == of["base"].uri:
+            of["working"].path = of["base"].path
     return read_evidence(of.path("evidence"))
+
+
+def _steps(told: Settings, of: Artifacts) -> dict[str, Callable[[], object]]:
+    """The steps by name, in their order. What they read is looked up when they run, after a fault has changed it."""
+
+    def evaluate(which: str, settings: str, **adapter: str) -> None:
+        evaluate_model.python_func(
+            settings,
+            of["working"],
+            of["dataset"],
+            of[f"{which} evaluation"],
+            of[f"{which} metrics"],
+            **{name: of[artifact] for name, artifact in adapter.items()},
+        )
+
+    def judge() -> str:
+        sides = {which: of[f"{which} evaluation"] for which in ("base", "tuned", "champion")}
+        found = {name: of[name] for name in ("dataset", "adapter", "parity", "evidence")}
+        return str(gate.python_func(told.gate, **sides, **found))
+
+    return {
+        "prepare_dataset": lambda: prepare_dataset.python_func(told.prepare_dataset, of["dataset"], of["page"]),
+        "load_model": lambda: load_model.python_func(told.load_model, of["base"], of["working"]),
+        "evaluate base": lambda: evaluate("base", told.evaluate_model),
+        "evaluate champion": lambda: evaluate("champion", told.evaluate_champion),
+        "train_lora": lambda: train_lora.python_func(told.train_lora, of["working"], of["dataset"], of["adapter"]),
+        "evaluate tuned": lambda: evaluate("tuned", told.evaluate_model, adapter="adapter"),
+        "merge_adapter": lambda: merge_adapter.python_func(
+            told.merge_adapter, of["base"], of["adapter"], of["dataset"], of["merged"], of["parity"]
+        ),
+        "gate": judge,
+    }
 
 
 def register(recipe: Recipe, folder: Path) -> None:

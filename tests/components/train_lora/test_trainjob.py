@@ -99,6 +99,8 @@ JOB = NodeJob(config=CONFIG, model="s3://b/m", dataset="s3://b/d", result="s3://
 
 
 def test_the_manifest_is_a_trainjob_and_places_nodes_as_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("LORALINE_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("LORALINE_RUN_ID", "run-1")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "dates")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hidden")
