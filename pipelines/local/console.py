@@ -90,7 +90,9 @@ def show_outcome(console: Console, summary: dict[str, Any]) -> None:
     console.print()
     console.print(table)
     style = "bold green" if summary["verdict"] == "promote" else "bold yellow"
-    console.print(f"\n[{style}]{summary['verdict']}[/{style}]  " + "; ".join(summary["reasons"]), highlight=False)
+    console.print(f"\n[{style}]{summary['verdict']}[/{style}]", highlight=False)
+    for reason in summary["reasons"]:
+        console.print(f"  - {reason}", highlight=False, markup=False, soft_wrap=True)
     where = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     for name, place in summary["where"].items():
         where.add_row(name.replace("_", " "), str(place))

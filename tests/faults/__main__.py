@@ -25,14 +25,14 @@ def main() -> None:
         os.environ.update(store, MLFLOW_TRACKING_URI=f"sqlite:///{name}/mlflow.db")
         with redirect_stdout(None):
             world = make_world(Path(name) / "world")
-        print(f"{'fault':<46} {'runs':>4} {'caught':>6} {'by another reason':>17} {'missed':>6}")
+        print(f"{'fault':<50} {'runs':>4} {'caught':>6} {'by another reason':>17} {'missed':>6}")
         for fault in (*FAULTS, chance):
             outcomes = [_outcome(world, Path(name), seed, fault) for seed in range(told.fault_seeds)]
             named = sum(bool(re.search(fault.named, said)) for said in outcomes)
             missed = sum(not said for said in outcomes)
-            print(f"{fault.name:<46} {len(outcomes):>4} {named:>6} {len(outcomes) - named - missed:>17} {missed:>6}")
+            print(f"{fault.name:<50} {len(outcomes):>4} {named:>6} {len(outcomes) - named - missed:>17} {missed:>6}")
         alarms = [said for seed in range(told.honest_seeds) if (said := _outcome(world, Path(name), seed, None))]
-        print(f"{'none (false alarms)':<46} {told.honest_seeds:>4} {len(alarms):>6}")
+        print(f"{'none (false alarms)':<50} {told.honest_seeds:>4} {len(alarms):>6}")
         for said in alarms:
             print(f"    {said}")
 

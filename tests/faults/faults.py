@@ -46,10 +46,10 @@ def recipe(world: World, folder: Path, seed: int, fault: Fault | None = None) ->
             "general_source": str(world.general),
         },
         "model": {"source": str(source), "compute_dtype": "float32", "device": "cpu"},
-        "training": {"epochs": 5, "learning_rate": 3e-3, "max_length": 512, "batch_size": 1, "seed": seed},
+        "training": {"epochs": 7, "learning_rate": 3e-3, "max_length": 512, "batch_size": 1, "seed": seed},
         "evaluation": {"max_new_tokens": 20},
         "safety": {"policy": str(world.policy)},
-        "gate": {"metric": "exact_match", "max_forgetting": 1.0},
+        "gate": {"metric": "exact_match", "max_forgetting": 3.0},
         "registry": {"model_name": "faults", "bucket": "faults"},
     }
     changes = fault.settings if fault else {}
