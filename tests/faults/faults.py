@@ -131,6 +131,11 @@ def _half_right(rows: list[Fields], _: list[Fields]) -> list[Fields]:
     return [{**row, "completion": dice.choice(("warm", "cold"))} if dice.random() < 0.7 else row for row in rows]
 
 
+_FOUR_BITS = {"model": {"quantization": "nf4"}}
+
+# No fault, but the honest twin of a merge in 4 bits: trained in 4 bits, and merged into the base in 16.
+four_bits = Fault("none, in 4 bits", r"$^", settings=_FOUR_BITS)
+
 half_hearted = Fault("better than the base, worse than the champion", r"champion", rows=_half_right)
 
 chance = Fault("better by chance alone", r"lower end|not above", rows=_copied)
@@ -152,7 +157,7 @@ FAULTS = (
     Fault(
         "a merge in 4 bits",
         r"is quantized .*merge into its 16-bit form",
-        settings={"model": {"quantization": "nf4"}},
+        settings=_FOUR_BITS,
         plants={"merge_adapter": _merge_in_four_bits},
     ),
     Fault("a model that is worse", r"exact match fell", rows=_inverted),

@@ -10,7 +10,7 @@ from components.promote_model.promote import promote
 from components.shared import registry, storage, tracking
 from components.shared.errors import LoralineError, ValidationError
 from components.shared.evidence import Evidence
-from tests.faults.faults import FAULTS, Fault, chance, half_hearted, recipe
+from tests.faults.faults import FAULTS, Fault, chance, four_bits, half_hearted, recipe
 from tests.faults.steps import fine_tune, register
 from tests.faults.world import World, make_world
 
@@ -52,6 +52,13 @@ def test_an_honest_run_passes(honest: tuple[Path, Evidence]) -> None:
     _, found = honest
     assert found.verdict.verdict == "promote", found.verdict.reasons
     assert all(check.passed for check in found.checks)
+
+
+def test_an_honest_run_in_four_bits_passes(world: World, tmp_path: Path) -> None:
+    found = fine_tune(recipe(world, tmp_path, 0, four_bits), tmp_path / "run")
+    assert found.verdict.verdict == "promote", found.verdict.reasons
+    assert found.merge
+    assert found.merge["quantized"]["quantization"] == "nf4"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
