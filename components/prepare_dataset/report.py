@@ -4,7 +4,6 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pydantic
 
 from components.prepare_dataset.findings import (
@@ -20,6 +19,7 @@ from components.prepare_dataset.notes import notes
 from components.prepare_dataset.profile import Profile
 from components.prepare_dataset.records import Problem
 from components.shared.rows import Message, Row
+from components.shared.templates import templates
 
 REPORT = "report.json"
 PAGE = "report.html"
@@ -136,13 +136,7 @@ class DatasetReport(pydantic.BaseModel):
 
     def html(self) -> str:
         """The page: one file that asks nothing of the network."""
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader(__package__, "."),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
+        environment = templates(__package__)
         environment.filters["count"] = lambda number: f"{number:,}"
         environment.globals["bins"] = _bins
         environment.globals["notes"] = notes

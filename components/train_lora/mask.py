@@ -9,12 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from components.shared.chat import encode_rows, last_prompt, prompt_digest, split_last_turn, template_name
 from components.shared.rows import Row
+from components.shared.templates import templates
 from components.train_lora.batches import Documents
 from components.train_lora.report import masked_fraction
 
@@ -50,13 +50,7 @@ def write_mask(
         "prompts": prompt_digests(tokenizer, eval_rows),
     }
     (output / "mask.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates(__package__)
     together, left_out = _together(tokenizer, documents, np.sort(one_pass))
     page = environment.get_template("mask.html.j2").render(
         samples=samples,

@@ -3,7 +3,6 @@
 from pathlib import PurePosixPath
 from typing import Any
 
-import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from components.shared.evidence import Evidence
@@ -11,6 +10,7 @@ from components.shared.page import risks, words
 from components.shared.page.findings import findings
 from components.shared.page.lineage import model_name, provenance, run_tags
 from components.shared.page.summary import checks_table, figures_table, intervals_table
+from components.shared.templates import templates
 
 # The Hub's names of our metrics, where it has one.
 _HUB_METRICS = {"exact_match": "exact_match", "token_f1": "f1", "rouge_l": "rouge", "perplexity": "perplexity"}
@@ -23,13 +23,7 @@ def model_card(evidence: Evidence, registration: dict[str, Any] | None = None) -
         evidence: the bundle.
         registration: registration.json, where the model was registered.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "."),
-        autoescape=False,  # Markdown
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates(__package__, is_html=False)
     for filter_name in ("figure", "signed", "percent"):
         environment.filters[filter_name] = getattr(words, filter_name)
     name = model_name(evidence)

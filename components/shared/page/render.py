@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import jinja2
-
 from components.shared.evidence import Evidence
 from components.shared.page import charts, findings, intervals, risks, words
 from components.shared.page.lineage import effort, flat_recipe, model_name, provenance, run_tags
+from components.shared.templates import templates
 
 
 def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
@@ -16,13 +15,7 @@ def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) 
         evidence: the bundle.
         registration: registration.json, where the model was registered.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates(__package__)
     for name in ("figure", "signed", "duration", "size", "percent", "cut"):
         environment.filters[name] = getattr(words, name)
     return environment.get_template("page.html.j2").render(
