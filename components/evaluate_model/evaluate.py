@@ -29,11 +29,11 @@ from components.evaluate_model.report import (
     write_report,
 )
 from components.evaluate_model.safety import encode_probes, probe
-from components.evaluate_model.subject import Subject
 from components.shared import judged, progress
 from components.shared.chat import encode_prompt, prompt_digest, split_last_turn
 from components.shared.policy import Policy
 from components.shared.rows import read_rows
+from components.shared.subject import Subject
 
 
 def evaluate(

@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 
 from components.evaluate_model.loss import ExampleLoss, example_losses, labelled_tokens
-from components.evaluate_model.subject import Subject
 from components.shared import progress
 from components.shared.chat import Encoded, encode_rows
 from components.shared.errors import DatasetError, ValidationError
 from components.shared.rows import Row
+from components.shared.subject import Subject
 
 
 @dataclass(frozen=True)

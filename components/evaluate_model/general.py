@@ -6,8 +6,8 @@ from pathlib import Path
 from components.evaluate_model.config import EvaluateConfig
 from components.evaluate_model.examples import encode_examples, score_examples
 from components.evaluate_model.report import GeneralLoss, GeneralReport
-from components.evaluate_model.subject import Subject
 from components.shared.rows import read_rows
+from components.shared.subject import Subject
 
 FILE = "general.parquet"
 

@@ -11,8 +11,8 @@ from transformers import GenerationConfig
 
 from components.evaluate_model.batches import batches, pad
 from components.evaluate_model.config import EvaluateConfig
-from components.evaluate_model.subject import Subject
 from components.shared import progress
+from components.shared.subject import Subject
 
 _TOKENS_PER_BATCH = 32768  # bounds the key-value cache: 4 GB for an 8B model with grouped heads
 

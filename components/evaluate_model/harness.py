@@ -15,10 +15,10 @@ from transformers import GenerationConfig
 
 from components.evaluate_model.config import EvaluateConfig
 from components.evaluate_model.report import TaskFigures
-from components.evaluate_model.subject import Subject
 from components.evaluate_model.tasks import Tasks, seed
 from components.shared import progress
 from components.shared.errors import ConfigurationError
+from components.shared.subject import Subject
 
 _RESAMPLES = 1000  # for the standard error of a metric that is no mean
 _TOKENS_PER_BATCH = 4096  # bounds the logits: 2 GB in float32 with a vocabulary of 128k

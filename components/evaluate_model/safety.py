@@ -2,10 +2,10 @@
 
 from components.evaluate_model.config import EvaluateConfig
 from components.evaluate_model.generate import answer_prompts
-from components.evaluate_model.subject import Subject
 from components.shared.chat import encode_prompt
 from components.shared.errors import ConfigurationError
 from components.shared.policy import Policy, ProbeReport
+from components.shared.subject import Subject
 
 
 def encode_probes(subject: Subject, policy: Policy) -> list[list[int]]:

@@ -9,12 +9,11 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from components.infer.guard import Guard
-from components.shared.chat import encode_prompt, stop_token_ids
+from components.shared.chat import encode_prompt
 from components.shared.errors import ConfigurationError
-from components.shared.model_folder import load_tokenizer
-from components.shared.models import context_length, load_model
 from components.shared.policy import read_policy
 from components.shared.rows import Message
+from components.shared.subject import Subject
 
 
 class Conversation:
@@ -38,11 +37,7 @@ class Conversation:
             AdapterError: the adapter does not fit the model.
         """
         self._guard = guard or Guard(read_policy(model))
-        self._tokenizer = load_tokenizer(model)
-        self._model: Any = load_model(model, adapter)
-        self._stop_ids = stop_token_ids(self._tokenizer, self._model.generation_config)
-        # `generate` fills in what is unset from the model's own settings, such as penalties: leave it none.
-        self._model.generation_config = GenerationConfig()
+        self._subject = Subject.load(model, adapter)
 
     def answer(
         self,
@@ -77,34 +72,34 @@ class Conversation:
     def _generate(
         self, messages: list[Message], max_new_tokens: int, temperature: float, top_p: float, seed: int
     ) -> Iterator[str]:
-        prompt = encode_prompt(self._tokenizer, messages)
+        prompt = encode_prompt(self._subject.tokenizer, messages)
         settings = GenerationConfig(
             max_new_tokens=self._room(prompt, max_new_tokens),
-            eos_token_id=self._stop_ids,
-            pad_token_id=self._stop_ids[0],
+            eos_token_id=self._subject.stop_ids,
+            pad_token_id=self._subject.stop_ids[0],
             **({"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}),
         )
         return self._stream(prompt, settings, seed)
 
     def _room(self, prompt: list[int], max_new_tokens: int) -> int:
-        context = context_length(self._model.config)
-        if context is not None and len(prompt) >= context:
+        room = self._subject.room_for_answer(prompt, max_new_tokens)
+        if room < 1:
             raise ConfigurationError(
-                f"the conversation has {len(prompt)} tokens, and the model reads {context}; shorten it"
+                f"the conversation has {len(prompt)} tokens, and the model reads {self._subject.context}; shorten it"
             )
-        return max_new_tokens if context is None else min(max_new_tokens, context - len(prompt))
+        return room
 
     def _stream(self, prompt: list[int], settings: GenerationConfig, seed: int) -> Iterator[str]:
         """Generate in a thread, and hand on what comes. Ends the thread when the caller stops listening."""
-        ids = torch.tensor([prompt], device=self._model.device)
-        pieces = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        ids = torch.tensor([prompt], device=self._subject.network.device)
+        pieces = TextIteratorStreamer(self._subject.tokenizer, skip_prompt=True, skip_special_tokens=True)
         abandoned = _Abandoned()
         failures: list[BaseException] = []
 
         def generate() -> None:
             try:
                 torch.manual_seed(seed)
-                self._model.generate(
+                self._subject.network.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     generation_config=settings,

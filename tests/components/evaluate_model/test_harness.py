@@ -10,11 +10,11 @@ import torch
 from components.evaluate_model.config import EvaluateConfig, check_harness, check_task_folder
 from components.evaluate_model.evaluate import evaluate
 from components.evaluate_model.harness import run_tasks
-from components.evaluate_model.subject import Subject
 from components.evaluate_model.tasks import load_tasks
 from components.shared import storage
 from components.shared.errors import ConfigurationError, DatasetError
 from components.shared.model_folder import ModelManifest, write_manifest
+from components.shared.subject import Subject
 from tests import tiny
 
 CITIES = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Latvia": "Riga", "Norway": "Oslo", "Peru": "Lima"}

@@ -67,7 +67,7 @@ def test_whoever_stops_listening_ends_the_work(model: Path) -> None:
 
 def test_a_fault_while_generating_reaches_the_caller(model: Path) -> None:
     talk = Conversation(model)
-    talk._model.get_input_embeddings().weight.data = torch.zeros(1, 32)  # no token fits any more
+    talk._subject.network.get_input_embeddings().weight.data = torch.zeros(1, 32)  # no token fits any more
     with pytest.raises(IndexError):
         list(talk.answer(ASK))
 

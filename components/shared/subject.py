@@ -1,4 +1,4 @@
-"""The model that is evaluated, with what makes tokens of text for it."""
+"""A model that answers, in evaluation or for people, with what makes tokens of text for it."""
 
 from dataclasses import dataclass
 from pathlib import Path
