@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from components.promote_model.config import PromotionConfig
-from components.recipe import Recipe, parameter_places, parameter_type, section_class
+from loraline.recipe import Recipe, parameter_places, parameter_type, section_class
+from loraline.registry.promotion_config import PromotionConfig
 from pipelines.placement import PlacementConfig
 
 PAGE = Path(__file__).parents[1] / "docs/parameters.md"

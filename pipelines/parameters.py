@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from components.recipe import parameter_places, parameter_type, section_class
+from loraline.recipe import parameter_places, parameter_type, section_class
 
 Fields = Mapping[str, FieldInfo]
 """Name of a parameter -> the field of a configuration class that it stands for."""

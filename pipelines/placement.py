@@ -26,7 +26,7 @@ from kfp.dsl.pipeline_context import Pipeline
 from pydantic import Field
 
 from components import images
-from components.shared.config import StepConfig
+from loraline.config import StepConfig
 
 QUEUE = os.environ.get("LORALINE_QUEUE", "")
 MODEL_CACHE = os.environ.get("LORALINE_MODEL_CACHE", "")

@@ -5,7 +5,7 @@ from typing import Any
 from kfp import dsl
 
 from components.promote_model.component import promote_model
-from components.promote_model.config import PromotionConfig
+from loraline.registry.promotion_config import PromotionConfig
 from pipelines.parameters import takes
 from pipelines.placement import PlacementConfig, place_steps
 

@@ -14,11 +14,11 @@ from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
 from pipelines import document
-from pipelines.cli import app
+from pipelines.cli.app import app
 from pipelines.compile import PIPELINES, compile_pipelines
 from pipelines.placement import _STEPS, PlacementConfig
 from tests.documentation import PAGES, ROOT, Command, block, blocks, commands, inline
-from tests.pipelines.cluster.server import KfpServer
+from tests.pipelines.client.server import KfpServer
 
 OPERATOR = ROOT / "docs/operator.md"
 HELP = {"--help", "-h"}
@@ -199,7 +199,7 @@ OF_KUBERNETES |= {'serviceaccount "pipeline-runner" not found'}
 def test_the_messages_that_are_explained_are_those_of_the_code() -> None:
     code = " ".join(
         path.read_text()
-        for folder in ("components", "pipelines", "images")
+        for folder in ("loraline", "components", "pipelines", "images")
         for path in sorted((ROOT / folder).rglob("*.py"))
     )
     table = OPERATOR.read_text().partition("## When it fails")[2].partition("\n## ")[0]

@@ -15,7 +15,7 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` folder of an environment with Loraline's core, installed from a copy of the tree as a user would."""
     folder = tmp_path_factory.mktemp("light")
     source = folder / "source"
-    for package in ("components", "pipelines"):
+    for package in ("loraline", "components", "pipelines"):
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)

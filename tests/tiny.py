@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from components.shared.rows import Row, RowWriter
+from loraline.data.rows import Row, RowWriter
 
 VOCABULARY = 320
 CHAT_TEMPLATE = (

@@ -10,8 +10,8 @@ def check_freshness(settings: str) -> str:
     """Tell whether recipe, data or base model changed since the champion: `changed` or `unchanged`."""
     import json
 
-    from components.check_freshness.check import check
-    from components.shared import progress
+    from loraline.registry.freshness import check
+    from loraline.step import step
 
-    with progress.step("check_freshness"):
+    with step("check_freshness"):
         return check(json.loads(settings)["lineage"])

@@ -18,21 +18,22 @@ def evaluate_model(
     import json
     from pathlib import Path
 
-    from components.evaluate_model.config import EvaluateConfig
-    from components.shared import progress, tracking
-    from components.shared.policy import Policy
+    from loraline import tracking
+    from loraline.evaluation.config import EvaluateConfig
+    from loraline.safety import Policy
+    from loraline.step import step
 
     told = json.loads(settings)
     name = "evaluate champion" if "champion" in told else "evaluate tuned" if adapter else "evaluate base"
-    with progress.step(name), tracking.child_run(name) as tracker:
+    with step(name), tracking.child_run(name) as tracker:
         config, policy = EvaluateConfig.from_settings(settings), Policy.of(told.get("policy"))
         folders = Path(model.path), Path(dataset.path), Path(evaluation.path)
         if "champion" in told:
-            from components.evaluate_model.champion import evaluate_champion
+            from loraline.evaluation.champion import evaluate_champion
 
             report = evaluate_champion(config, *folders, told["champion"], policy)
         else:
-            from components.evaluate_model.evaluate import evaluate
+            from loraline.evaluation.evaluate import evaluate
 
             report = evaluate(config, *folders, Path(adapter.path) if adapter else None, policy)
         figures = report.figures() if report else {}

@@ -20,12 +20,12 @@ def gate(
     import json
     from pathlib import Path
 
-    from components.gate.config import GateConfig
-    from components.gate.judge import judge
-    from components.shared import progress
+    from loraline.gate.config import GateConfig
+    from loraline.gate.judge import judge
+    from loraline.step import step
 
     told = json.loads(settings)
-    with progress.step("gate"):
+    with step("gate"):
         return judge(
             GateConfig.from_settings(settings),
             told["lineage"],

@@ -15,14 +15,14 @@ def load_model(settings: str, base: dsl.Output[dsl.Model], working: dsl.Output[d
     import json
     from pathlib import Path
 
-    from components.load_model.config import FootprintConfig, ModelConfig
-    from components.load_model.load import load
-    from components.shared import progress
+    from loraline.models.config import FootprintConfig, ModelConfig
+    from loraline.models.fetch import load
+    from loraline.step import step
 
     told = json.loads(settings)
     footprint = FootprintConfig.model_validate(told["footprint"])
     config = ModelConfig.from_settings(settings)
-    with progress.step("load_model"):
+    with step("load_model"):
         report = load(config, footprint, Path(base.path), Path(working.path), told["digest"])
     base.metadata["digest"] = report.digest
     if config.quantization == "none":

@@ -19,12 +19,12 @@ def merge_adapter(
     import shutil
     from pathlib import Path
 
-    from components.merge_adapter.config import MergeConfig
-    from components.merge_adapter.merge import merge
-    from components.shared import progress
-    from components.shared.policy import Policy, write_policy
+    from loraline.merging.config import MergeConfig
+    from loraline.merging.merge import merge
+    from loraline.safety import Policy, write_policy
+    from loraline.step import step
 
-    with progress.step("merge_adapter"):
+    with step("merge_adapter"):
         merge(
             MergeConfig.from_settings(settings),
             Path(base.path),

@@ -13,15 +13,16 @@ def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.O
     import tempfile
     from pathlib import Path
 
-    from components.prepare_dataset.config import DataConfig
-    from components.prepare_dataset.prepare import prepare
-    from components.shared import progress
-    from components.shared.policy import Policy
-    from components.shared.sources import check_datasets, fetch_tokenizer
+    from loraline.data.config import DataConfig
+    from loraline.data.prepare import prepare
+    from loraline.safety import Policy
+    from loraline.sources.dataset import check_datasets
+    from loraline.sources.model import fetch_tokenizer
+    from loraline.step import step
 
     beside = json.loads(settings)
     tokenizer, policy = beside["tokenizer"], Policy.of(beside["policy"])
-    with progress.step("prepare_dataset"), tempfile.TemporaryDirectory() as folder:
+    with step("prepare_dataset"), tempfile.TemporaryDirectory() as folder:
         fetch_tokenizer(tokenizer["source"], tokenizer["revision"], Path(folder))
         config = DataConfig.from_settings(settings)
         report = prepare(config, Path(folder), Path(dataset.path), beside["max_length"], policy)

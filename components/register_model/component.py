@@ -16,11 +16,11 @@ def register_model(
     """Put model and evidence into the store, then the version, its tags and its alias into the registry."""
     from pathlib import Path
 
-    from components.register_model.config import RegistryConfig
-    from components.register_model.register import register
-    from components.shared import progress
+    from loraline.registry.config import RegistryConfig
+    from loraline.registry.register import register
+    from loraline.step import step
 
-    with progress.step("register_model"):
+    with step("register_model"):
         register(
             RegistryConfig.from_settings(settings),
             adapter=Path(adapter.path),

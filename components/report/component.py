@@ -17,10 +17,10 @@ def report(
     import tempfile
     from pathlib import Path
 
-    from components.report.report import write_report
-    from components.shared import progress
+    from loraline.report.write import write_report
+    from loraline.step import step
 
-    with progress.step("report"), tempfile.TemporaryDirectory() as folder:
+    with step("report"), tempfile.TemporaryDirectory() as folder:
         written = write_report(Path(evidence.path), Path(registration.path) if registration else None, Path(folder))
         for made, artifact in ((written.page, page), (written.summary, summary), (written.card, card)):
             Path(artifact.path).write_bytes(made.read_bytes())

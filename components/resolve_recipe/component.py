@@ -92,10 +92,11 @@ def resolve_recipe(
 ):
     """Validate the whole recipe and hand each step its settings, with all that could change pinned."""
     parameters = dict(locals())
-    from components.recipe import Recipe
-    from components.resolve_recipe.resolve import resolve
-    from components.shared import progress, tracking
+    from loraline import tracking
+    from loraline.recipe import Recipe
+    from loraline.resolve import resolve
+    from loraline.step import step
 
     tracking.parent_run().close()  # made before any other step could want it
-    with progress.step("resolve_recipe"):
+    with step("resolve_recipe"):
         return resolve(Recipe.from_parameters(parameters))

@@ -13,12 +13,13 @@ def train_lora(
     import json
     from pathlib import Path
 
-    from components.shared import progress, tracking
-    from components.train_lora.config import TrainConfig
-    from components.train_lora.launch import launch
+    from loraline import tracking
+    from loraline.step import step
+    from loraline.training.config import TrainConfig
+    from loraline.training.launch import launch
 
     told = json.loads(settings)
-    with progress.step("train_lora"), tracking.child_run("train_lora") as tracker:
+    with step("train_lora"), tracking.child_run("train_lora") as tracker:
         launch(
             TrainConfig.from_settings(settings),
             Path(model.path),

@@ -101,7 +101,7 @@ def show_outcome(console: Console, summary: dict[str, Any]) -> None:
 
 
 def show_plan(console: Console, plan: Any) -> None:
-    """Write a fit plan (`components.load_model.plan.FitPlan`): what is needed, what there is, what to change."""
+    """Write a fit plan (`loraline.models.memory.FitPlan`): what is needed, what there is, what to change."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("memory for")
     table.add_column("bytes", justify="right")

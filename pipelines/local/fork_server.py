@@ -43,7 +43,7 @@ def _import_for(source: str) -> None:
             with contextlib.suppress(Exception):
                 exec(compile(ast.Module([statement], []), "imports", "exec"), {})
     if os.environ.get("MLFLOW_TRACKING_URI"):
-        from components.shared.tracking import preload
+        from loraline.tracking import preload
 
         preload()
 

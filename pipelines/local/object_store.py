@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.shared.errors import StorageError
+from loraline.errors import StorageError
 
 _SECONDS_TO_START = 20.0
 
@@ -32,7 +32,7 @@ def is_configured() -> bool:
 def serve(folder: Path) -> Iterator[dict[str, str]]:
     """Serve `folder`/data as S3 on a loopback port of its own until the context ends.
 
-    Yields the environment variables with which `components.shared.storage` reaches it. The credentials are
+    Yields the environment variables with which `loraline.storage` reaches it. The credentials are
     made at first use and kept beside the data.
 
     Raises:

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from components.shared.errors import LoralineError
-from components.shared.progress import EVENT_MARK
+from loraline.errors import LoralineError
+from loraline.progress import EVENT_MARK
 
 _SECONDS_TO_END = 5.0
 _LAST_LINES = 15

@@ -17,7 +17,7 @@ from kfp.local import graph_utils
 from kfp.local.orchestrator import task_executor
 from kfp.local.status import Status
 
-from components.shared.progress import EVENT_MARK
+from loraline.progress import EVENT_MARK
 
 # Whatever is wrong with the rows is then known in seconds, before a model is fetched.
 _FIRST = "prepare-dataset"

@@ -7,7 +7,7 @@ import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from components.shared.errors import LoralineError
+from loraline.errors import LoralineError
 from pipelines.local import object_store
 from tests.faults.faults import FAULTS, Fault, chance, recipe
 from tests.faults.steps import fine_tune

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.recipe import Recipe
-from components.shared import model_folder
-from components.shared.digests import digest_folder
-from components.train_lora import batches
+from loraline.identity.digests import digest_folder
+from loraline.models.folder import MANIFEST, read_manifest, write_manifest
+from loraline.recipe import Recipe
+from loraline.training import batches
 from tests import tiny
 from tests.faults.steps import Artifacts, Plant
 from tests.faults.world import SECRET, Fields, World, task_rows, write
@@ -99,9 +99,9 @@ def _swap_the_base(of: Artifacts) -> None:
     shutil.copytree(of.path("base"), other)
     weights = other / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
-    manifest = model_folder.read_manifest(other)
-    digest = digest_folder(other, without=frozenset({model_folder.MANIFEST}))
-    model_folder.write_manifest(other, manifest.model_copy(update={"digest": digest}))
+    manifest = read_manifest(other)
+    digest = digest_folder(other, without=frozenset({MANIFEST}))
+    write_manifest(other, manifest.model_copy(update={"digest": digest}))
     of["base"].path = str(other)
 
 

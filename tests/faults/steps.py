@@ -9,12 +9,12 @@ from components.gate.component import gate
 from components.load_model.component import load_model
 from components.merge_adapter.component import merge_adapter
 from components.prepare_dataset.component import prepare_dataset
-from components.recipe import Recipe
 from components.register_model.component import register_model
-from components.resolve_recipe.resolve import Settings, resolve
-from components.shared import tracking
-from components.shared.evidence import Evidence, read_evidence
 from components.train_lora.component import train_lora
+from loraline import tracking
+from loraline.evidence.schema import Evidence, read_evidence
+from loraline.recipe import Recipe
+from loraline.resolve import Settings, resolve
 
 
 class Artifacts:

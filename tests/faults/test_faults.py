@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from components.promote_model.promote import promote
-from components.shared import registry, storage, tracking
-from components.shared.errors import LoralineError, ValidationError
-from components.shared.evidence import Evidence
+from loraline import registry, storage, tracking
+from loraline.errors import LoralineError, ValidationError
+from loraline.evidence.schema import Evidence
+from loraline.registry.promote import promote
 from tests.faults.faults import FAULTS, Fault, chance, four_bits, half_hearted, recipe
 from tests.faults.steps import fine_tune, register
 from tests.faults.world import World, make_world

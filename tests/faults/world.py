@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from components.shared.chat import encode_rows
+from loraline.data.chat import encode_rows
 from tests import tiny
 
 SECRET = "tulip-7391"

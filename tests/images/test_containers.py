@@ -96,12 +96,11 @@ def test_the_bill_of_materials_names_what_is_there(docker: Engine, images: dict[
 # Modules that hold the work of a step or are shared by several; wrappers' bodies import no others.
 IMPORT_ALL = """
 import importlib, pathlib, sys
-import components
-root = pathlib.Path(components.__path__[0])
-no_torch = ("components.prepare_dataset", "components.gate", "components.register_model", "components.report",
-            "components.resolve_recipe", "components.promote_model")
+import loraline
+root = pathlib.Path(loraline.__path__[0])
+no_torch = ("loraline.data", "loraline.gate", "loraline.registry", "loraline.report", "loraline.resolve")
 for file in sorted(root.rglob("*.py")):
-    name = ".".join(("components", *file.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+    name = ".".join(("loraline", *file.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
     if "torch" in sys.argv or name.startswith(no_torch):
         importlib.import_module(name)
 print("all imported")

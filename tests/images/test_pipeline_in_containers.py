@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from components.shared import storage
-from components.shared.progress import EVENT_MARK
+from loraline import storage
+from loraline.progress import EVENT_MARK
+from loraline.recipe_file import load_recipe
 from pipelines.local import object_store
 from pipelines.local.run import Step
 from pipelines.local.summary import write_summary
-from pipelines.recipe import load_recipe
 from tests import tiny
 from tests.images.engine import Engine
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from components.train_lora import trainjob
+from loraline.training.multinode import trainjob
 from tests.manifests.rendering import (
     MANIFESTS,
     Resource,

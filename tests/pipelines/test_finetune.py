@@ -9,14 +9,13 @@ import pytest
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from components.recipe import Recipe, parameter_places
 from components.resolve_recipe.component import resolve_recipe
-from components.shared.code import code_digest
+from loraline.recipe import Recipe, parameter_places
+from loraline.recipe_file import load_recipe, shipped_recipes
 from pipelines.compile import compile_pipeline
 from pipelines.finetune import finetune
 from pipelines.parameters import recipe_fields
 from pipelines.placement import PlacementConfig
-from pipelines.recipe import load_recipe, shipped_recipes
 from tests.pipelines.pods import read_package
 
 
@@ -113,27 +112,3 @@ def test_only_what_must_run_each_time_is_not_cached(spec: pipeline_spec_pb2.Pipe
 
 def test_a_pod_never_installs(spec: pipeline_spec_pb2.PipelineSpec) -> None:
     assert not re.search(r"\bpip\b", str(json_format.MessageToDict(spec.deployment_spec)))
-
-
-def test_a_steps_code_digest_follows_its_imports_and_no_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    package = tmp_path / "components"
-    for name, text in {
-        "gate/judge.py": "from components.shared import progress\n",
-        "report/report.py": "def write():\n    from components.shared.page import render\n",
-        "shared/progress.py": "",
-        "shared/page/render.py": "",
-        "shared/page/page.html.j2": "<p>",
-    }.items():
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text(text)
-    monkeypatch.setattr("components.shared.code._ROOT", package)
-
-    def after(changed: str) -> set[str]:
-        before = {step: code_digest(step) for step in ("gate", "report")}
-        with (package / changed).open("a") as file:
-            file.write("\n")
-        return {step for step, digest in before.items() if code_digest(step) != digest}
-
-    assert after("gate/judge.py") == {"gate"}
-    assert after("shared/progress.py") == {"gate"}
-    assert after("shared/page/page.html.j2") == {"report"}

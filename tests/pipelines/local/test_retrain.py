@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.shared.evidence import read_evidence
+from loraline.evidence.schema import read_evidence
+from loraline.recipe_file import load_recipe
 from pipelines.local.run import RunFailedError, Step, new_run_folder, run_pipeline
-from pipelines.recipe import load_recipe
 from tests import tiny
 
 SMALL = (

@@ -1,0 +1,202 @@
+"""Score a model on the held-out rows: how it takes the right answers, and what it answers itself.
+
+Beside them stand what it could do before (the general set, and tasks of lm-evaluation-harness) and what it must not
+do (the policy's probes).
+"""
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from loraline import progress
+from loraline.data.chat import encode_prompt, prompt_digest, split_last_turn
+from loraline.data.rows import read_rows
+from loraline.evaluation.config import EvaluateConfig, check_harness, check_task_folder
+from loraline.evaluation.example_loss import ExampleLoss
+from loraline.evaluation.examples import Example, encode_examples, score_examples
+from loraline.evaluation.general import FILE as GENERAL
+from loraline.evaluation.general import score_general
+from loraline.evaluation.generate import Answer, answer_prompts
+from loraline.evaluation.metrics import exact_match, rouge_l, token_f1
+from loraline.evaluation.probing import encode_probes, probe
+from loraline.evaluation.report import (
+    EvaluateReport,
+    GeneralReport,
+    ScoredExample,
+    TaskFigures,
+    mean,
+    prompt_text,
+    write_lines,
+    write_report,
+)
+from loraline.identity import model_digests
+from loraline.models.loaded import Subject
+from loraline.safety import Policy
+
+
+def evaluate(
+    config: EvaluateConfig,
+    model: Path,
+    dataset: Path,
+    output: Path,
+    adapter: Path | None = None,
+    policy: Policy | None = None,
+) -> EvaluateReport:
+    """Score a model, with an adapter on it or without, on the rows of eval.parquet, and on what else is given.
+
+    The same rows, probes and tasks are computed in the same batches whatever the model. Writes into `output`:
+    metrics.json (the report), examples.jsonl (one example a line, sorted by id), and, where there are such,
+    general.jsonl (rows of the general set) and probes.jsonl (the policy's probes with the answers).
+
+    Args:
+        config: how much is scored, and which tasks are run.
+        model: a model folder.
+        dataset: folder with eval.parquet, and with general.parquet where forgetting is measured.
+        output: folder to write.
+        adapter: a PEFT folder to put on the model.
+        policy: its probes are put to the model.
+
+    Raises:
+        ConfigurationError: a task cannot be run here, or a probe does not fit the model's context.
+        DatasetError: no row can be scored, or the data of a task cannot be had.
+        ModelLoadingError: the model cannot be loaded.
+        AdapterError: the adapter does not fit the model.
+        ValidationError: the loss of an example is not a number.
+    """
+    begin = time.monotonic()
+    run_tasks = _ready_tasks(config)
+    rows = read_rows(dataset / "eval.parquet")
+    subject = Subject.load(model, adapter)
+    probes = encode_probes(subject, policy) if policy else []
+    examples, left_out = encode_examples(subject, rows[: config.max_examples or None], str(dataset / "eval.parquet"))
+    output.mkdir(parents=True, exist_ok=True)
+    losses = score_examples(subject, examples, "examples scored")
+    prompts = [_prompt(subject, example) for example in examples]
+    answers = _answers(config, subject, prompts)
+    scored = [_score(*parts) for parts in zip(examples, prompts, losses, answers, strict=True)]
+    write_lines(scored, output / "examples.jsonl")
+    report = EvaluateReport(
+        **_summary(scored),
+        unfinished=sum(answer is not None and not answer.finished for answer in answers),
+        available=len(rows),
+        cut=sum(example.is_cut for example in examples),
+        left_out=left_out,
+        general=_general(config, subject, dataset, output),
+        safety=_safety(config, subject, policy, probes, output),
+        tasks=run_tasks(subject),
+        adapter_digest=model_digests.adapter_digest(adapter) if adapter else None,
+        seconds=time.monotonic() - begin,
+    )
+    write_report(report, output)
+    _tell(report)
+    return report
+
+
+def _ready_tasks(config: EvaluateConfig) -> Callable[[Subject], dict[str, TaskFigures]]:
+    """Find the tasks and their data before anything is computed; gives what runs them."""
+    check_task_folder(config)
+    check_harness(config)
+    if not config.tasks:
+        return lambda _: {}
+    from loraline.evaluation.harness import run_tasks  # an optional package, seconds to import
+    from loraline.evaluation.tasks import load_tasks
+
+    return partial(run_tasks, config, load_tasks(config))
+
+
+def _prompt(subject: Subject, example: Example) -> list[int] | None:
+    """The tokens after which the model answers; None where a row is plain text."""
+    if example.row.messages is None:
+        return None
+    return encode_prompt(subject.tokenizer, split_last_turn(example.row)[0])
+
+
+def _answers(config: EvaluateConfig, subject: Subject, prompts: list[list[int] | None]) -> list[Answer | None]:
+    """Answers to the prompts that there are and that leave room for one."""
+    asked = {
+        i: prompt
+        for i, prompt in enumerate(prompts)
+        if prompt is not None and subject.room_for_answer(prompt, config.max_new_tokens) > 0
+    }
+    found = answer_prompts(config, subject, list(asked.values()), "examples answered")
+    answers = dict(zip(asked, found, strict=True))
+    return [answers.get(i) for i in range(len(prompts))]
+
+
+def _score(example: Example, prompt: list[int] | None, loss: ExampleLoss, answer: Answer | None) -> ScoredExample:
+    messages, reference = split_last_turn(example.row)
+    is_chat = example.row.messages is not None
+    return ScoredExample(
+        id=example.row.id,
+        prompt=prompt_text(messages) if is_chat else None,
+        prompt_digest=None if prompt is None else prompt_digest(prompt),
+        reference=reference if is_chat else None,
+        answer=answer.text if answer else None,
+        loss=loss.nats,
+        tokens=loss.tokens,
+        exact_match=exact_match(answer.text, reference) if answer else None,
+        token_f1=token_f1(answer.text, reference) if answer else None,
+        rouge_l=rouge_l(answer.text, reference) if answer else None,
+    )
+
+
+def _general(config: EvaluateConfig, subject: Subject, dataset: Path, output: Path) -> GeneralReport | None:
+    if not (dataset / GENERAL).exists():
+        return None
+    report, losses = score_general(config, subject, dataset)
+    write_lines(losses, output / "general.jsonl")
+    return report
+
+
+def _safety(
+    config: EvaluateConfig, subject: Subject, policy: Policy | None, prompts: list[list[int]], output: Path
+) -> dict[str, float] | None:
+    if policy is None:
+        return None
+    report = probe(config, subject, policy, prompts)
+    write_lines(report.probes, output / "probes.jsonl")
+    return report.model_dump(exclude={"probes"})
+
+
+def _summary(scored: list[ScoredExample]) -> dict[str, Any]:
+    tokens = sum(example.tokens for example in scored)
+    loss = math.fsum(example.loss for example in scored) / tokens
+    return {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),  # beyond that a float cannot hold it
+        "exact_match": mean([example.exact_match for example in scored]),
+        "token_f1": mean([example.token_f1 for example in scored]),
+        "rouge_l": mean([example.rouge_l for example in scored]),
+        "examples": len(scored),
+        "tokens": tokens,
+        "answered": sum(example.answer is not None for example in scored),
+        "without_answer": [example.id for example in scored if example.answer is None],
+    }
+
+
+def _tell(report: EvaluateReport) -> None:
+    """Say what a person has to know to read the figures, and the figures."""
+    if report.cut:
+        progress.note(f"{report.cut} examples are longer than the model's context: scored up to its end")
+    if report.left_out:
+        progress.note(f"{len(report.left_out)} examples have their answer beyond the context: left out")
+    if report.without_answer:
+        progress.note(
+            f"{len(report.without_answer)} examples are plain text or fill the context with their prompt: "
+            "only their loss counts"
+        )
+    if report.unfinished:
+        progress.note(f"{report.unfinished} answers did not end within evaluation.max_new_tokens")
+    if report.general:
+        left_out = f", {len(report.general.left_out)} beyond the context" if report.general.left_out else ""
+        progress.note(f"general set: loss {report.general.loss:.4g} on {report.general.examples} rows{left_out}")
+    if report.safety:
+        progress.note(", ".join(f"{name.replace('_', ' ')} {rate:.2f}" for name, rate in report.safety.items()))
+    for name, figures in report.tasks.items():
+        progress.note(
+            f"task {name}: {figures['metric']} {figures[str(figures['metric'])]} on {figures['examples']} examples"
+        )
+    progress.headline(report.headline())

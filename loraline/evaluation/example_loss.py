@@ -1,0 +1,81 @@
+"""The loss of an answer: how surprised the model is by it.
+
+Shapes: B examples of a batch, T tokens, N labelled tokens of the batch, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from loraline.data.chat import Encoded
+from loraline.evaluation.batching import batches, pad
+
+_TOKENS_PER_BATCH = 4096  # bounds the logits: 1 GB in 16 bit with a vocabulary of 128k
+_ROWS_IN_FLOAT32 = 512  # logits of so many tokens are held in float32 at a time
+
+
+@dataclass(frozen=True)
+class ExampleLoss:
+    """Sum of the loss over an example's labelled tokens, and their number."""
+
+    nats: float
+    tokens: int
+
+
+def labelled_tokens(example: Encoded) -> int:
+    """Tokens that carry loss. The first token of all is predicted from nothing and never does."""
+    return sum(example.loss_mask[1:])
+
+
+@torch.inference_mode()
+def example_losses(model: Any, examples: list[Encoded], advance: Callable[[int], None]) -> list[ExampleLoss]:
+    """Score every example by itself, each token given the true ones before it, as in training.
+
+    Args:
+        model: a causal model in eval mode.
+        examples: each with at least one labelled token, none longer than the model's context.
+        advance: called with the number of examples done.
+    """
+    losses: dict[int, ExampleLoss] = {}
+    lengths = [len(example.token_ids) for example in examples]
+    for batch in batches(lengths, max_rows=len(examples), max_tokens=_TOKENS_PER_BATCH):
+        found = _batch_losses(model, [examples[i] for i in batch])
+        losses.update(zip(batch, found, strict=True))
+        advance(len(losses))
+    return [losses[i] for i in range(len(examples))]
+
+
+def _batch_losses(model: Any, examples: list[Encoded]) -> list[ExampleLoss]:
+    ids_BT, mask_BT = pad([example.token_ids for example in examples], left=False, device=model.device)
+    counts = [labelled_tokens(example) for example in examples]
+    # A token's loss comes from the logits one position before it.
+    labelled = [[int(label) for label in example.loss_mask[1:]] for example in examples]
+    at_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+    at_BT[:, :-1] = pad(labelled, left=False, device=model.device)[0].bool()
+    logits_NV = _logits_at(model, ids_BT, mask_BT, at_BT)
+    targets_N = ids_BT.roll(-1, dims=1)[at_BT]
+    nats_N = torch.cat(
+        [
+            cross_entropy(logits.float(), targets, reduction="none")
+            for logits, targets in zip(
+                logits_NV.split(_ROWS_IN_FLOAT32), targets_N.split(_ROWS_IN_FLOAT32), strict=True
+            )
+        ]
+    )
+    sums = [part.double().sum().item() for part in nats_N.cpu().split(counts)]
+    return [ExampleLoss(nats, tokens) for nats, tokens in zip(sums, counts, strict=True)]
+
+
+def _logits_at(model: Any, ids: torch.Tensor, mask: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Logits (N, V) where `at` (B, T) is true. The head, whose work is the largest, sees no other place."""
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, args: (args[0][at], *args[1:]))
+    try:
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    finally:
+        hook.remove()
+    # A model that makes its logits without calling its head gives those of all positions.
+    return logits if logits.dim() == 2 else logits[at]

@@ -1,0 +1,31 @@
+"""The loss on rows that the model is not trained for: what it forgets shows there."""
+
+import math
+from pathlib import Path
+
+from loraline.data.rows import read_rows
+from loraline.evaluation.config import EvaluateConfig
+from loraline.evaluation.examples import encode_examples, score_examples
+from loraline.evaluation.report import GeneralLoss, GeneralReport
+from loraline.models.loaded import Subject
+
+FILE = "general.parquet"
+
+
+def score_general(config: EvaluateConfig, subject: Subject, dataset: Path) -> tuple[GeneralReport, list[GeneralLoss]]:
+    """Score the rows of general.parquet, those with the lowest content hash; gives the sum and each row's part.
+
+    Raises:
+        DatasetError: no row can be scored.
+        ValidationError: the loss of a row is not a number.
+    """
+    rows = read_rows(dataset / FILE)[: config.max_examples or None]
+    examples, left_out = encode_examples(subject, rows, str(dataset / FILE))
+    found = score_examples(subject, examples, "general rows scored")
+    losses = [
+        GeneralLoss(id=example.row.id, loss=loss.nats, tokens=loss.tokens)
+        for example, loss in zip(examples, found, strict=True)
+    ]
+    tokens = sum(one.tokens for one in losses)
+    loss = math.fsum(one.loss for one in losses) / tokens
+    return GeneralReport(loss=loss, tokens=tokens, examples=len(losses), left_out=left_out), losses

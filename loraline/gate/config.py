@@ -1,0 +1,28 @@
+"""What may be set about the verdict."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from loraline.config import StepConfig
+
+
+class GateConfig(StepConfig):
+    """What the tuned model must achieve over its base, and hold against its champion, to be promoted."""
+
+    metric: Literal["loss", "exact_match", "token_f1", "rouge_l"] = "loss"
+    """The figure that decides."""
+    min_gain: float = Field(default=0.0, ge=0.0)
+    """The gain over the base must be above this with its whole interval (nats for loss, else fraction 0 to 1)."""
+    min_examples: int = Field(default=20, ge=1)
+    """Fewer scored examples than this is a reject; the same for rows of the general set."""
+    confidence: float = Field(default=0.95, ge=0.5, lt=1.0)
+    """Of the intervals, two-sided: at 0.95 a model without any gain passes once in 40 times."""
+    champion_margin: float = Field(default=0.05, ge=0.0)
+    """By how much the model may be worse than the champion, with its whole interval (as min_gain)."""
+    max_forgetting: float = Field(default=0.1, ge=0.0)
+    """By how much the loss on the general set may rise, with its whole interval (nats per token)."""
+    max_task_drop: float = Field(default=0.05, ge=0.0)
+    """By how much the main metric of a task may get worse."""
+    max_contamination: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Part of the held-out rows (0 to 1) that may stand among the training rows."""

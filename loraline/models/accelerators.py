@@ -1,0 +1,74 @@
+"""How much memory there is: on this machine, or on an accelerator that is named and not here."""
+
+import psutil
+import torch
+
+from loraline.errors import ConfigurationError
+
+_GB, _GIB = 10**9, 2**30
+ACCELERATORS = {
+    "A10G": 24 * _GB,
+    "A100-40GB": 40 * _GB,
+    "A100-80GB": 80 * _GB,
+    "B200": 180 * _GB,
+    "GH200": 96 * _GB,
+    "H100": 80 * _GB,
+    "H200": 141 * _GB,
+    "L4": 24 * _GB,
+    "L40S": 48 * _GB,
+    "MI300X": 192 * _GB,
+    "RTX-3090": 24 * _GB,
+    "RTX-4090": 24 * _GB,
+    "RTX-5090": 32 * _GB,
+    "T4": 16 * _GB,
+    "V100-16GB": 16 * _GB,
+    "V100-32GB": 32 * _GB,
+}
+"""Memory by its makers' data sheets, in bytes."""
+
+_WITHOUT_BFLOAT16 = ("T4", "V100-16GB", "V100-32GB")
+_RESERVED = 0.06
+"""Fraction that the driver, the CUDA context and the allocator's gaps take of a named accelerator."""
+
+
+def named_capacity(name: str) -> int:
+    """Bytes that a model can have of an accelerator that need not be here.
+
+    Raises:
+        ConfigurationError: the table does not know it.
+    """
+    if name not in ACCELERATORS:
+        raise ConfigurationError(f"accelerator {name!r} is not known; the known ones are {', '.join(ACCELERATORS)}")
+    return int(ACCELERATORS[name] * (1 - _RESERVED))
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """The 16-bit type that an accelerator computes in natively."""
+    return torch.float16 if name in _WITHOUT_BFLOAT16 else torch.bfloat16
+
+
+def capacity_here(device: torch.device) -> int:
+    """Bytes that are free now on a device of this machine. MPS shares the machine's own memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return min(psutil.virtual_memory().available, _free_in_container())
+
+
+def _free_in_container() -> int:
+    """What the container's limit leaves (cgroup v2); without one, no limit."""
+    try:
+        with (
+            open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit,
+            open("/sys/fs/cgroup/memory.current", encoding="ascii") as used,
+        ):
+            text = limit.read().strip()
+            return 2**63 if text == "max" else int(text) - int(used.read())
+    except FileNotFoundError:
+        return 2**63
+
+
+def in_words(size: float) -> str:
+    """Write a number of bytes as people read it."""
+    return f"{size / _GIB:.2f} GiB" if size >= _GIB / 10 else f"{size / 2**20:.1f} MiB"

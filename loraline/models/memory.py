@@ -1,0 +1,285 @@
+"""Whether a fine-tuning fits into memory, said before any weight is loaded."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from loraline.errors import ModelLoadingError
+from loraline.models import accelerators, activations
+from loraline.models.accelerators import in_words
+from loraline.models.config import FootprintConfig, ModelConfig
+from loraline.models.device import DTYPES, pick_device, pick_dtype
+from loraline.models.folder import ModelManifest, load_config, write_manifest
+from loraline.sources.model import fetch_config
+
+_BYTES_OF_WEIGHT = {"nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
+"""A linear layer's weight: nf4 has a byte for each block of 64 and, quantized doubly, four for each 256 blocks."""
+_ADAM_STATES = 2
+_FP32 = 4
+_HEAD_CHUNK = 128  # positions whose logits exist at one time in training
+_SMALLER_RANK = 8
+_SHORTEST_TO_HALVE = 256  # tokens
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One kind of memory."""
+
+    what: str
+    size: int
+    """Bytes."""
+    how: str
+    """Where the figure comes from."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the recipe, and the bytes that would then be needed."""
+
+    setting: str
+    needed: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What training needs of memory, what there is, and what to change when that is too little."""
+
+    accelerator: str
+    """The device in words."""
+    capacity: int
+    """Bytes that the device has for this."""
+    parameters: int
+    trained: int
+    """Weights of the adapter."""
+    rows: list[PlanRow]
+    changes: list[Change]
+    """What could be changed: each by itself if that is enough, else several at once. Empty when it fits as it is."""
+
+    @property
+    def needed(self) -> int:
+        """Bytes in all."""
+        return sum(row.size for row in self.rows)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits."""
+        return self.needed <= self.capacity
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON can hold it."""
+        return {**asdict(self), "needed": self.needed, "fits": self.fits}
+
+    def refusal(self) -> str:
+        """What to tell somebody whose model does not fit."""
+        shares = ", ".join(f"{row.what} {in_words(row.size)}" for row in self.rows)
+        ways = "; ".join(
+            f"{change.setting} would need {in_words(change.needed)}{'' if change.fits else ', still too much'}"
+            for change in self.changes
+        )
+        return (
+            f"training needs {in_words(self.needed)}, and {self.accelerator} has {in_words(self.capacity)} "
+            f"({shares}). What to change: {ways or 'nothing of the recipe helps; take a larger device'}"
+        )
+
+
+def plan(config: ModelConfig, footprint: FootprintConfig, accelerator: str | None = None) -> FitPlan:
+    """Add up what training needs, from the model's configuration alone.
+
+    Args:
+        config: the recipe's model section.
+        footprint: what of the training settings decides how much memory is needed.
+        accelerator: a key of `accelerators.ACCELERATORS`; None: the device that this machine would take.
+
+    Raises:
+        ConfigurationError: the accelerator is not known.
+        ModelLoadingError: the configuration cannot be had, or transformers cannot make a model of it.
+    """
+    if accelerator:
+        device, capacity = accelerator, accelerators.named_capacity(accelerator)
+        dtype = accelerators.named_dtype(accelerator)
+        if config.compute_dtype != "auto":
+            dtype = DTYPES[config.compute_dtype]
+    else:
+        here = pick_device(config.device)
+        device, capacity = str(here), accelerators.capacity_here(here)
+        dtype = pick_dtype(here, config.compute_dtype)
+    model = _model_without_weights(config, dtype)
+    rows, trained = _rows(model, config, footprint)
+    changes = [] if sum(row.size for row in rows) <= capacity else list(_changes(model, config, footprint, capacity))
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return FitPlan(device, capacity, parameters, trained, rows, changes)
+
+
+def _model_without_weights(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        fetch_config(config.source, config.revision, folder, config.trust_remote_code)
+        write_manifest(folder, ModelManifest(trust_remote_code=config.trust_remote_code))
+        model_config = load_config(folder)
+        try:
+            with torch.device("meta"):
+                model: Any = AutoModelForCausalLM.from_config(
+                    model_config, dtype=dtype, trust_remote_code=config.trust_remote_code
+                )
+        except (ValueError, TypeError, KeyError, ImportError) as error:
+            raise ModelLoadingError(
+                f"{config.source} is no causal language model that transformers can make: {error}"
+            ) from error
+    model.requires_grad_(False)
+    return model
+
+
+def _rows(model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig) -> tuple[list[PlanRow], int]:
+    linear = {name: layer for name, layer in model.named_modules() if _is_linear(layer) and not _is_head(model, layer)}
+    adapted = [layer for name, layer in linear.items() if _is_target(name, footprint.target_modules)]
+    trained = sum(_adapter_weights(layer, footprint) for layer in adapted)
+    weights = _weights(model, list(linear.values()), config.quantization)
+    head = _head(model, footprint)
+    kept, how = _activations(model, adapted, config, footprint)
+    widest = max((sum(layer.weight.shape) for layer in linear.values()), default=0)
+    largest = max((layer.weight.numel() for layer in linear.values()), default=0)
+    tokens = footprint.batch_size * footprint.max_length
+    work = tokens * widest + (0 if config.quantization == "none" else largest)
+    return [
+        PlanRow("weights", weights, _how_weights(model, config)),
+        PlanRow("adapter", trained * _FP32, f"{trained:,} weights in float32, rank {footprint.rank}"),
+        PlanRow("gradients", trained * _FP32, "of the adapter, float32"),
+        PlanRow("optimizer", trained * _FP32 * _ADAM_STATES, "AdamW's two states, float32"),
+        PlanRow("activations", kept, how),
+        PlanRow("logits", head, f"{_HEAD_CHUNK} labelled positions at a time, and the gradient of the hidden states"),
+        PlanRow("workspace", work * model.dtype.itemsize, "the widest layer's gradients, a layer being dequantized"),
+    ], trained
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def _is_head(model: PreTrainedModel, module: nn.Module) -> bool:
+    return module is model.get_output_embeddings()
+
+
+def _is_target(name: str, targets: list[str]) -> bool:
+    return targets == ["all-linear"] or any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def _adapter_weights(layer: Any, footprint: FootprintConfig) -> int:
+    """LoRA's A and B (arXiv 2106.09685), and DoRA's magnitude of each output (arXiv 2402.09353)."""
+    into, out = (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else layer.weight.shape
+    return footprint.rank * (into + out) + (out if footprint.use_dora else 0)
+
+
+def _weights(model: PreTrainedModel, linear: list[Any], quantization: str) -> int:
+    everything = sum(weight.numel() * weight.element_size() for weight in (*model.parameters(), *model.buffers()))
+    if quantization == "none":
+        return everything
+    quantized = sum(layer.weight.numel() for layer in linear)
+    scales = sum(layer.weight.shape[0] * _FP32 for layer in linear) if quantization == "int8" else 0
+    return int(everything + quantized * (_BYTES_OF_WEIGHT[quantization] - model.dtype.itemsize)) + scales
+
+
+def _how_weights(model: PreTrainedModel, config: ModelConfig) -> str:
+    if config.quantization == "none":
+        return _type(model)
+    return f"linear layers in {config.quantization}, {_type(model)} for the rest"
+
+
+def _activations(
+    model: PreTrainedModel, adapted: list[Any], config: ModelConfig, footprint: FootprintConfig
+) -> tuple[int, str]:
+    """Bytes from the forward pass to the backward pass, and how they were found.
+
+    With checkpointing, each layer's input, and one layer at a time whole (arXiv 1604.06174). Where the model
+    cannot be traced, 34 bytes for each token, hidden feature and layer (arXiv 2205.05198, section 4.1, without
+    the attention scores, which fused kernels do not keep), and 12 more for a gated MLP.
+    """
+    batch, length = footprint.batch_size, footprint.max_length
+    text = model.config.get_text_config()
+    tokens, itemsize = batch * length, model.dtype.itemsize
+    try:
+        kept = activations.saved_bytes(model, adapted, batch, length, eager=config.attention == "eager")
+        how = "counted on a forward pass without weights"
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
+        kept = (34 + 12) * tokens * text.hidden_size * text.num_hidden_layers * itemsize // 2
+        how = f"by the formula of arXiv 2205.05198, because the model cannot be traced ({type(error).__name__})"
+    kept += sum(tokens * footprint.rank * itemsize for _ in adapted)
+    if footprint.use_dora or config.quantization != "none":  # PEFT's own forward keeps a float32 copy of each input
+        kept += sum(tokens * _inputs(layer) * _FP32 for layer in adapted)
+    if footprint.gradient_checkpointing:
+        kept = kept // text.num_hidden_layers + tokens * text.hidden_size * itemsize * text.num_hidden_layers
+        how += "; one layer at a time, and every layer's input"
+    return kept, how
+
+
+def _inputs(layer: Any) -> int:
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.weight.shape[0])
+
+
+def _head(model: PreTrainedModel, footprint: FootprintConfig) -> int:
+    """Logits of a chunk: in the model's type, in float32, and their gradient; and that of all hidden states."""
+    text = model.config.get_text_config()
+    tokens = footprint.batch_size * footprint.max_length
+    chunk = min(_HEAD_CHUNK, tokens)
+    return (
+        chunk * text.vocab_size * (2 * _FP32 + model.dtype.itemsize) + tokens * text.hidden_size * model.dtype.itemsize
+    )
+
+
+def _type(model: PreTrainedModel) -> str:
+    return str(model.dtype).removeprefix("torch.")
+
+
+def _changes(
+    model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig, capacity: int
+) -> Iterator[Change]:
+    """Each change that is enough by itself; if none is, as many of them together as it takes."""
+    savings = dict(_savings(config, footprint))
+    alone = {name: _needed(model, config, footprint, {name: value}) for name, value in savings.items()}
+    enough = [name for name in savings if alone[name] <= capacity]
+    for name in enough:
+        yield Change(_setting({name: savings[name]}), alone[name], True)
+    if not enough and savings:
+        yield _together(model, config, footprint, capacity)
+
+
+def _together(model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig, capacity: int) -> Change:
+    """Change one thing after the other, if it saves memory on top of those before, until it fits."""
+    way: dict[str, Any] = {}
+    needed = _needed(model, config, footprint, way)
+    for name, value in _savings(config, footprint):
+        if needed > capacity and (less := _needed(model, config, footprint, {**way, name: value})) < needed:
+            way, needed = {**way, name: value}, less
+    return Change(_setting(way), needed, needed <= capacity)
+
+
+def _savings(config: ModelConfig, footprint: FootprintConfig) -> Iterator[tuple[str, Any]]:
+    """What may be changed, that which changes the trained model least first."""
+    if not footprint.gradient_checkpointing:
+        yield "training.gradient_checkpointing", True
+    if footprint.batch_size > 1:
+        yield "training.batch_size", 1
+    if config.quantization != "nf4":
+        yield "model.quantization", "nf4"
+    if footprint.rank > _SMALLER_RANK:
+        yield "training.rank", _SMALLER_RANK
+    if footprint.max_length >= _SHORTEST_TO_HALVE:
+        yield "training.max_length", footprint.max_length // 2
+
+
+def _needed(model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig, way: dict[str, Any]) -> int:
+    changed = {name.split(".")[1]: value for name, value in way.items()}
+    quantization = {"quantization": changed.pop("quantization")} if "quantization" in changed else {}
+    rows, _ = _rows(model, config.model_copy(update=quantization), footprint.model_copy(update=changed))
+    return sum(row.size for row in rows)
+
+
+def _setting(way: dict[str, Any]) -> str:
+    return " ".join(f"{name}={str(value).lower()}" for name, value in way.items())

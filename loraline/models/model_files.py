@@ -1,0 +1,77 @@
+"""Which files make up a model, and whether they are all there."""
+
+import fnmatch
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from loraline.errors import ModelLoadingError
+
+CONFIG = ("config.json", "generation_config.json")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+TOKENIZER = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+)
+CODE = ("*.py",)
+POLICY = ("policy.yaml",)
+NOT_THE_MODEL = ("*/*", "consolidated*", "adapter_*", "training_args*")
+"""Other copies of the weights, adapters, and everything in sub-folders (onnx, original, ...)."""
+
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
+
+
+def wanted(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a file, named by its path below the model's folder, is among those that the patterns ask for."""
+    return _matches(name, patterns) and not _matches(name, NOT_THE_MODEL)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def verify_model(folder: Path, source: str) -> None:
+    """See that a model folder is whole; what is missing is said all at once.
+
+    Raises:
+        ModelLoadingError: configuration, weights or tokenizer are missing or cut short.
+    """
+    names = {path.name for path in folder.iterdir()}
+    problems = [] if "config.json" in names else ["config.json is missing"]
+    problems += _problems_of_weights(folder, names)
+    if not any(_matches(name, _VOCABULARIES) for name in names):
+        problems.append("there is no tokenizer (tokenizer.json, tokenizer.model or vocab.json)")
+    if problems:
+        raise ModelLoadingError(f"{source} is not a whole model: {'; '.join(problems)}")
+
+
+def _problems_of_weights(folder: Path, names: set[str]) -> list[str]:
+    from safetensors import SafetensorError, safe_open
+
+    weights = sorted(name for name in names if name.endswith(".safetensors"))
+    if not weights:
+        return [
+            "there are no safetensors weights (.bin and .pt files are not accepted, because reading them can run "
+            "code: load the model once where you trust it, and save it with save_pretrained)"
+        ]
+    problems = [f"{shard}, which the index names, is missing" for shard in sorted(_shards(folder) - names)]
+    for name in weights:
+        try:
+            with safe_open(folder / name, framework="np"):
+                pass
+        except SafetensorError as error:
+            problems.append(f"{name} is cut short or damaged ({error})")
+    return problems
+
+
+def _shards(folder: Path) -> set[str]:
+    found: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        found |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return found

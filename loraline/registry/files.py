@@ -1,0 +1,140 @@
+"""The files of a registered model: what lies in its folder of the object store, and whether it is what was put there.
+
+A version's source is a folder named after its content: adapter/, merged/, evidence/, README.md, then files.json,
+which lists the others with size and digest, and at last registered.json, when the version is there.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from pydantic import ValidationError as PydanticError
+
+from loraline import storage
+from loraline.errors import ValidationError
+from loraline.evidence.schema import FILE, VERDICT_FILE
+from loraline.identity.digests import digest_pairs
+from loraline.identity.model_digests import BESIDE_MERGED, digest_listed
+
+FILE_LIST = "files.json"
+REGISTERED = "registered.json"
+"""Written when the version is made: without it the files are an upload that never came to its end."""
+CARD = "README.md"
+PAGE = "evidence/report.html"
+EVIDENCE_PATH = f"evidence/{FILE}"
+VERDICT_PATH = f"evidence/{VERDICT_FILE}"
+
+Advance = Callable[[int, int], None]
+"""Told how many bytes of how many have been read."""
+
+
+class StoredFile(BaseModel):
+    """A file of a registered model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class FileList(BaseModel):
+    """files.json: every other file of a registered model, by its path."""
+
+    model_config = ConfigDict(frozen=True)
+
+    files: dict[str, StoredFile]
+
+    @property
+    def digest(self) -> str:
+        """The content digest: sha256 over the names and bytes of the files."""
+        return digest_pairs((name, file.sha256) for name, file in self.files.items())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files.values())
+
+    @property
+    def adapter_digest(self) -> str:
+        """Digest of the adapter, as the evidence names it."""
+        return digest_listed(self._part("adapter"))
+
+    @property
+    def merged_digest(self) -> str:
+        """Digest of the merged model, as the evidence names it."""
+        return digest_listed(self._part("merged"), without=BESIDE_MERGED)
+
+    def _part(self, folder: str) -> list[tuple[str, str]]:
+        return [
+            (name.removeprefix(f"{folder}/"), file.sha256)
+            for name, file in self.files.items()
+            if name.startswith(f"{folder}/")
+        ]
+
+
+def read_file_list(url: str, folder: Path) -> FileList:
+    """Fetch the list of a model's files.
+
+    Args:
+        url: the version's source.
+        folder: for the fetched file.
+
+    Raises:
+        ValidationError: there is none, or it is something else.
+        StorageError: the store is away.
+    """
+    if not storage.list_objects(f"{url}/{FILE_LIST}"):
+        raise ValidationError(f"there is no {FILE_LIST} at {url}: the files are gone, or Loraline did not write them")
+    [path] = storage.download(f"{url}/{FILE_LIST}", folder)
+    try:
+        return FileList.model_validate_json(path.read_bytes())
+    except PydanticError as error:
+        first = error.errors()[0]
+        raise ValidationError(f"{FILE_LIST} at {url} is not a list of files: {first['msg']}") from error
+
+
+def odd_files(url: str, listed: FileList) -> list[str]:
+    """What is missing from a model's folder, has another size, or was not put there by the registration.
+
+    Raises:
+        StorageError: the store is away.
+    """
+    sizes = _sizes(url)
+    odd = []
+    for name, file in sorted(listed.files.items()):
+        if name not in sizes:
+            odd.append(f"{name} is missing")
+        elif sizes[name] != file.size:
+            odd.append(f"{name} has {sizes[name]:,} bytes instead of {file.size:,}")
+    strangers = sorted(sizes.keys() - listed.files.keys() - {FILE_LIST, REGISTERED})
+    return odd + [f"{name} is there and was not registered" for name in strangers]
+
+
+def altered_files(url: str, listed: FileList, advance: Advance) -> list[str]:
+    """The files whose bytes are not those that were registered. Each is read through a hash, and none is kept.
+
+    Files that are missing are left to `odd_files`.
+
+    Raises:
+        StorageError: the store is away.
+    """
+    there, read, altered = _sizes(url), 0, []
+    for name, file in listed.files.items():
+        if name not in there:
+            continue
+        digest = hashlib.sha256()
+        for piece in storage.read(f"{url}/{name}"):
+            digest.update(piece)
+            read += len(piece)
+            advance(min(read, listed.size), listed.size)
+        if digest.hexdigest() != file.sha256:
+            altered.append(f"{name} has the digest {digest.hexdigest()[:12]} instead of {file.sha256[:12]}")
+    return altered
+
+
+def _sizes(url: str) -> dict[str, int]:
+    """Bytes of each object in a folder, by its path there."""
+    prefix = storage.S3Url.parse(url).key + "/"
+    return {item.key.removeprefix(prefix): item.size for item in storage.list_objects(url)}

@@ -1,0 +1,185 @@
+"""Register a model that passed the gate: its files in the object store, then version and tags, then the alias."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from pydantic import BaseModel, ConfigDict
+
+from loraline import progress, registry, storage, tracking
+from loraline.errors import ValidationError
+from loraline.evidence.schema import Evidence, read_evidence
+from loraline.identity.digests import digest_file
+from loraline.registry import CARD, CHALLENGER, FILE_LIST, REGISTERED, FileList, StoredFile
+from loraline.registry.config import RegistryConfig
+from loraline.report import model_card, render_page
+
+# In the order of registry.RUN_TAGS, after MLflow's run.
+_RUN_VARIABLES = ("LORALINE_RUN_ID", "LORALINE_RUN_GPU_IMAGE", "LORALINE_RUN_LIGHT_IMAGE")
+
+
+class Registration(BaseModel):
+    """Where a registered model is. Also written as registration.json."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    model_name: str
+    version: str
+    alias: str
+    url: str
+    """The folder in the object store, with adapter/, merged/, evidence/ and README.md."""
+    digest: str
+    """Content digest: over the names and bytes of the files."""
+    tags: dict[str, str] = {}
+    """What links the version to all that it came from."""
+
+
+def register(config: RegistryConfig, adapter: Path, merged: Path, evidence: Path, output: Path) -> Registration:
+    """Put the model into the store, then make the version with its tags, then the alias: in that order.
+
+    A reader so never finds an alias without tags, nor a version without files. Killed anywhere and run
+    again, it goes on where it was and ends with one version for the same content.
+
+    Raises:
+        ValidationError: the verdict is not promote, does not follow from its findings, or was found on other files.
+        StorageError: the object store or the registry is away or refuses.
+    """
+    found = read_evidence(evidence)
+    if found.verdict.verdict != "promote":
+        raise ValidationError(
+            f"the verdict is {found.verdict.verdict!r}: only a promoted model is registered. "
+            f"Its reasons: {'; '.join(found.verdict.reasons)}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        files = _gather(found, adapter, merged, evidence, Path(folder))
+        listed = _list(files)
+        _check(found, listed)
+        url = f"s3://{config.bucket}/models/{config.model_name}/{listed.digest}"
+        _upload(files, listed, url, Path(folder))
+        registration = _register_version(config.model_name, url, registry.evidence_tags(found, listed), Path(folder))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "registration.json").write_text(registration.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    progress.headline(f"{config.model_name} version {registration.version}, @{CHALLENGER}")
+    return registration
+
+
+def _gather(found: Evidence, adapter: Path, merged: Path, evidence: Path, folder: Path) -> dict[str, Path]:
+    """All files to be stored, by their path in the store. The page and the card are made in `folder`."""
+    shutil.copytree(evidence, folder / "evidence")
+    (folder / "evidence" / "report.html").write_text(render_page(found), encoding="utf-8")
+    (folder / CARD).write_text(model_card(found), encoding="utf-8")
+    parts = {"adapter": adapter, "merged": merged, "evidence": folder / "evidence"}
+    files = {
+        f"{part}/{path.relative_to(root).as_posix()}": path
+        for part, root in parts.items()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+    return {**files, CARD: folder / CARD}
+
+
+def _list(files: dict[str, Path]) -> FileList:
+    listed = {}
+    for done, (name, path) in enumerate(files.items()):
+        listed[name] = StoredFile(size=path.stat().st_size, sha256=digest_file(path))
+        progress.advance(done + 1, len(files), "files read")
+    return FileList(files=listed)
+
+
+def _check(found: Evidence, listed: FileList) -> None:
+    """Store nothing that could not be promoted afterwards."""
+    failed = [f"{check.name}: {check.detail}" for check in registry.check_evidence(found, listed) if not check.passed]
+    if failed:
+        raise ValidationError(f"the evidence does not prove these files: {'; '.join(failed)}. Run the pipeline again.")
+
+
+def _upload(files: dict[str, Path], listed: FileList, url: str, folder: Path) -> None:
+    """Send what is not there yet, and the list of the files after them. The card goes first: it makes the bucket."""
+    storage.upload(files[CARD], f"{url}/{CARD}")
+    prefix = storage.S3Url.parse(url).key + "/"
+    there = {item.key.removeprefix(prefix): item for item in storage.list_objects(url)}
+    for done, (name, path) in enumerate(files.items()):
+        if name not in there or not _is_same(path, there[name]):
+            storage.upload(path, f"{url}/{name}")
+        progress.advance(done + 1, len(files), "files stored")
+    (folder / FILE_LIST).write_text(listed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    storage.upload(folder / FILE_LIST, f"{url}/{FILE_LIST}")
+
+
+def _is_same(path: Path, stored: storage.StoredObject) -> bool:
+    """Whether an object holds a file's bytes. The address is named after the content, so that the size tells
+    most; the server's tag tells the rest where it is an MD5, which it is but for uploads in several parts."""
+    if stored.size != path.stat().st_size:
+        return False
+    if len(stored.etag) != 32:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == stored.etag
+
+
+def _register_version(name: str, url: str, tags: dict[str, str], folder: Path) -> Registration:
+    """Make the version with its tags if it is not there, then the alias."""
+    client = tracking.connect()
+    run = tracking.parent_run()
+    run_tags = _run_tags(run.run_id())
+    with registry.errors_named(f"registering {name}"):
+        _make_model(client, name)
+        if not _versions_of(client, name, url):
+            client.create_model_version(name, url, run_id=run.run_id() or None, tags=tags | run_tags)
+        # A request that timed out and was sent again may have made two.
+        version, *others = _versions_of(client, name, url)
+        for other in others:
+            client.delete_model_version(name, other.version)
+        _mark_registered(version, url, folder)
+        tags = run_tags | _kept(version) | tags
+        for key, value in tags.items():
+            if version.tags.get(key) != value:
+                client.set_model_version_tag(name, version.version, key, value)
+        client.set_registered_model_alias(name, CHALLENGER, version.version)
+    run.close()
+    return Registration(
+        model_name=name,
+        version=str(version.version),
+        alias=CHALLENGER,
+        url=url,
+        digest=url.rsplit("/", 1)[-1],
+        tags=tags,
+    )
+
+
+def _kept(version: ModelVersion) -> dict[str, str]:
+    """The run that made a version stays on it, also where a later run comes to the same content."""
+    return {tag: version.tags[tag] for tag in registry.RUN_TAGS if tag in version.tags}
+
+
+def _mark_registered(version: ModelVersion, url: str, folder: Path) -> None:
+    """Say beside the files that a registry has them, so that no other registry's `clean` takes them for lost."""
+    mark = {"model_name": version.name, "version": str(version.version)}
+    (folder / REGISTERED).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+    storage.upload(folder / REGISTERED, f"{url}/{REGISTERED}")
+
+
+def _run_tags(mlflow_run: str) -> dict[str, str]:
+    """The run that registers, and the images of its steps as far as the environment names them."""
+    values = (mlflow_run, *(os.environ.get(name, "") for name in _RUN_VARIABLES))
+    return {tag: value for tag, value in zip(registry.RUN_TAGS, values, strict=True) if value}
+
+
+def _versions_of(client: MlflowClient, name: str, url: str) -> list[ModelVersion]:
+    """The versions with these files, the first first. By their address, which is named after the content."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return sorted((version for version in found if version.source == url), key=lambda version: int(version.version))
+
+
+def _make_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,55 @@
+"""Say of a registered model whether it is what its evidence says."""
+
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import BaseModel, ConfigDict
+
+from loraline import registry, tracking
+from loraline.evidence.schema import Check
+
+
+class Verification(BaseModel):
+    """What was found out about a model version."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    model_name: str
+    version: str
+    aliases: list[str]
+    url: str
+    """The folder in the object store."""
+    passed: bool
+    """Whether every check passed."""
+    checks: list[Check]
+    """list of files, files, evidence, verdict, judged files, base, tags, bytes; after a list of files that cannot be
+    read there are no others."""
+
+
+def verify(model: str, advance: registry.Advance) -> Verification:
+    """Check a model version: read all its files, weigh its evidence again, and compare both with the registry.
+
+    Nothing is changed, and no file is kept.
+
+    Args:
+        model: `models:/name/7` or `models:/name@champion`.
+        advance: told how many bytes of how many have been read.
+
+    Raises:
+        ConfigurationError: `model` names no version.
+        StorageError: there is no such version, or the registry or the store is away.
+    """
+    client = tracking.connect()
+    version = registry.find_version(client, model)
+    checks = registry.check_version(version, advance)
+    aliases = registry.registered_model_aliases(client, version.name)
+    return Verification(
+        model_name=version.name,
+        version=str(version.version),
+        aliases=_aliases_of(version, aliases),
+        url=str(version.source),
+        passed=all(check.passed for check in checks),
+        checks=checks,
+    )
+
+
+def _aliases_of(version: ModelVersion, aliases: dict[str, str]) -> list[str]:
+    return sorted(alias for alias, number in aliases.items() if str(number) == str(version.version))

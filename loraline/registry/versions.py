@@ -1,0 +1,99 @@
+"""Model versions in MLflow's registry, found by alias, by number or by name."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from loraline import tracking
+from loraline.errors import ConfigurationError, StorageError
+
+CHALLENGER = "challenger"
+"""The newest version that passed the gate."""
+CHAMPION = "champion"
+"""The version that is in use."""
+PREVIOUS = "previous"
+"""The version that was the champion before."""
+
+_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+@contextmanager
+def errors_named(what: str) -> Iterator[None]:
+    """Turn MLflow's errors into ours.
+
+    Raises:
+        StorageError: MLflow is away, or refuses.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        first_line = str(error).strip().split("\n")[0][:300]
+        raise StorageError(f"{what} failed at {tracking.tracking_uri()}: {first_line}") from error
+
+
+def find_version(client: MlflowClient, reference: str) -> ModelVersion:
+    """The version that `models:/name/7` or `models:/name@alias` names.
+
+    Raises:
+        ConfigurationError: it is written otherwise.
+        StorageError: there is no such model, version or alias, or the registry is away.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if not match:
+        raise ConfigurationError(f"{reference!r} names no model version; write models:/name/7 or models:/name@champion")
+    name, alias, number = match["name"], match["alias"], match["version"]
+    if number:
+        registered_model_aliases(client, name)
+        with errors_named(f"reading version {number} of {name}"):
+            return client.get_model_version(name, number)
+    found = version_with_alias(client, name, alias)
+    if found is None:
+        aliases = ", ".join(f"@{key}" for key in sorted(registered_model_aliases(client, name))) or "none"
+        raise StorageError(f"{name} has no version with the alias {alias}; its aliases: {aliases}")
+    return found
+
+
+def version_with_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """The version that an alias points at, if there is one.
+
+    Raises:
+        StorageError: there is no such model.
+    """
+    aliases = {key: str(value) for key, value in registered_model_aliases(client, name).items()}
+    if alias not in aliases:
+        return None
+    with errors_named(f"reading version {aliases[alias]} of {name}"):
+        return client.get_model_version(name, aliases[alias])
+
+
+def find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    """The champion of a registered model; None where there is no such model, or no champion of it.
+
+    Raises:
+        StorageError: MLflow is away.
+    """
+    with errors_named(f"looking for the registered model {name}"):
+        if not client.search_registered_models(f"name = '{name}'"):
+            return None
+    return version_with_alias(client, name, CHAMPION)
+
+
+def registered_model_aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Alias to version number.
+
+    Raises:
+        StorageError: there is no such model, or MLflow is away.
+    """
+    try:
+        return dict(client.get_registered_model(name).aliases)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            with errors_named(f"reading the registered model {name}"):
+                raise
+        raise StorageError(
+            f"there is no registered model {name!r} at {tracking.tracking_uri()}; a run that is promoted makes it"
+        ) from error

@@ -1,0 +1,69 @@
+"""Where a dataset comes from: the bytes behind its name, pinned."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from loraline.errors import ConfigurationError, DatasetError, ModelLoadingError
+from loraline.identity import digests
+from loraline.quickstart import dates
+from loraline.sources import hub
+from loraline.sources.pin import COMMIT, Pin, digest_at_s3
+
+
+def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = "") -> Pin:
+    """Pin a dataset, named as in `data.source`.
+
+    Raises:
+        DatasetError: nothing is there, or the Hub does not answer.
+        StorageError: the object store does not answer.
+    """
+    if source.startswith("builtin:"):
+        return Pin("", dates.digest(source.removeprefix("builtin:")))
+    if source.startswith("hf://"):
+        commit = revision if COMMIT.fullmatch(revision) else hub.dataset_commit(source[5:], revision)
+        return Pin(commit, hashlib.sha256(f"{source}\n{commit}\n{subset}\n{split}".encode()).hexdigest())
+    if revision:
+        raise ConfigurationError(
+            f"data.revision is {revision!r}, but {source!r} has no revisions; only hf:// datasets have"
+        )
+    if source.startswith("s3://"):
+        try:
+            return Pin("", digest_at_s3(source))
+        except ModelLoadingError as error:
+            raise DatasetError(str(error)) from error
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return Pin("", digests.digest_folder(path))
+    if not path.is_file():
+        raise DatasetError(f"data.source is {source!r}, and there is no such file or folder")
+    return Pin("", digests.digest_pairs([(path.name, digests.digest_file(path))]))
+
+
+def pin_datasets(sources: Mapping[str, tuple[str, str, str, str]]) -> tuple[dict[str, str], str]:
+    """Pin several datasets: the revision of each, by its name in `sources`, and a digest of all of them.
+
+    Args:
+        sources: arguments of `pin_dataset`, by any name.
+
+    Raises:
+        DatasetError, StorageError: as `pin_dataset`.
+    """
+    pins = {name: pin_dataset(*source) for name, source in sources.items()}
+    digest = hashlib.sha256("\n".join(f"{name} {pin.digest}" for name, pin in pins.items()).encode()).hexdigest()
+    return {name: pin.revision for name, pin in pins.items()}, digest
+
+
+def check_datasets(sources: Mapping[str, tuple[str, str, str, str]], pinned: str) -> None:
+    """See that datasets still hold what they held when they were pinned.
+
+    Raises:
+        DatasetError: they changed.
+    """
+    _, found = pin_datasets(sources)
+    if found != pinned:
+        names = ", ".join(source for source, *_ in sources.values())
+        raise DatasetError(
+            f"the rows at {names} changed while the run was going on: it began with digest {pinned}, and now there is "
+            f"{found}. Start the run again to have the new rows, or put the old ones back."
+        )

@@ -1,0 +1,197 @@
+"""The object store: S3 through the `minio` client, wherever it runs.
+
+Endpoint and credentials come from the environment, under the names that every S3 tool knows:
+AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and AWS_REGION where the server wants one.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException
+
+from loraline.errors import ConfigurationError, StorageError
+
+_PIECE = 1 << 20  # bytes
+_TRIES = 4
+_REQUIRED = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@dataclass(frozen=True)
+class S3Url:
+    """`s3://bucket/key`, taken apart."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, url: str) -> "S3Url":
+        """Take an S3 address apart. Raises ConfigurationError where it is not one."""
+        parts = urlsplit(url)
+        if parts.scheme != "s3" or not parts.netloc:
+            raise ConfigurationError(f"{url!r} is not an S3 address; write s3://bucket/key")
+        return cls(parts.netloc, parts.path.lstrip("/"))
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of the store: its key, its size in bytes, the server's tag of its content, and when it was written."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime | None
+
+
+def connect() -> Minio:
+    """Make a client from the environment.
+
+    Raises:
+        ConfigurationError: endpoint or credentials are not set.
+    """
+    missing = [name for name in _REQUIRED if not os.environ.get(name)]
+    if missing:
+        raise ConfigurationError(
+            f"no object store: {', '.join(missing)} not set. `loraline run` brings up a store of its own; "
+            "elsewhere set the three to your S3 server's endpoint and credentials."
+        )
+    endpoint = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+    return Minio(
+        endpoint.netloc,
+        access_key=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        secure=endpoint.scheme == "https",
+        # A region that is given saves a request per bucket, which not every server answers.
+        region=os.environ.get("AWS_REGION", "us-east-1"),
+        http_client=urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=10, read=300),
+            retries=urllib3.Retry(total=4, backoff_factor=0.5, status_forcelist=[500, 502, 503, 504]),
+        ),
+    )
+
+
+def _refused(what: str, error: Exception) -> StorageError:
+    where = os.environ.get("AWS_ENDPOINT_URL", "")
+    return StorageError(f"{what} failed at {where}: {error}")
+
+
+def list_objects(url: str) -> list[StoredObject]:
+    """List what lies at or under an address, sorted by key.
+
+    Raises:
+        StorageError: the store is away or refuses.
+    """
+    at = S3Url.parse(url)
+    try:
+        found = [
+            StoredObject(item.object_name, item.size or 0, (item.etag or "").strip('"'), item.last_modified)
+            for item in connect().list_objects(at.bucket, prefix=at.key, recursive=True)
+            if item.object_name == at.key or not at.key or _is_under(item.object_name or "", at.key)
+        ]
+    except (MinioException, urllib3.exceptions.HTTPError) as error:
+        raise _refused(f"listing {url}", error) from error
+    return sorted(found, key=lambda item: item.key)
+
+
+def _is_under(key: str, prefix: str) -> bool:
+    return key.startswith(prefix.rstrip("/") + "/")
+
+
+def download(url: str, folder: Path) -> list[Path]:
+    """Bring everything at or under an address into a folder; an object's path below `url` is kept.
+
+    Raises:
+        StorageError: nothing is there, or the store is away or refuses.
+    """
+    at = S3Url.parse(url)
+    found = list_objects(url)
+    if not found:
+        raise StorageError(f"nothing at {url} (endpoint {os.environ.get('AWS_ENDPOINT_URL')})")
+    client = connect()
+    paths = []
+    for item in found:
+        below = item.key.rsplit("/", 1)[-1] if item.key == at.key else item.key[len(at.key) :].lstrip("/")
+        target = folder / below
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            client.fget_object(at.bucket, item.key, str(target))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise _refused(f"reading s3://{at.bucket}/{item.key}", error) from error
+        paths.append(target)
+    return paths
+
+
+def read(url: str) -> Iterator[bytes]:
+    """Read an object in pieces, so that it need not fit anywhere. A broken connection goes on where it broke.
+
+    Raises:
+        StorageError: nothing is there, or the store is away or refuses.
+    """
+    at = S3Url.parse(url)
+    client = connect()
+    done, tries = 0, 0
+    while True:
+        before = done
+        try:
+            response = client.get_object(at.bucket, at.key, offset=done)
+            try:
+                for piece in response.stream(_PIECE):
+                    done += len(piece)
+                    yield piece
+            finally:
+                response.close()
+                response.release_conn()
+            return
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            tries = 1 if done > before else tries + 1
+            if isinstance(error, MinioException) or tries > _TRIES:
+                raise _refused(f"reading {url}", error) from error
+
+
+def upload(path: Path, url: str) -> None:
+    """Put a file at an address, or a folder's files under it; the bucket is made where it does not exist.
+
+    Raises:
+        StorageError: the store is away or refuses.
+    """
+    at = S3Url.parse(url)
+    client = connect()
+    try:
+        if not client.bucket_exists(at.bucket):
+            client.make_bucket(at.bucket)
+        for file, key in _files(path, at.key):
+            client.fput_object(at.bucket, key, str(file))
+    except (MinioException, urllib3.exceptions.HTTPError) as error:
+        raise _refused(f"writing {url}", error) from error
+
+
+def remove(url: str) -> None:
+    """Remove everything at or under an address.
+
+    Raises:
+        StorageError: the store is away or refuses.
+    """
+    at = S3Url.parse(url)
+    client = connect()
+    for item in list_objects(url):
+        try:
+            client.remove_object(at.bucket, item.key)
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise _refused(f"removing s3://{at.bucket}/{item.key}", error) from error
+
+
+def _files(path: Path, key: str) -> Iterator[tuple[Path, str]]:
+    if path.is_file():
+        yield path, key
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            yield file, f"{key.rstrip('/')}/{file.relative_to(path).as_posix()}"

@@ -1,0 +1,85 @@
+"""What a compiled pipeline says of its steps and parameters, as the server keeps it in a version."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from loraline.errors import ConfigurationError
+
+_TEXT = "STRING"
+
+
+def pipeline_spec(version: Any) -> dict[str, Any]:
+    """The spec in KFP's V2beta1PipelineVersion; one compiled with Kubernetes' settings is wrapped once more."""
+    spec: dict[str, Any] = version.pipeline_spec or {}
+    return spec.get("pipeline_spec", spec)
+
+
+def step_labels(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The pipeline's steps in the order in which they can run: name in the engine -> name for people.
+
+    Groups (conditions, loops) are not steps; the steps inside them are.
+    """
+    return _steps_of(spec.get("root", {}), spec.get("components", {}))
+
+
+def _steps_of(component: Mapping[str, Any], components: Mapping[str, Any]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    tasks = component.get("dag", {}).get("tasks", {})
+    for name in _in_order(tasks):
+        inner = components.get(tasks[name].get("componentRef", {}).get("name"), {})
+        if "dag" in inner:
+            labels |= _steps_of(inner, components)
+        else:
+            labels[name] = tasks[name].get("taskInfo", {}).get("name", name)
+    return labels
+
+
+def _in_order(tasks: Mapping[str, Any]) -> list[str]:
+    """Names of tasks, each after those that it depends on."""
+    ordered: list[str] = []
+
+    def place(name: str) -> None:
+        for earlier in tasks[name].get("dependentTasks", []):
+            if earlier not in ordered:
+                place(earlier)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in tasks:
+        place(name)
+    return ordered
+
+
+def arguments(spec: Mapping[str, Any], recipe: Mapping[str, Any], more: list[str], version: str) -> dict[str, Any]:
+    """A run's arguments: the recipe's, and those given one by one (`name=value`, read as YAML unless text).
+
+    Raises:
+        ConfigurationError: with every argument that the version has no parameter for.
+    """
+    known = spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
+    values, problems = dict(recipe), []
+    for text in more:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            problems.append(f"{text!r}: write name=value")
+        elif known.get(name, {}).get("parameterType") == _TEXT:
+            values[name] = value
+        else:
+            try:
+                values[name] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                problems.append(f"{text!r}: the value is not YAML")
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            problems.append(f"{name!r}: no such parameter." + (f" Did you mean {near[0]!r}?" if near else ""))
+    if problems:
+        raise ConfigurationError(
+            f"version {version!r} of the pipeline does not take these arguments"
+            " (`loraline upload` brings this code's version to the server):\n"
+            + "\n".join(f"  {one}" for one in problems)
+        )
+    return values

@@ -1,0 +1,151 @@
+"""What is told about the rows that are kept: answers that are cut, languages, labels, and the general rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loraline.data.chat import encode_row
+from loraline.data.config import DataConfig
+from loraline.data.description.languages import language_of
+from loraline.data.prepare import prepare
+from loraline.data.rows import read_rows
+from loraline.errors import DatasetError
+from loraline.models.folder import load_tokenizer
+from loraline.quickstart import scratch
+from tests.loraline.data.conftest import Prepare, pairs
+from tests.loraline.data.texts import edited, texts
+
+
+@pytest.fixture(scope="module")
+def chat_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer with a chat template."""
+    folder = tmp_path_factory.mktemp("chat")
+    scratch.describe(folder)
+    return folder
+
+
+def test_what_training_cuts_off_is_measured_as_training_encodes(tmp_path: Path, chat_tokenizer: Path) -> None:
+    rows = [
+        {"prompt": " ".join(["why"] * (number % 40)) + f" {number}", "completion": " ".join(["so"] * (number % 23))}
+        for number in range(1, 400)
+    ]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows if row["completion"]))
+    report = prepare(DataConfig(source=str(source)), chat_tokenizer, tmp_path / "out", max_length=60)
+    tokenizer = load_tokenizer(chat_tokenizer)
+    encoded = {row.origin: encode_row(tokenizer, row) for row in read_rows(tmp_path / "out" / "train.parquet")}
+    cut = {origin: len(one.token_ids) - 60 for origin, one in encoded.items() if len(one.token_ids) > 60}
+    answerless = {origin for origin in cut if not any(encoded[origin].loss_mask[:60])}
+    found = report.answers.truncated
+    assert found
+    assert 20 < len(cut) < len(encoded)
+    assert (found.rows, found.tokens_cut, found.answerless) == (len(cut), sum(cut.values()), len(answerless))
+    assert answerless
+    assert len(found.examples) == 20
+    for one in found.examples:
+        assert (one.tokens, one.cut, one.answerless) == (
+            cut[one.origin] + 60,
+            cut[one.origin],
+            one.origin in answerless,
+        )
+    order = [(one.answerless, one.cut) for one in found.examples]
+    assert order == sorted(order, reverse=True)
+
+
+def test_without_a_length_nothing_is_measured(run: Prepare) -> None:
+    assert run(pairs(60)).answers.truncated is None
+
+
+def test_empty_answers_are_named(tmp_path: Path, run: Prepare) -> None:
+    empty = [{"prompt": "Q", "completion": " "}, {"prompt": "", "completion": "A"}, {"prompt": "R", "completion": None}]
+    report = run([*pairs(60), *empty], max_bad_fraction=0.1)
+    assert report.answers.empty == 2
+    assert report.answers.empty_origins == [f"{tmp_path / 'rows.jsonl'}:{line}" for line in (61, 63)]
+    assert report.rows.bad == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("What is the sum of seven and eleven?", "English"),
+        ("Wie ist das Wetter und was ist zu tun?", "German"),
+        ("Quelle est la date de la bataille?", "French"),
+        ("\u00bfQu\u00e9 es el arte y por qu\u00e9 no?", "Spanish"),
+        ("Quanto costa il libro e che cosa \u00e8?", "Italian"),
+        ("bonjour", "Latin script"),
+        ("\u041f\u0440\u0438\u0432\u0435\u0442, 123", "Cyrillic script"),
+        ("\u03ba\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1", "Greek script"),
+        ("\u4eca\u65e5\u306f\u5929\u6c17", "Japanese"),
+        ("\u4f60\u597d\u4e16\u754c", "Chinese"),
+        ("\uc548\ub155 hello \ud558\uc138\uc694", "Korean"),
+        ("12 + 4 = 16", "no letters"),
+        ("1 " * 300 + "and that is the end of it", "English"),
+        ("", "no letters"),
+    ],
+)
+def test_languages_are_told_or_at_least_scripts(text: str, language: str) -> None:
+    assert language_of(text) == language
+
+
+def test_languages_are_counted(run: Prepare) -> None:
+    german = [{"prompt": f"Wie ist das und was ist {n}?", "completion": "Das ist es."} for n in range(20)]
+    english = [{"prompt": f"What is this and that, {n}?", "completion": "It is the one."} for n in range(40)]
+    assert run([*german, *english]).languages == {"English": 40, "German": 20}
+
+
+def test_labels_are_counted_where_answers_are_labels(run: Prepare) -> None:
+    rows = [{"prompt": f"Review {n}", "completion": ["good", "bad", "good"][n % 3]} for n in range(300)]
+    report = run(rows)
+    labels = report.labels
+    assert labels
+    assert list(labels) == ["good", "bad"]
+    assert {label: sum(sides.values()) for label, sides in labels.items()} == {"good": 200, "bad": 100}
+    assert sum(sides["eval"] for sides in labels.values()) == report.rows.eval
+    assert run(pairs(300)).labels is None
+    assert run([{"text": f"text {n}"} for n in range(60)]).labels is None
+
+
+def test_general_rows_are_written_apart_and_never_trained_on(tmp_path: Path, run: Prepare) -> None:
+    questions, answers = texts(60, 40), texts(60, 20, seed=1)
+    rows = [{"prompt": q, "completion": a} for q, a in zip(questions, answers, strict=True)]
+    without = run(rows)
+    trained_on = {one.messages[0]["content"] for one in read_rows(tmp_path / "out" / "train.parquet") if one.messages}
+    trained = [row for row in rows if row["prompt"] in trained_on]
+    general = [{"prompt": q, "completion": "A general answer."} for q in texts(10, 30, seed=2)]
+    source = tmp_path / "general.jsonl"
+    repeated = [
+        trained[0],
+        {**trained[1], "prompt": edited(trained[1]["prompt"], 1)},
+        general[0],
+        {"prompt": "no answer"},
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in [*general, *repeated]))
+    report = run(rows, general_source=str(source), max_bad_fraction=0.1)
+    found = report.general
+    assert found
+    assert (found.read, found.rows, found.bad, found.duplicates, found.trained_on) == (14, 10, 1, 1, 2)
+    kept = read_rows(tmp_path / "out" / "general.parquet")
+    assert {row.messages[0]["content"] for row in kept if row.messages} == {row["prompt"] for row in general}
+    # They change neither the dataset nor its identity, and have an identity of their own.
+    assert report.fingerprint == without.fingerprint
+    assert report.rows == without.rows
+    assert [one.name for one in report.sources] == [str(tmp_path / "rows.jsonl"), str(source)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in general[:9]))
+    other = run(rows, general_source=str(source)).general
+    assert other
+    assert other.fingerprint != found.fingerprint
+
+
+def test_general_rows_that_are_all_trained_on_are_an_error(tmp_path: Path, run: Prepare) -> None:
+    (tmp_path / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs(20, first=100)))
+    (tmp_path / "general.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs(20)))
+    sources = {"eval_source": str(tmp_path / "held_out.jsonl"), "general_source": str(tmp_path / "general.jsonl")}
+    with pytest.raises(DatasetError, match=r"no row of data\.general_source is left"):
+        run(pairs(60), **sources)
+
+
+def test_the_general_rows_of_the_quickstart(tmp_path: Path, run: Prepare) -> None:
+    report = run("builtin:dates", general_source="builtin:dates-general")
+    assert report.general
+    assert report.general.rows == report.general.read == len(read_rows(tmp_path / "out" / "general.parquet")) == 300

@@ -1,0 +1,108 @@
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loraline.data.chunk import Chunk, Chunker
+from loraline.data.description.lengths import token_counter
+from loraline.data.rows import read_rows
+from loraline.models.folder import load_tokenizer
+from tests.loraline.data.conftest import Prepare
+
+Count = Callable[[list[str]], list[int]]
+
+
+@pytest.fixture(scope="module")
+def count(tokenizer_folder: Path) -> Count:
+    return token_counter(load_tokenizer(tokenizer_folder))
+
+
+def _chunks(text: str, count: Count, limit: int, overlap: int) -> list[Chunk]:
+    lines = enumerate(text.splitlines(keepends=True), 1)
+    return list(Chunker(count, limit, overlap).chunks(lines))
+
+
+def _story(sentences: int) -> str:
+    """Sentences of several lengths, some over two lines, with paragraphs."""
+    parts = [
+        f"Number {n} is {'much ' * (n % 7)}larger than\nnumber {n - 1}." + ("\n\n" if n % 5 == 0 else " ")
+        for n in range(sentences)
+    ]
+    return "".join(parts)
+
+
+def test_without_overlap_the_chunks_are_the_text(count: Count) -> None:
+    text = _story(200)
+    chunks = _chunks(text, count, 100, 0)
+    assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
+    assert len(chunks) > 10
+
+
+@pytest.mark.parametrize("overlap", [0, 40])
+def test_chunks_fit_and_end_where_sentences_end(overlap: int, count: Count) -> None:
+    chunks = _chunks(_story(300), count, 100, overlap)
+    assert max(count([chunk.text for chunk in chunks])) <= 100
+    assert all(chunk.text.endswith(".") and chunk.text.startswith("Number") for chunk in chunks)
+
+
+def test_chunks_of_a_group_overlap_and_those_of_different_groups_do_not(count: Count) -> None:
+    chunks = _chunks(_story(300), count, 200, 100)
+    assert len({chunk.group for chunk in chunks}) > 2
+    for before, after in itertools.pairwise(chunks):
+        first = after.text.split(".")[0]
+        repeated = first in before.text
+        assert repeated == (before.group == after.group)
+
+
+def test_chunks_know_their_line(count: Count) -> None:
+    text = _story(100)
+    lines = text.splitlines()
+    for chunk in _chunks(text, count, 100, 40):
+        assert chunk.text.split("\n")[0] in lines[chunk.line - 1]
+
+
+def test_groups_stay_when_text_is_added_at_the_end(count: Count) -> None:
+    short, long = _chunks(_story(200), count, 100, 40), _chunks(_story(260), count, 100, 40)
+    assert [chunk.group for chunk in short] == [chunk.group for chunk in long[: len(short)]]
+
+
+def test_a_sentence_that_is_too_long_is_cut_at_white_space(count: Count) -> None:
+    chunks = _chunks("word " * 1000 + "x" * 1000, count, 64, 0)
+    assert max(count([chunk.text for chunk in chunks])) <= 64
+    assert all(set(chunk.text.split()) == {"word"} for chunk in chunks[:10])
+    assert "".join(chunk.text for chunk in chunks).replace(" ", "") == "word" * 1000 + "x" * 1000
+
+
+def test_abbreviations_end_no_sentence(count: Count) -> None:
+    text = "Mr. Smith met J. S. Bach, e.g. in Leipzig! " * 20
+    chunks = _chunks(text, count, 60, 0)
+    assert all(chunk.text.startswith("Mr.") and chunk.text.endswith("!") for chunk in chunks)
+
+
+def test_text_without_any_space_or_end(count: Count) -> None:
+    text = "\u65e5\u672c\u8a9e" * 30000
+    chunks = _chunks(text, count, 512, 64)
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert max(count([chunk.text for chunk in chunks])) <= 512
+
+
+def test_empty_text_has_no_chunks(count: Count) -> None:
+    assert _chunks("", count, 64, 0) == []
+    assert _chunks(" \n\n \n", count, 64, 0) == []
+
+
+def test_a_folder_of_texts_is_prepared_without_leaks(tmp_path: Path, run: Prepare) -> None:
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for book in range(4):
+        (folder / f"{book}.txt").write_text(f"Book {book}.\n\n" + _story(400).replace("Number", f"Book {book}: number"))
+    report = run(folder, chunk_tokens=100, chunk_overlap=40, eval_fraction=0.3)
+    assert report.sources[0].shape == "text"
+    assert report.lengths.train["completion"].max <= 100
+    train, held_out = (read_rows(tmp_path / "out" / f"{side}.parquet") for side in ("train", "eval"))
+    sentences = [
+        {sentence.strip() for row in rows for sentence in (row.text or "").split(".") if len(sentence) > 20}
+        for rows in (train, held_out)
+    ]
+    assert sentences[0].isdisjoint(sentences[1])

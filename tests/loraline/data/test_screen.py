@@ -1,0 +1,118 @@
+"""Personal data and the policy: what is reported, masked and dropped, before rows are hashed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraline.data.reading.formats import Content
+from loraline.data.rows import read_rows
+from loraline.data.screen import Screen
+from loraline.errors import DatasetError
+from loraline.safety import Policy
+from loraline.safety.personal_data import find_personal_data
+from tests.loraline.data.conftest import Prepare, pairs
+
+_PERSONAL = [
+    {"prompt": "Who is jane.doe@mail.org?", "completion": "She has the number +49 30 1234567."},
+    {"prompt": "And john@mail.org?", "completion": "He pays with 4111 1111 1111 1111."},
+]
+_POLICY: dict[str, Any] = {
+    "name": "test",
+    "version": "1",
+    "description": "a policy to test with",
+    "system_prompt": "Be kind.",
+    "categories": [
+        {"name": "poison", "description": "p", "patterns": ["arsenic"], "actions": {"rows": "drop"}},
+        {"name": "weather", "description": "w", "patterns": ["rain"], "actions": {"rows": "report"}},
+    ],
+    "refusal": {"text": "No.", "patterns": ["^No"]},
+}
+
+
+def _contents(folder: Path) -> list[str]:
+    rows = [row for side in ("train", "eval") for row in read_rows(folder / "out" / f"{side}.parquet")]
+    return [turn["content"] for row in rows for turn in row.messages or []]
+
+
+@pytest.mark.parametrize("action", ["report", "mask", "drop"])
+def test_personal_data_are_counted_and_never_shown(action: str, tmp_path: Path, run: Prepare) -> None:
+    report = run([*pairs(60), *_PERSONAL], personal_data=action)
+    found = report.personal_data
+    assert (found.action, found.rows) == (action, 2)
+    assert found.found == {"email": 2, "phone": 1, "card": 1}
+    assert [(one.origin.rsplit(":", 1)[1], one.kind) for one in found.examples] == [
+        ("61", "email"), ("61", "phone"), ("62", "email"), ("62", "card"),
+    ]  # fmt: skip
+    assert found.examples[1].excerpt == "She has the number [PHONE]."
+    dropped = 2 if action == "drop" else 0
+    assert found.dropped == report.rows.personal_data == dropped
+    assert report.rows.read == 62 == report.rows.train + report.rows.eval + dropped
+    contents = _contents(tmp_path)
+    assert any(find_personal_data(content) for content in contents) == (action == "report")
+    assert any("[EMAIL]" in content for content in contents) == (action == "mask")
+
+
+def test_masking_comes_before_hashing(run: Prepare) -> None:
+    masked = [
+        {key: value.replace("jane.doe@mail.org", "[EMAIL]") for key, value in row.items()} for row in _PERSONAL[:1]
+    ]
+    masked[0]["completion"] = "She has the number [PHONE]."
+    before = run([*pairs(60), _PERSONAL[0], *masked], personal_data="mask")
+    assert before.rows.duplicates == 1
+    assert before.fingerprint == run([*pairs(60), *masked]).fingerprint
+
+
+def test_an_excerpt_shows_no_half_of_another_find() -> None:
+    screen = Screen("report", None)
+    text = f"jane.doe@mail.org {'x ' * 28}+49 30 1234567{' x' * 28} 4111 1111 1111 1111"
+    screen.row(Content(text=text), "a:1")
+    shown = [one.excerpt for one in screen.personal_data().examples]
+    assert len(shown) == 3
+    assert not any(find_personal_data(excerpt) or "mail.org" in excerpt or "1111" in excerpt for excerpt in shown)
+    assert shown[1].startswith("[EMAIL] x")
+    assert shown[1].endswith("x [CARD]")
+
+
+def test_the_policy_drops_reports_and_sets_the_system_prompt(tmp_path: Path, run: Prepare) -> None:
+    rows: list[dict[str, Any]] = [
+        *pairs(60),
+        {"prompt": "Where is the arsenic?", "completion": "In the rain."},
+        {"prompt": "What comes from clouds?", "completion": "It is rain."},
+        {"prompt": "Who are you?", "completion": "A pirate.", "system": "Be a pirate."},
+    ]
+    report = run(rows, policy=Policy.model_validate(_POLICY))
+    found = report.policy
+    assert found
+    assert (found.name, found.rows, found.dropped) == ("test", 2, 1)
+    assert found.found == {"weather": 2, "poison": 1}
+    assert {(one.origin.rsplit(":", 1)[1], one.category) for one in found.examples} == {
+        ("61", "poison"), ("61", "weather"), ("62", "weather"),
+    }  # fmt: skip
+    assert report.rows.policy == 1
+    assert not any("arsenic" in content for content in _contents(tmp_path))
+    kept = [row for side in ("train", "eval") for row in read_rows(tmp_path / "out" / f"{side}.parquet")]
+    prompts = [row.messages[0] for row in kept if row.messages]
+    assert prompts.count({"role": "system", "content": "Be kind."}) == 61
+    assert prompts.count({"role": "system", "content": "Be a pirate."}) == 1
+    assert run(rows[:60]).fingerprint != run(rows[:60], policy=Policy.model_validate(_POLICY)).fingerprint
+
+
+def test_plain_texts_get_no_system_prompt(tmp_path: Path, run: Prepare) -> None:
+    run([{"text": f"A text of its own, {number}."} for number in range(60)], policy=Policy.model_validate(_POLICY))
+    rows = [row for side in ("train", "eval") for row in read_rows(tmp_path / "out" / f"{side}.parquet")]
+    assert all(row.messages is None and row.text for row in rows)
+
+
+def test_where_all_is_screened_out_it_is_said(run: Prepare) -> None:
+    rows = [{"prompt": f"q{number}", "completion": f"jane{number}@mail.org"} for number in range(30)]
+    with pytest.raises(DatasetError, match="30 with personal data"):
+        run(rows, personal_data="drop")
+
+
+def test_nothing_personal_reaches_the_report(tmp_path: Path, run: Prepare) -> None:
+    run([*pairs(60), *_PERSONAL], personal_data="mask", policy=Policy.model_validate(_POLICY))
+    for name in ("report.json", "report.html"):
+        assert find_personal_data((tmp_path / "out" / name).read_text(encoding="utf-8")) == []
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["policy"]["dropped"] == 0

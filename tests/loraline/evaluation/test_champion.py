@@ -1,0 +1,182 @@
+"""The champion's evaluation: a tiny model in a real object store, as register_model leaves one."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components.evaluate_model.component import evaluate_model
+from loraline import storage
+from loraline.errors import ModelLoadingError, ValidationError
+from loraline.evaluation.champion import evaluate_champion
+from loraline.evaluation.config import EvaluateConfig
+from loraline.evaluation.evaluate import evaluate
+from loraline.identity.digests import digest_file
+from loraline.models.folder import ModelManifest, write_manifest
+from loraline.registry import FILE_LIST, FileList, StoredFile
+from tests import tiny
+
+CONFIG = EvaluateConfig(max_new_tokens=6, batch_size=3)
+BASE = "b" * 64
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tiny.save_model(tmp_path_factory.mktemp("model"))
+    write_manifest(made, ModelManifest(digest=BASE, compute_dtype="float32", device="cpu"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_dataset(tmp_path_factory.mktemp("data"), [tiny.chat("q" * i, "a" * i) for i in range(1, 6)])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """A registered model's files; its merged model is another than its adapter on the base, to tell them apart."""
+    folder = tmp_path_factory.mktemp("champion")
+    tiny.save_adapter(folder / "adapter", model)
+    tiny.save_model(folder / "merged", tiny.llama(num_hidden_layers=1))
+    write_manifest(folder / "merged", ModelManifest())
+    (folder / "evidence").mkdir()
+    (folder / "evidence/evidence.json").write_text('{"version": 2}')
+    return folder
+
+
+@pytest.fixture
+def champion(s3: dict[str, str], files: Path, tmp_path: Path) -> dict[str, str]:
+    """The champion as the run's settings name it, its files in the store."""
+    return store(files, f"s3://loraline/models/dates/{tmp_path.name}")
+
+
+def store(files: Path, url: str) -> dict[str, str]:
+    paths = {path.relative_to(files).as_posix(): path for path in sorted(files.rglob("*")) if path.is_file()}
+    listed = {name: StoredFile(size=path.stat().st_size, sha256=digest_file(path)) for name, path in paths.items()}
+    storage.upload(files, url)
+    storage.upload(write(files.parent / FILE_LIST, FileList(files=listed).model_dump_json()), f"{url}/{FILE_LIST}")
+    digest = FileList(files=listed).digest
+    return {"model_name": "dates", "version": "3", "url": url, "content_digest": digest, "base_digest": BASE}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def metrics(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((output / "metrics.json").read_text())
+    return found
+
+
+def test_its_adapter_is_scored_on_the_runs_own_base(
+    tmp_path: Path, model: Path, dataset: Path, files: Path, champion: dict[str, str]
+) -> None:
+    tuned = evaluate(CONFIG, model, dataset, tmp_path / "tuned", files / "adapter")
+    report = evaluate_champion(CONFIG, model, dataset, tmp_path / "champion", champion)
+    assert report is not None
+    assert (tmp_path / "champion/examples.jsonl").read_bytes() == (tmp_path / "tuned/examples.jsonl").read_bytes()
+    assert report.model_dump(exclude={"seconds", "champion"}) == tuned.model_dump(exclude={"seconds"})
+    assert metrics(tmp_path / "champion")["champion"] == {
+        **{name: champion[name] for name in ("model_name", "version", "url", "content_digest")},
+        "scored": "adapter",
+    }
+    assert (tmp_path / "champion/champion.json").read_text() == '{"version": 2}'
+
+
+def test_of_another_base_its_merged_model_is_scored(
+    tmp_path: Path, model: Path, dataset: Path, files: Path, champion: dict[str, str]
+) -> None:
+    merged = Path(shutil.copytree(files / "merged", tmp_path / "merged"))
+    write_manifest(merged, ModelManifest(compute_dtype="float32", device="cpu"))  # what the run's own recipe asks for
+    alone = evaluate(CONFIG, merged, dataset, tmp_path / "alone")
+    report = evaluate_champion(CONFIG, model, dataset, tmp_path / "out", {**champion, "base_digest": "c" * 64})
+    assert report is not None
+    assert report.champion.scored == "merged"
+    assert report.model_dump(exclude={"seconds", "champion"}) == alone.model_dump(exclude={"seconds"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda url: storage.remove(f"{url}/adapter/adapter_model.safetensors"), "adapter_model.safetensors is gone"),
+        (lambda url: storage.remove(f"{url}/evidence"), "evidence/evidence.json is gone"),
+        (storage.remove, "the files are gone"),
+    ],
+)
+def test_files_that_are_gone_are_named_with_the_way_out(
+    tmp_path: Path, model: Path, dataset: Path, champion: dict[str, str], spoil: Any, reason: str
+) -> None:
+    spoil(champion["url"])
+    with pytest.raises(ValidationError, match=f"version 3 of dates .*{reason}.*loraline rollback dates"):
+        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", champion)
+    assert not (tmp_path / "out/metrics.json").exists()
+
+
+def test_a_file_that_was_altered_is_refused(
+    tmp_path: Path, model: Path, dataset: Path, champion: dict[str, str]
+) -> None:
+    name = "adapter/adapter_config.json"
+    storage.upload(write(tmp_path / "other.json", "{}"), f"{champion['url']}/{name}")
+    with pytest.raises(ValidationError, match=f"{name} was altered"):
+        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", champion)
+
+
+def test_a_list_of_files_that_was_altered_is_refused(
+    tmp_path: Path, model: Path, dataset: Path, champion: dict[str, str]
+) -> None:
+    with pytest.raises(ValidationError, match="does not come to the digest that it was registered with"):
+        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", {**champion, "content_digest": "0" * 64})
+
+
+def test_a_champion_brings_no_trust_along(
+    tmp_path: Path, model: Path, dataset: Path, s3: dict[str, str], files: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(files / "evidence", theirs / "evidence")
+    tiny.save_model(theirs / "merged")
+    settings = json.loads((theirs / "merged/config.json").read_text())
+    settings |= {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
+    write(theirs / "merged/config.json", json.dumps(settings))
+    write(theirs / "merged/theirs.py", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    write_manifest(theirs / "merged", ModelManifest(trust_remote_code=True))
+    champion = store(theirs, f"s3://loraline/models/dates/{tmp_path.name}")
+    with pytest.raises(ModelLoadingError, match="trust_remote_code=true"):
+        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", {**champion, "base_digest": "c" * 64})
+    assert not (tmp_path / "ran").exists()
+
+
+def run_step(tmp_path: Path, model: Path, dataset: Path, **settings: Any) -> dict[str, float]:
+    """The wrapper as KFP calls it; gives the figures that KFP shows."""
+    shown: dict[str, float] = {}
+    evaluate_model.python_func(
+        json.dumps({"config": CONFIG.model_dump(mode="json"), "code": "", **settings}),
+        model=SimpleNamespace(path=str(model)),
+        dataset=SimpleNamespace(path=str(dataset)),
+        evaluation=SimpleNamespace(path=str(tmp_path / "evaluation")),
+        metrics=SimpleNamespace(path=str(tmp_path / "metrics"), log_metric=shown.__setitem__),
+    )
+    return shown
+
+
+def test_without_a_champion_nothing_is_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_step(tmp_path, tmp_path / "no-model", tmp_path / "no-data", policy=None, champion=None) == {}
+    assert metrics(tmp_path / "evaluation") == {"champion": None}
+    assert (tmp_path / "metrics").is_file()  # without it kfp.local would run the step each time
+    assert "evaluate champion ..." in capsys.readouterr().out
+
+
+def test_the_wrapper_scores_what_its_settings_name(
+    tmp_path: Path, model: Path, dataset: Path, champion: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, compared = tmp_path / "plain", tmp_path / "compared"
+    plain.mkdir()
+    compared.mkdir()
+    base = run_step(plain, model, dataset)
+    against = run_step(compared, model, dataset, champion=champion, policy=None)
+    assert "evaluate base ..." in capsys.readouterr().out
+    assert base["loss"] == metrics(plain / "evaluation")["loss"]
+    assert against["loss"] == metrics(compared / "evaluation")["loss"] != base["loss"]

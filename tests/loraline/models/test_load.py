@@ -1,0 +1,120 @@
+"""Devices, types and attention are taken with reasons; a folder's model is loaded whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from loraline.errors import AdapterError, ModelLoadingError
+from loraline.models.device import pick_attention, pick_device, pick_dtype
+from loraline.models.folder import MANIFEST, ModelManifest, load_tokenizer, read_manifest, write_manifest
+from loraline.models.load import load_model
+from tests.loraline.tiny_models import save_tiny_model
+
+CPU = torch.device("cpu")
+IDS = torch.tensor([[5, 9, 11, 40, 7]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def test_auto_takes_the_best_device_that_is_here() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert pick_device().type == expected
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_here_is_an_error_that_names_what_is() -> None:
+    with pytest.raises(ModelLoadingError, match=r"'cuda', but this machine has only .*cpu.*model.device=auto"):
+        pick_device("cuda")
+
+
+def test_a_cpu_computes_in_16_bit_only_where_it_is_fast_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert pick_dtype(CPU) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert pick_dtype(CPU) == torch.float32
+    assert pick_dtype(CPU, "float16") == torch.float16
+
+
+def test_attention_falls_back_with_a_reason() -> None:
+    attention, reason = pick_attention("auto", CPU, torch.bfloat16)
+    assert attention == "sdpa"
+    assert "needs a CUDA device" in reason
+    assert pick_attention("eager", CPU, torch.bfloat16)[0] == "eager"
+
+
+def test_flash_attention_that_cannot_run_is_an_error_and_not_a_fallback() -> None:
+    with pytest.raises(ModelLoadingError, match="'flash_attention_2', but it needs a CUDA device"):
+        pick_attention("flash_attention_2", CPU, torch.bfloat16)
+    with pytest.raises(ModelLoadingError, match="16 bit only"):
+        pick_attention("flash_attention_2", torch.device("cuda"), torch.float32)
+
+
+def test_a_plain_folder_loads_frozen_and_in_eval_mode(folder: Path) -> None:
+    model = load_model(folder)
+    assert not model.training
+    assert not any(weight.requires_grad for weight in model.parameters())
+    assert model.dtype == pick_dtype(pick_device())
+
+
+def test_the_manifest_decides_the_type(folder: Path, tmp_path: Path) -> None:
+    other = save_tiny_model(tmp_path / "model")
+    write_manifest(other, ModelManifest(compute_dtype="float32", device="cpu", attention="eager"))
+    model = load_model(other)
+    assert model.dtype == torch.float32
+    assert model.config._attn_implementation == "eager"
+
+
+def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('{"colour": "red"}')
+    with pytest.raises(ModelLoadingError, match="is not a manifest"):
+        read_manifest(tmp_path)
+
+
+def test_missing_weights_are_an_error_and_not_random_numbers(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelLoadingError, match=r"lacks weights .*layers\.1\.mlp\.up_proj"):
+        load_model(folder)
+
+
+def test_a_folder_without_weights_or_tokenizer_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadingError, match=str(tmp_path)):
+        load_model(tmp_path)
+    with pytest.raises(ModelLoadingError, match=str(tmp_path)):
+        load_tokenizer(tmp_path)
+
+
+def test_an_adapter_is_put_on_top_and_may_be_trained(folder: Path, tmp_path: Path) -> None:
+    made = get_peft_model(load_model(folder), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    made.save_pretrained(str(tmp_path))
+    plain, tuned = load_model(folder), load_model(folder, tmp_path, trainable=True)
+    assert isinstance(tuned, PeftModel)
+    assert not torch.equal(plain(IDS).logits, tuned(IDS).logits)
+    assert torch.equal(made.eval()(IDS).logits, tuned(IDS).logits)
+    assert {name.split(".")[-3] for name, weight in tuned.named_parameters() if weight.requires_grad} == {
+        "lora_A",
+        "lora_B",
+    }
+    assert not any(weight.requires_grad for weight in load_model(folder, tmp_path).parameters())
+
+
+def test_an_adapter_that_is_none_or_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"adapter_config\.json is missing"):
+        load_model(folder, tmp_path)
+    made = get_peft_model(load_model(folder), LoraConfig(r=2, target_modules=["q_proj"]))
+    made.save_pretrained(str(tmp_path))
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({name: weight[:, :1].contiguous() for name, weight in load_file(file).items()}, file)
+    with pytest.raises(AdapterError, match="does not fit this base model"):
+        load_model(folder, tmp_path)

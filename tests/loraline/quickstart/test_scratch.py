@@ -1,0 +1,80 @@
+"""The scratch model: made once, the same to the bit, with a tokenizer that takes any text."""
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from loraline.errors import ModelLoadingError
+from loraline.identity import digests
+from loraline.models.folder import load_tokenizer
+from loraline.models.load import load_model
+from loraline.quickstart import dates, scratch, scratch_pretraining
+from tests.loraline.tiny_models import tokenizer
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, and a pre-training of three steps on few sentences."""
+    monkeypatch.setenv("LORALINE_CACHE", str(tmp_path))
+    monkeypatch.setattr(scratch_pretraining, "_STEPS", 3)
+    monkeypatch.setattr(dates, "_SENTENCES", 500)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "text", ["the first of May", " two  spaces\n\nand\tlines ", "caf\u00e9 \u6f22\u5b57 \U0001f642 \x00", "3.14-15/92"]
+)
+def test_the_tokenizer_takes_any_text(text: str) -> None:
+    made = tokenizer()
+    ids = made(text, add_special_tokens=False)["input_ids"]
+    assert made.decode(ids) == text
+    assert max(ids) < len(made)
+
+
+def test_the_chat_template_ends_each_answer() -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    made = tokenizer()
+    assert made.apply_chat_template(messages, tokenize=False) == "<user>a<assistant>b</s>"
+    asked = made.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert asked == "<user>a<assistant>"
+
+
+def test_it_is_made_once_and_is_the_same_to_the_bit(quick: Path) -> None:
+    folder = scratch.make("dates")
+    assert folder == scratch.make("dates")
+    assert load_model(folder).num_parameters() < 1e6
+    assert load_tokenizer(folder).eos_token == "</s>"
+    again = quick / "again"
+    scratch_pretraining.pretrain(again)
+    assert digests.digest_folder(again) == digests.digest_folder(folder)
+
+
+def test_what_is_described_is_what_is_made(quick: Path) -> None:
+    described = quick / "described"
+    scratch.describe(described)
+    made = scratch.make("dates")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (described / name).read_bytes() == (made / name).read_bytes()
+    assert not list(described.glob("*.safetensors"))
+
+
+def test_two_processes_may_ask_at_once(quick: Path) -> None:
+    with ProcessPoolExecutor(2) as pool:
+        first, second = pool.map(_make_quickly, [str(quick)] * 2)
+    assert first == second
+    assert [path.name for path in (quick / "scratch").iterdir()] == [Path(first).name]
+
+
+def _make_quickly(_: str) -> str:
+    scratch_pretraining._STEPS = 1
+    return str(scratch.make("dates"))
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LORALINE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ModelLoadingError, match="set LORALINE_CACHE"):
+        scratch.make("dates")

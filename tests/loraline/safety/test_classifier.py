@@ -1,0 +1,109 @@
+"""A classifier beside the patterns: a tiny one, trained here to tell tea from coffee."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from loraline.data.rows import Row
+from loraline.errors import ConfigurationError, ModelLoadingError
+from loraline.safety import classifier as classifiers
+from tests.loraline.safety.conftest import SMALL, Load
+
+WORDS = ("[PAD]", "[UNK]", "tea", "leaf", "pot", "bean", "roast", "grinder")
+RIVAL = {"name": "rival", "description": "coffee by other words", "actions": {"rows": "drop", "answer": "refuse"}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", model_max_length=16
+    )
+    torch.manual_seed(0)
+    network = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(WORDS),
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            max_position_embeddings=16,
+            id2label={0: "tea", 1: "coffee"},
+        )
+    )
+    texts = ["tea leaf pot", "pot [UNK] tea", "bean roast", "grinder [UNK] bean", "[UNK] [UNK]", "roast [UNK] [UNK]"]
+    ids = tokenizer(texts, padding="max_length", return_tensors="pt")
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(60):
+        loss: Any = network(
+            input_ids=ids["input_ids"],
+            attention_mask=ids["attention_mask"],
+            labels=torch.tensor([0, 0, 1, 1, 0, 1]),
+        ).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded() -> None:
+    classifiers._load.cache_clear()
+
+
+def settings(model: Path, label: str = "coffee", threshold: float = 0.5) -> dict[str, Any]:
+    named = {"model": str(model), "labels": {label: {"category": "rival", "threshold": threshold}}}
+    return {"categories": [*SMALL["categories"], RIVAL], "classifier": named}
+
+
+def test_it_finds_where_patterns_do_not(model: Path, load: Load) -> None:
+    policy = load(**settings(model))
+    (found,) = policy.screen(Row.of(text="roast the bean"))
+    assert (found.category, found.action, found.start, found.end) == ("rival", "drop", 0, 14)
+    assert policy.screen(Row.of(text="a pot of tea")) == []
+    assert policy.check_answer([], "grinder and bean").category == "rival"
+    assert policy.check_prompt([{"role": "user", "content": "roast bean"}]).allowed  # does not act on prompts
+
+
+def test_padding_hides_nothing(model: Path, load: Load) -> None:
+    policy = load(**settings(model))
+    assert policy.check_answer([], "tea pot " * 40).allowed
+    assert not policy.check_answer([], "tea pot " * 40 + "roast bean grinder " * 4 + "tea pot " * 40).allowed
+
+
+def test_a_threshold_is_held_to(model: Path, load: Load) -> None:
+    probability = classifiers._load(str(model), "", ("coffee",)).probabilities("bean roast")["coffee"]
+    assert 0.6 < probability < 1
+    assert load(**settings(model, threshold=probability + 1e-6)).check_answer([], "bean roast").allowed
+    assert not load(**settings(model, threshold=probability - 1e-6)).check_answer([], "bean roast").allowed
+
+
+def test_its_bytes_are_part_of_the_policy(model: Path, load: Load, tmp_path: Path) -> None:
+    policy = load(**settings(model))
+    assert policy.classifier
+    assert len(policy.classifier.revision) == 64
+    changed = policy.model_copy(update={"classifier": policy.classifier.model_copy(update={"revision": "0" * 64})})
+    with pytest.raises(ModelLoadingError, match="has digest"):
+        changed.check_answer([], "tea")
+    elsewhere = policy.classifier.model_copy(update={"model": "/elsewhere/classifier"})
+    with pytest.raises(ModelLoadingError, match="not on this one"):
+        policy.model_copy(update={"classifier": elsewhere}).check_answer([], "tea")
+    with pytest.raises(ConfigurationError, match=r"write the commit as classifier\.revision"):
+        load(**settings(Path("owner/toxicity")))
+
+
+def test_what_it_lacks_is_said(model: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="has no label toxic; it has: tea, coffee"):
+        load(**settings(model, label="toxic")).check_answer([], "tea")
+    monkeypatch.setitem(sys.modules, "transformers", None)  # what an import finds where it is not installed
+    with pytest.raises(ModelLoadingError, match=r"needs torch and transformers.*install loraline\[train\]"):
+        load(**settings(model)).check_answer([], "tea")

@@ -1,0 +1,115 @@
+"""The same look at rows, prompts and answers."""
+
+import pytest
+
+from loraline.data.rows import Row
+from loraline.safety import Match
+from loraline.safety.patterns import Reading, compile_pattern
+from tests.loraline.safety.conftest import SMALL, Load
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        ("dose", "DOSE?", "DOSE"),
+        ("dose", "overdose, dosed", None),
+        ("chest pain", "chest \n pain", "chest \n pain"),
+        ("a ?b", "ab", "ab"),
+        ("a[ ]b", "a b", "a b"),
+        ("a[ ]b", "a\nb", None),
+        (r"a\ b", "a b", "a b"),
+        ("(?<!if )you have", "you have", "you have"),
+        ("(?<!if )you have", "if\nyou have", None),
+        ("can't", "I can\u2019t", "can\u2019t"),
+        ("want to die", "want to d\u200bi\u00ade", "want to d\u200bi\u00ade"),
+        ("kill", "\uff4b\uff49\uff4c\uff4c \ufb01re", "\uff4b\uff49\uff4c\uff4c"),
+        ("fire", "a \ufb01re!", "\ufb01re"),
+        ("caf\u00e9", "cafe\u0301s cafe\u0301 x", "cafe\u0301"),
+    ],
+)
+def test_patterns_are_read_as_a_person_means_them(pattern: str, text: str, found: str | None) -> None:
+    span = Reading(text).find(pattern)
+    assert (span and text[slice(*span)]) == found
+    assert Reading(text).holds_any(("nowhere", pattern)) == (found is not None)
+
+
+def test_patterns_with_groups_of_their_own_are_looked_for_too() -> None:
+    assert Reading("tea tea").holds_any(("(a) x", r"(tea) \1"))
+    assert not Reading("tea pot").holds_any(("(a) x", r"(tea) \1"))
+
+
+@pytest.mark.parametrize("pattern", ["", "x*", "a|", "(", "[z-a]", "\bword"])
+def test_a_pattern_that_means_nothing_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"matches the empty|not a regular|backspace"):
+        compile_pattern(pattern)
+
+
+def test_rows_are_screened_turn_by_turn(load: Load) -> None:
+    policy = load()
+    row = Row.of(
+        messages=[
+            {"role": "system", "content": policy.system_prompt},
+            *user("Is it healthy?"),
+            {"role": "assistant", "content": "I like COFFEE more. Mail ann@corp.example.org or +49 30 901820 now."},
+        ]
+    )
+    found = policy.screen(row)
+    assert [(one.category, one.action, one.where) for one in found] == [
+        ("health", "report", 1),
+        ("coffee", "drop", 2),
+        ("personal", "drop", 2),
+    ]
+    assert found[1] == Match("coffee", "drop", 2, 7, 13, found[1].excerpt)
+    assert "COFFEE" in found[1].excerpt
+    assert not any("ann@" in one.excerpt or "901820" in one.excerpt for one in found)
+    (plain,) = policy.screen(Row.of(text="a cup of coffee"))
+    assert (plain.where, plain.start, plain.end) == ("text", 9, 15)
+    assert policy.screen(Row.of(text="a cup of tea, shop@tea.example")) == []
+
+
+def test_the_policys_own_prompt_is_no_find(load: Load) -> None:
+    policy = load(system_prompt="Never speak of coffee.\n{boundaries}")
+    assert policy.screen(Row.of(messages=[*policy.with_system_prompt(user("tea"))])) == []
+    assert policy.screen(Row.of(messages=[{"role": "system", "content": "Speak of coffee."}]))
+
+
+def test_a_prompt_is_let_through_or_answered(load: Load) -> None:
+    policy = load()
+    assert policy.check_prompt(user("What is tea?")).action == "allow"
+    for text, allowed, action, category, say in [
+        ("I want coffee", False, "refuse", "coffee", "I can't talk about that."),
+        ("Is it healthy", False, "refer", "health", "I can't advise. Ask a doctor."),
+        ("The shop is on fire", False, "emergency", "fire", "I can't help here. Call 112."),
+        ("What is the price of tea?", True, "allow-with-notice", "price", "Prices may change."),
+        # The strongest decides, wherever it stands.
+        ("The price of coffee?", False, "refuse", "coffee", "I can't talk about that."),
+        ("Coffee is on fire", False, "emergency", "fire", "I can't help here. Call 112."),
+    ]:
+        decision = policy.check_prompt(user(text))
+        assert (decision.allowed, decision.action, decision.category, decision.text) == (allowed, action, category, say)
+
+
+def test_only_what_was_asked_since_the_last_answer_counts(load: Load) -> None:
+    policy = load()
+    talk = [*user("coffee"), {"role": "assistant", "content": "I can't talk about that."}, *user("tea then")]
+    assert policy.check_prompt(talk).allowed
+    assert not policy.check_prompt([*user("cof"), *user("coffee")]).allowed
+    assert policy.check_prompt([{"role": "system", "content": "no coffee"}, *user("tea")]).allowed
+
+
+def test_an_answer_may_not_tell_personal_data_that_nobody_gave(load: Load) -> None:
+    policy = load()
+    told = "Write to ann@corp.example.org"
+    assert policy.check_answer(user("Where?"), told).category == "personal"
+    assert policy.check_answer(user("I am ann@corp.example.org"), told).allowed
+    assert policy.check_answer(user("Where?"), "Write to shop@tea.example").allowed
+    assert policy.check_answer(user("Is it healthy?"), "Is it healthy? Yes.").allowed  # not looked for in answers
+
+
+def test_a_category_may_say_something_of_its_own(load: Load) -> None:
+    coffee = {**SMALL["categories"][0], "say": "I can't: we sell tea."}
+    assert load(categories=[coffee]).check_answer([], "coffee!").text == "I can't: we sell tea."

@@ -1,0 +1,100 @@
+"""Tiny real models with a tokenizer, and small prepared datasets."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from loraline.data.rows import Row, RowWriter
+from loraline.models.folder import ModelManifest, write_manifest
+
+_SIZES = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+FAMILIES = {
+    "llama": {},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1},
+    "gemma2": {"sliding_window": 12, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+    "gemma3_text": {"sliding_window": 12},
+    "phi3": {"sliding_window": 12},
+    "mistral": {"sliding_window": 12},
+    "gpt_neox": {},
+    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512},
+    "granite": {"logits_scaling": 2.0, "attention_multiplier": 0.3},
+    "bloom": {},
+    "mamba": {"state_size": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer that takes any text, without a chat template."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", "<|turn|>", "<|end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        ["the sum of two"] * 9, trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
+    """Makes a folder with a random model of a family, as load_model would write it."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(family: str = "llama", dtype: str = "float32") -> Path:
+        if (family, dtype) not in made:
+            folder = tmp_path_factory.mktemp(family)
+            torch.manual_seed(1)
+            config = AutoConfig.for_model(family, **{**_SIZES, **FAMILIES[family]})
+            model = AutoModelForCausalLM.from_config(config)
+            for parameter in model.parameters():  # larger than at birth, so that attention matters
+                if parameter.dim() > 1:
+                    torch.nn.init.normal_(parameter, std=0.1)
+            model.to(getattr(torch, dtype)).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            write_manifest(folder, ModelManifest(source=family, device="cpu", compute_dtype=dtype))
+            made[family, dtype] = folder
+        return made[family, dtype]
+
+    return make
+
+
+def write_rows(folder: Path, train: list[Row], evaluation: list[Row]) -> Path:
+    """Write a dataset folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("train", train), ("eval", evaluation)):
+        with RowWriter(folder / f"{name}.parquet") as writer:
+            for row in rows:
+                writer.write(row)
+    return folder
+
+
+def chat_row(number: int) -> Row:
+    """A row whose answer can be learned and whose length differs from others'."""
+    user = {"role": "user", "content": f"copy {number} " + "x" * (number % 17)}
+    return Row.of(messages=[user, {"role": "assistant", "content": f"{number} {number}"}], origin=f"rows:{number}")
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty rows to learn and eight to evaluate on."""
+    return write_rows(
+        tmp_path_factory.mktemp("dataset"), [chat_row(i) for i in range(60)], [chat_row(i) for i in range(100, 108)]
+    )

@@ -1,0 +1,167 @@
+"""Training in several processes: torchrun and gloo, through the step's own entry point, to one process's numbers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+
+from loraline import tracking
+from loraline.data.rows import Row
+from loraline.errors import ConfigurationError, TrainingError
+from loraline.training.config import TrainConfig
+from loraline.training.distributed import Ranks
+from loraline.training.launch import launch
+from loraline.training.torchrun import Job, torchrun
+from loraline.training.train import train
+from tests.loraline.training.conftest import chat_row, write_rows
+
+ModelMaker = Callable[..., Path]
+# Twelve packed rows in a step, six for each of two processes; of 61 rows one is left for the last step of an epoch, in
+# which the second process has nothing to do.
+CONFIG = TrainConfig(
+    rank=4,
+    alpha=8,
+    learning_rate=1e-2,
+    max_length=256,
+    batch_size=2,
+    gradient_accumulation=6,
+    epochs=3,
+    schedule="linear",
+    checkpoint_every=2,
+    early_stopping_patience=9,
+    nodes=2,
+)
+PROGRAM = (
+    "import sys; from pathlib import Path; from loraline.training.config import TrainConfig;"
+    "from loraline.training.launch import launch; model, data, out, kept, config = sys.argv[1:];"
+    "launch(TrainConfig.model_validate_json(config), Path(model), Path(data), Path(out), kept)"
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """61 rows, none of which shares a packed row with another, and eight to evaluate on."""
+    folder = tmp_path_factory.mktemp("rows")
+    return write_rows(folder, [chat_row(i) for i in range(61)], [chat_row(i) for i in range(100, 108)])
+
+
+def adapter_bytes(folder: Path) -> bytes:
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+def told(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return report
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """The same training but for the order in which floats were added up."""
+    for here, there in zip(told(one)["history"], told(other)["history"], strict=True):
+        for name in here.keys() - {"tokens_per_second"}:
+            assert here[name] == pytest.approx(there[name], rel=2e-5), (here["step"], name)
+    for name in ("tokens", "labelled_tokens", "steps", "kept_step", "epochs", "padding_fraction"):
+        assert told(one)[name] == pytest.approx(told(other)[name]), name
+    weights, others = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+    assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in others)
+
+
+def assert_tracked_once(store: str, report: dict[str, Any]) -> None:
+    """The step has one run below the pipeline's, with the curve of all ranks together.
+
+    What the killed try had not sent yet is lost.
+    """
+    client = MlflowClient(store)
+    (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "tests"]
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert runs.keys() == {"test-run", "train_lora"}
+    assert runs["train_lora"].info.status == "FINISHED"
+    losses = {m.step: m.value for m in client.get_metric_history(runs["train_lora"].info.run_id, "loss")}
+    history = {figures["step"]: figures["loss"] for figures in report["history"] if figures["step"]}
+    assert losses.items() <= history.items()
+    assert losses.keys() >= {step for step in history if step > report["resumed_from"]}
+
+
+def workers(kept: Path) -> list[int]:
+    """Ids of the processes that train into a folder of checkpoints."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        jobs = [part for part in line.split("\0") if part.endswith("job.json")]
+        if "train_lora.worker" in line and jobs and str(kept) in Path(jobs[0]).read_text():
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_two_processes_killed_and_started_again_are_one(
+    make_model: ModelMaker, dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], mlflow_store: str
+) -> None:
+    """Killed with SIGKILL, the step takes what it started along; the next start goes on to one process's numbers."""
+    kept = tmp_path / "kept"
+    places = [str(make_model()), str(dataset), str(tmp_path / "two"), str(kept)]
+    step = subprocess.Popen([sys.executable, "-c", PROGRAM, *places, CONFIG.model_dump_json()], env=os.environ)
+    wait_until(lambda: bool(list(kept.rglob("*.pt"))), step)
+    assert len(workers(kept)) >= 2
+    step.send_signal(signal.SIGKILL)
+    step.wait()
+    wait_until(lambda: not workers(kept))
+    assert not (tmp_path / "two" / "training.json").exists()
+
+    with tracking.child_run("train_lora") as tracker:
+        launch(CONFIG, make_model(), dataset, tmp_path / "two", str(kept), tracker=tracker)
+    assert "18/18 steps" in capfd.readouterr().out
+    alone = CONFIG.model_copy(update={"nodes": 1})
+    train(alone, make_model(), dataset, tmp_path / "one")
+    assert 0 < told(tmp_path / "two")["resumed_from"] < told(tmp_path / "two")["steps"]
+    assert (told(tmp_path / "two")["processes"], told(tmp_path / "one")["processes"]) == (2, 1)
+    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_tracked_once(mlflow_store, told(tmp_path / "two"))
+
+    # On another number of machines, from the same checkpoints: nothing is left to do.
+    train(alone, make_model(), dataset, tmp_path / "fewer", str(kept))
+    assert told(tmp_path / "fewer")["resumed_from"] == told(tmp_path / "two")["steps"]
+    assert adapter_bytes(tmp_path / "fewer") == adapter_bytes(tmp_path / "two")
+
+
+def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert process is None or process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_error_of_a_process_is_the_steps(make_model: ModelMaker, tmp_path: Path) -> None:
+    lost = Row.of(messages=[{"role": "user", "content": "q" * 500}, {"role": "assistant", "content": "y"}])
+    dataset = write_rows(tmp_path / "data", [lost], [])
+    job = Job(config=CONFIG, model=make_model(), dataset=dataset, output=tmp_path / "adapter")
+    with pytest.raises(TrainingError, match="no token of the 1 training rows carries loss"):
+        torchrun(job, 1, "--standalone", "--local-addr=127.0.0.1")
+
+
+def test_processes_without_work_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="a step has 12 packed rows"):
+        Ranks(count=13).check_work(CONFIG)
+
+
+def test_more_nodes_than_rows_in_a_step_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"nodes=3 cannot share out the 2 packed rows of a step"):
+        TrainConfig(batch_size=2, gradient_accumulation=1, nodes=3)

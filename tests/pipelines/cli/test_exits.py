@@ -1,0 +1,68 @@
+"""One meaning for each exit status, in the commands for this machine and in those for a cluster."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from loraline.errors import ClusterAwayError, ConfigurationError, LoralineError, ValidationError
+from pipelines.cli.app import app
+from pipelines.cli.exits import FAILED, REFUSED, STOPPED, errors_told
+from pipelines.local.run import RunFailedError
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "word"),
+    [
+        (RunFailedError("step gate failed"), FAILED, "failed"),
+        (ConfigurationError("no recipe [x]"), REFUSED, "refused"),
+        (ValidationError("no proof"), REFUSED, "refused"),
+        (ClusterAwayError("no answer"), REFUSED, "cluster"),
+        (KeyboardInterrupt(), STOPPED, "stopped"),
+    ],
+)
+def test_an_error_is_told_in_one_message_and_ends_with_its_status(
+    error: BaseException, status: int, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, errors_told():
+        raise error
+    assert ended.value.exit_code == status
+    said = capsys.readouterr().err
+    assert word in said
+    assert str(error) in said
+    assert "Traceback" not in said
+
+
+def test_other_errors_pass_as_they_are() -> None:
+    with pytest.raises(ZeroDivisionError), errors_told():
+        1 / 0  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "no-such-recipe"),
+        ("validate", "no-such-recipe"),
+        ("submit", "no-such-recipe"),
+        ("schedule", "create", "nightly", "quickstart", "--cron", "0 2 * * *"),
+        ("plan", "quickstart", "training.rank=none"),
+        ("run", "quickstart", "--no-such-option"),
+    ],
+)
+def test_what_is_refused_exits_with_2_whatever_the_command(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == REFUSED, done.output
+    assert not list(tmp_path.iterdir()), "nothing was started"
+
+
+def test_every_error_of_ours_is_told() -> None:
+    kinds = [LoralineError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    for kind in kinds:
+        with pytest.raises(typer.Exit), errors_told():
+            raise kind("said")
