@@ -1,7 +1,9 @@
-"""A base model made from nothing, for where there is no network: `scratch:dates`.
+"""A small base model that is trained on this machine, for where there is no network: `scratch:dates`.
 
-It is cached by content: the key is a digest of everything that defines the model, the code that makes it
-included. What is cached is a model folder like any other.
+Its digest, which a run pins, covers what defines the model: its name and the code that makes it. It is the same in an
+image without torch, where recipes are resolved, and in one with torch, where the model is made. The trained weights
+also depend on the libraries, so the cache's folder name covers their versions as well. What is cached is a model folder
+like any other.
 """
 
 import hashlib
@@ -13,18 +15,27 @@ from pathlib import Path
 from loraline import progress
 from loraline.errors import ModelLoadingError
 from loraline.identity import digests
+from loraline.identity.code import normalized
 
 NAMES = ("dates",)
-_MADE_BY = ("dates.py", "scratch.py", "scratch_definition.py", "scratch_pretraining.py")
-_MADE_WITH = ("torch", "transformers", "tokenizers")
+_SOURCES = ("dates.py", "scratch_definition.py", "scratch_pretraining.py")
+_LIBRARIES = ("tokenizers", "torch", "transformers")
 
 
 def digest(name: str) -> str:
-    """sha256 over all that defines a scratch model: its name, the code here, and the libraries' versions."""
+    """SHA-256 of what defines a scratch model: its name, and the syntax of the modules that make it."""
     here = Path(__file__).parent
-    parts = [(file, digests.digest_file(here / file)) for file in _MADE_BY]
-    parts += [(library, _version(library)) for library in _MADE_WITH]
-    return digests.digest_pairs([*parts, ("name", hashlib.sha256(name.encode()).hexdigest())])
+    sources = [(file, normalized((here / file).read_bytes())) for file in _SOURCES]
+    return digests.digest_pairs(
+        (key, hashlib.sha256(text.encode()).hexdigest()) for key, text in [*sources, ("name", name)]
+    )
+
+
+def cached_folder(name: str) -> Path:
+    """Where a scratch model is cached. The name covers the libraries' versions too: they decide the weights' bits."""
+    versions = [(library, _version(library)) for library in _LIBRARIES]
+    key = digests.digest_pairs([("definition", digest(name)), *versions])
+    return digests.cache_folder() / "scratch" / f"{name}-{key[:16]}"
 
 
 def _version(library: str) -> str:
@@ -35,34 +46,34 @@ def _version(library: str) -> str:
 
 
 def make(name: str) -> Path:
-    """Give the folder of a scratch model; the model is made if it is not in the cache. It stays in the cache.
+    """Return the cached folder of a scratch model, training the model first if it is not in the cache.
 
-    Two processes may ask at once: both make the model, and the first to finish puts its own in the cache.
+    Two processes may ask at once: both train the model, and the first to finish puts its own into the cache.
 
     Raises:
         ModelLoadingError: the cache cannot be written.
     """
-    folder = digests.cache_folder() / "scratch" / f"{name}-{digest(name)[:16]}"
+    folder = cached_folder(name)
     if folder.exists():
         return folder
     from loraline.quickstart.scratch_pretraining import pretrain
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        being_made = Path(tempfile.mkdtemp(dir=folder.parent))
+        unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
     except OSError as error:
         raise ModelLoadingError(
             f"the model cache {folder.parent} cannot be written ({error}); set LORALINE_CACHE to a folder of yours"
         ) from error
-    progress.note(f"making the scratch model {name}, once: it is kept in {folder}")
+    progress.note(f"training the scratch model {name}, once; it is cached in {folder}")
     try:
-        pretrain(being_made)
-        being_made.rename(folder)
+        pretrain(unfinished)
+        unfinished.rename(folder)
     except OSError:
-        if not folder.exists():  # else another process was first, with the same model
+        if not folder.exists():  # else another process was first with the same model
             raise
     finally:
-        shutil.rmtree(being_made, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

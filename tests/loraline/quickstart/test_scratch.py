@@ -1,6 +1,8 @@
 """The scratch model: made once, the same to the bit, with a tokenizer that takes any text."""
 
+import shutil
 from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,39 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_a_way_out(
     monkeypatch.setenv("LORALINE_CACHE", str(tmp_path / "file"))
     with pytest.raises(ModelLoadingError, match="set LORALINE_CACHE"):
         scratch.make("dates")
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers", "tokenizers"])
+def test_the_digest_is_the_same_on_a_machine_without_a_library(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe is resolved in an image without torch; the model is made in one with torch."""
+    digest, folder = scratch.digest("dates"), scratch.cached_folder("dates")
+    version = metadata.version
+
+    def absent(library: str) -> str:
+        if library == missing:
+            raise metadata.PackageNotFoundError(library)
+        return version(library)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert scratch.digest("dates") == digest
+    assert scratch.cached_folder("dates") != folder, "other libraries may make other weights"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        ("_PEAK_LEARNING_RATE, _WARMUP = 3e-3, 30", "_PEAK_LEARNING_RATE, _WARMUP = 1e-3, 30", True),
+        ('"pre-training steps"', '"steps"', False),
+        ("_SEED = 7\n", "_SEED = 7  # a comment\n", False),
+    ],
+)
+def test_the_digest_changes_with_what_defines_the_model_only(
+    before: str, after: str, changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = scratch.digest("dates")
+    copy = shutil.copytree(Path(scratch.__file__).parent, tmp_path / "quickstart")
+    module = copy / "scratch_pretraining.py"
+    assert before in module.read_text()
+    module.write_text(module.read_text().replace(before, after))
+    monkeypatch.setattr(scratch, "__file__", str(copy / "scratch.py"))
+    assert (scratch.digest("dates") != digest) == changes
