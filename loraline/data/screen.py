@@ -9,7 +9,7 @@ from typing import Literal
 from loraline.data.description.findings import EXAMPLES, PersonalData, PersonalDatum, PolicyFindings, PolicyMatch
 from loraline.data.reading.formats import Content
 from loraline.data.rows import Message, Row
-from loraline.safety import Policy
+from loraline.safety import Policy, screen_row
 from loraline.safety.personal_data import Span, find_personal_data, mask_personal_data
 
 _AROUND = 60  # characters shown before and after a find
@@ -61,7 +61,7 @@ class Screen:
                     self._personal.examples.append(PersonalDatum(origin=origin, kind=span.kind, excerpt=shown))
 
     def _is_dropped(self, policy: Policy, row: Row) -> bool:
-        matches = policy.screen(row)
+        matches = screen_row(policy, row)
         if not matches:
             return False
         self._matched.rows += 1

@@ -5,7 +5,7 @@ from loraline.errors import ConfigurationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.generate import answer_prompts
 from loraline.models.loaded import Subject
-from loraline.safety import Policy, ProbeReport
+from loraline.safety import Policy, ProbeReport, score_answers
 
 
 def encode_probes(subject: Subject, policy: Policy) -> list[list[int]]:
@@ -34,4 +34,4 @@ def probe(config: EvaluateConfig, subject: Subject, policy: Policy, prompts: lis
     Nothing stands between model and judge: the policy's filters, which serving puts there, are not applied.
     """
     answers = answer_prompts(config, subject, prompts, "probes answered")
-    return policy.score(policy.probes, [answer.text for answer in answers])
+    return score_answers(policy, policy.probes, [answer.text for answer in answers])

@@ -1,9 +1,10 @@
-"""A safety policy: one file that training, evaluation, the gate and inference all go by."""
+"""A safety policy: one file that training, evaluation, the gate and inference all apply."""
 
-from loraline.safety.policy import Budget, Policy, Probe
+from loraline.safety.policy import Policy
 from loraline.safety.policy_files import load_policy, read_policy, shipped_policies, write_policy
-from loraline.safety.probes import ProbeReport, ProbeResult
-from loraline.safety.screening import ALLOWED, Decision, Match
+from loraline.safety.policy_schema import Budget, Probe
+from loraline.safety.probes import ProbeReport, ProbeResult, score_answers
+from loraline.safety.screening import ALLOWED, Decision, Match, check_answer, check_prompt, screen_row
 
 __all__ = [
     "ALLOWED",
@@ -14,8 +15,12 @@ __all__ = [
     "Probe",
     "ProbeReport",
     "ProbeResult",
+    "check_answer",
+    "check_prompt",
     "load_policy",
     "read_policy",
+    "score_answers",
+    "screen_row",
     "shipped_policies",
     "write_policy",
 ]

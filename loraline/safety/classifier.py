@@ -2,19 +2,17 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loraline.errors import ConfigurationError, ModelLoadingError
 from loraline.identity.digests import digest_folder
-
-if TYPE_CHECKING:
-    from loraline.safety.policy import Classifier
+from loraline.safety.policy_schema import Classifier
 
 _OVERLAP = 32  # tokens that windows of a long text share, so that what lies on an edge is seen whole
 _LONGEST = 512  # tokens of a window: no encoder reads less well for it, and few read more
 
 
-def categories(classifier: "Classifier | None", text: str, wanted: set[str]) -> set[str]:
+def categories(classifier: Classifier | None, text: str, wanted: set[str]) -> set[str]:
     """The wanted categories that a classifier finds in a text; none where there is no classifier.
 
     Raises:

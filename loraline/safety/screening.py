@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 from loraline.safety import classifier
 from loraline.safety.patterns import Reading, compile_pattern
 from loraline.safety.personal_data import find_personal_data, mask_personal_data
+from loraline.safety.policy import Policy
+from loraline.safety.policy_schema import Category, ConversationAction
 
 if TYPE_CHECKING:
     from loraline.data.rows import Message, Row
-    from loraline.safety.policy import Category, Policy, TalkAction
 
 Place = Literal["rows", "prompt", "answer"]
 
@@ -39,7 +40,7 @@ class Decision:
     """What becomes of a prompt or of an answer."""
 
     allowed: bool
-    action: "Literal['allow', TalkAction]" = "allow"
+    action: Literal["allow"] | ConversationAction = "allow"
     category: str = ""
     """The category that decided; empty where none was found."""
     text: str = ""
@@ -49,7 +50,7 @@ class Decision:
 ALLOWED = Decision(True)
 
 
-def screen(policy: "Policy", row: "Row") -> list[Match]:
+def screen_row(policy: Policy, row: "Row") -> list[Match]:
     """What of a policy's categories a training row holds: each category once a turn.
 
     The policy's own system prompt, which names what it forbids, is not looked at.
@@ -69,24 +70,17 @@ def screen(policy: "Policy", row: "Row") -> list[Match]:
     ]
 
 
-def check_prompt(policy: "Policy", messages: "Sequence[Message]") -> Decision:
+def check_prompt(policy: Policy, messages: "Sequence[Message]") -> Decision:
     """Whether the model may be asked: looks at what the user said since the assistant last spoke."""
     spoke = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
     asked = "\n\n".join(message["content"] for message in messages[spoke + 1 :] if message["role"] == "user")
     return _decide(policy, "prompt", [category for category, _, _ in _found(policy, "prompt", asked)])
 
 
-def check_answer(policy: "Policy", messages: "Sequence[Message]", answer: str) -> Decision:
+def check_answer(policy: Policy, messages: "Sequence[Message]", answer: str) -> Decision:
     """Whether an answer may be shown. Personal data that stand in the conversation are not news."""
     known = "\n".join(message["content"] for message in messages)
     return _decide(policy, "answer", [category for category, _, _ in _found(policy, "answer", answer, known)])
-
-
-def text_for(policy: "Policy", category: "Category", action: "TalkAction") -> str:
-    """What a category says where its action is taken."""
-    referral = next((one.referral for one in policy.boundaries if one.name == category.boundary), "")
-    by_action = {"emergency": policy.emergency, "refuse": policy.refusal.text, "refer": referral}
-    return category.say or by_action.get(action, "")
 
 
 def leaked_personal_data(text: str, known: str, exempt: Sequence[str] = ()) -> tuple[int, int] | None:
@@ -98,7 +92,7 @@ def leaked_personal_data(text: str, known: str, exempt: Sequence[str] = ()) -> t
     return None
 
 
-def _found(policy: "Policy", place: Place, text: str, known: str = "") -> "Iterator[tuple[Category, int, int]]":
+def _found(policy: Policy, place: Place, text: str, known: str = "") -> Iterator[tuple[Category, int, int]]:
     """The categories that act at a place and that a text holds, in the policy's order, with start and end."""
     acting = [category for category in policy.categories if getattr(category.actions, place)]
     reading = Reading(text)
@@ -114,12 +108,12 @@ def _found(policy: "Policy", place: Place, text: str, known: str = "") -> "Itera
             yield category, *span
 
 
-def _decide(policy: "Policy", place: Literal["prompt", "answer"], found: "list[Category]") -> Decision:
+def _decide(policy: Policy, place: Literal["prompt", "answer"], found: list[Category]) -> Decision:
     if not found:
         return ALLOWED
     category = min(found, key=lambda one: _STRENGTH.index(getattr(one.actions, place)))
-    action: TalkAction = getattr(category.actions, place)
-    return Decision(action == "allow-with-notice", action, category.name, text_for(policy, category, action))
+    action: ConversationAction = getattr(category.actions, place)
+    return Decision(action == "allow-with-notice", action, category.name, policy.text_for(category, action))
 
 
 def _excerpt(text: str, start: int, end: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from loraline.data.rows import Message
-from loraline.safety import ALLOWED, Decision, Policy
+from loraline.safety import ALLOWED, Decision, Policy, check_answer, check_prompt
 from loraline.serving.audit import AuditTrail
 
 Generate = Callable[[list[Message]], Iterator[str]]
@@ -55,7 +55,7 @@ class Guard:
             self._record("prompt", exchange, ALLOWED, messages)
             return self._streamed(exchange, messages, generate(messages))
         messages = policy.with_system_prompt(messages)
-        self.decision = policy.check_prompt(messages)
+        self.decision = check_prompt(policy, messages)
         self.asked = self.decision.allowed
         self._record("prompt", exchange, self.decision, messages)
         if not self.asked:
@@ -67,7 +67,7 @@ class Guard:
     ) -> Iterator[str]:
         notice = self.decision.text
         text = "".join(pieces)
-        self.decision = policy.check_answer(messages, text)
+        self.decision = check_answer(policy, messages, text)
         self._record("answer", exchange, self.decision, messages, text)
         if not self.decision.allowed:
             yield self.decision.text

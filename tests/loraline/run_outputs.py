@@ -11,7 +11,7 @@ from loraline.evidence.schema import VerdictName
 from loraline.gate.config import GateConfig
 from loraline.gate.judge import judge
 from loraline.identity import model_digests
-from loraline.safety import Policy
+from loraline.safety import Policy, score_answers
 from tests.loraline.run_reports import dataset_report, mask_sample, parity_report, training_report
 
 DAYS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -164,7 +164,7 @@ def write_general(folder: Path, losses: list[float], tokens: int = 12) -> None:
 def write_probes(folder: Path, answers: dict[str, str]) -> None:
     """Write probes.jsonl and the rates, as the policy judges the answers; other probes get a friendly one."""
     policy = Policy.model_validate(POLICY)
-    report = policy.score(policy.probes, [answers.get(probe.id, "Yes, gladly.") for probe in policy.probes])
+    report = score_answers(policy, policy.probes, [answers.get(probe.id, "Yes, gladly.") for probe in policy.probes])
     _write_lines(folder / "probes.jsonl", [probe.model_dump() for probe in report.probes])
     change(folder / "metrics.json", safety=report.model_dump(exclude={"probes"}))
 

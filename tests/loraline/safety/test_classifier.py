@@ -11,6 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from loraline.data.rows import Row
 from loraline.errors import ConfigurationError, ModelLoadingError
+from loraline.safety import check_answer, check_prompt, screen_row
 from loraline.safety import classifier as classifiers
 from tests.loraline.safety.conftest import SMALL, Load
 
@@ -67,24 +68,24 @@ def settings(model: Path, label: str = "coffee", threshold: float = 0.5) -> dict
 
 def test_it_finds_where_patterns_do_not(model: Path, load: Load) -> None:
     policy = load(**settings(model))
-    (found,) = policy.screen(Row.of(text="roast the bean"))
+    (found,) = screen_row(policy, Row.of(text="roast the bean"))
     assert (found.category, found.action, found.start, found.end) == ("rival", "drop", 0, 14)
-    assert policy.screen(Row.of(text="a pot of tea")) == []
-    assert policy.check_answer([], "grinder and bean").category == "rival"
-    assert policy.check_prompt([{"role": "user", "content": "roast bean"}]).allowed  # does not act on prompts
+    assert screen_row(policy, Row.of(text="a pot of tea")) == []
+    assert check_answer(policy, [], "grinder and bean").category == "rival"
+    assert check_prompt(policy, [{"role": "user", "content": "roast bean"}]).allowed  # does not act on prompts
 
 
 def test_padding_hides_nothing(model: Path, load: Load) -> None:
     policy = load(**settings(model))
-    assert policy.check_answer([], "tea pot " * 40).allowed
-    assert not policy.check_answer([], "tea pot " * 40 + "roast bean grinder " * 4 + "tea pot " * 40).allowed
+    assert check_answer(policy, [], "tea pot " * 40).allowed
+    assert not check_answer(policy, [], "tea pot " * 40 + "roast bean grinder " * 4 + "tea pot " * 40).allowed
 
 
 def test_a_threshold_is_held_to(model: Path, load: Load) -> None:
     probability = classifiers._load(str(model), "", ("coffee",)).probabilities("bean roast")["coffee"]
     assert 0.6 < probability < 1
-    assert load(**settings(model, threshold=probability + 1e-6)).check_answer([], "bean roast").allowed
-    assert not load(**settings(model, threshold=probability - 1e-6)).check_answer([], "bean roast").allowed
+    assert check_answer(load(**settings(model, threshold=probability + 1e-6)), [], "bean roast").allowed
+    assert not check_answer(load(**settings(model, threshold=probability - 1e-6)), [], "bean roast").allowed
 
 
 def test_its_bytes_are_part_of_the_policy(model: Path, load: Load, tmp_path: Path) -> None:
@@ -93,17 +94,17 @@ def test_its_bytes_are_part_of_the_policy(model: Path, load: Load, tmp_path: Pat
     assert len(policy.classifier.revision) == 64
     changed = policy.model_copy(update={"classifier": policy.classifier.model_copy(update={"revision": "0" * 64})})
     with pytest.raises(ModelLoadingError, match="has digest"):
-        changed.check_answer([], "tea")
+        check_answer(changed, [], "tea")
     elsewhere = policy.classifier.model_copy(update={"model": "/elsewhere/classifier"})
     with pytest.raises(ModelLoadingError, match="not on this one"):
-        policy.model_copy(update={"classifier": elsewhere}).check_answer([], "tea")
+        check_answer(policy.model_copy(update={"classifier": elsewhere}), [], "tea")
     with pytest.raises(ConfigurationError, match=r"write the commit as classifier\.revision"):
         load(**settings(Path("owner/toxicity")))
 
 
 def test_what_it_lacks_is_said(model: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="has no label toxic; it has: tea, coffee"):
-        load(**settings(model, label="toxic")).check_answer([], "tea")
+        check_answer(load(**settings(model, label="toxic")), [], "tea")
     monkeypatch.setitem(sys.modules, "transformers", None)  # what an import finds where it is not installed
     with pytest.raises(ModelLoadingError, match=r"needs torch and transformers.*install loraline\[train\]"):
-        load(**settings(model)).check_answer([], "tea")
+        check_answer(load(**settings(model)), [], "tea")

@@ -167,8 +167,8 @@ def test_a_policy_comes_from_the_store(load: Load, s3: dict[str, str], tmp_path:
 
 def test_a_policy_needs_nothing_heavy() -> None:
     script = (
-        "import sys; from loraline.safety import load_policy; p = load_policy('medical');"
-        "p.check_answer([], 'Take 2 tablets now.'); heavy = {'torch', 'transformers', 'pyarrow'} & set(sys.modules);"
+        "import sys; from loraline.safety import check_answer, load_policy; p = load_policy('medical');"
+        "check_answer(p, [], 'Take 2 tablets now.'); heavy = {'torch', 'transformers', 'pyarrow'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from loraline.data.rows import Row
-from loraline.safety import Match
+from loraline.safety import Match, check_answer, check_prompt, screen_row
 from loraline.safety.patterns import Reading, compile_pattern
 from tests.loraline.safety.conftest import SMALL, Load
 
@@ -57,7 +57,7 @@ def test_rows_are_screened_turn_by_turn(load: Load) -> None:
             {"role": "assistant", "content": "I like COFFEE more. Mail ann@corp.example.org or +49 30 901820 now."},
         ]
     )
-    found = policy.screen(row)
+    found = screen_row(policy, row)
     assert [(one.category, one.action, one.where) for one in found] == [
         ("health", "report", 1),
         ("coffee", "drop", 2),
@@ -66,20 +66,20 @@ def test_rows_are_screened_turn_by_turn(load: Load) -> None:
     assert found[1] == Match("coffee", "drop", 2, 7, 13, found[1].excerpt)
     assert "COFFEE" in found[1].excerpt
     assert not any("ann@" in one.excerpt or "901820" in one.excerpt for one in found)
-    (plain,) = policy.screen(Row.of(text="a cup of coffee"))
+    (plain,) = screen_row(policy, Row.of(text="a cup of coffee"))
     assert (plain.where, plain.start, plain.end) == ("text", 9, 15)
-    assert policy.screen(Row.of(text="a cup of tea, shop@tea.example")) == []
+    assert screen_row(policy, Row.of(text="a cup of tea, shop@tea.example")) == []
 
 
 def test_the_policys_own_prompt_is_no_find(load: Load) -> None:
     policy = load(system_prompt="Never speak of coffee.\n{boundaries}")
-    assert policy.screen(Row.of(messages=[*policy.with_system_prompt(user("tea"))])) == []
-    assert policy.screen(Row.of(messages=[{"role": "system", "content": "Speak of coffee."}]))
+    assert screen_row(policy, Row.of(messages=[*policy.with_system_prompt(user("tea"))])) == []
+    assert screen_row(policy, Row.of(messages=[{"role": "system", "content": "Speak of coffee."}]))
 
 
 def test_a_prompt_is_let_through_or_answered(load: Load) -> None:
     policy = load()
-    assert policy.check_prompt(user("What is tea?")).action == "allow"
+    assert check_prompt(policy, user("What is tea?")).action == "allow"
     for text, allowed, action, category, say in [
         ("I want coffee", False, "refuse", "coffee", "I can't talk about that."),
         ("Is it healthy", False, "refer", "health", "I can't advise. Ask a doctor."),
@@ -89,27 +89,27 @@ def test_a_prompt_is_let_through_or_answered(load: Load) -> None:
         ("The price of coffee?", False, "refuse", "coffee", "I can't talk about that."),
         ("Coffee is on fire", False, "emergency", "fire", "I can't help here. Call 112."),
     ]:
-        decision = policy.check_prompt(user(text))
+        decision = check_prompt(policy, user(text))
         assert (decision.allowed, decision.action, decision.category, decision.text) == (allowed, action, category, say)
 
 
 def test_only_what_was_asked_since_the_last_answer_counts(load: Load) -> None:
     policy = load()
     talk = [*user("coffee"), {"role": "assistant", "content": "I can't talk about that."}, *user("tea then")]
-    assert policy.check_prompt(talk).allowed
-    assert not policy.check_prompt([*user("cof"), *user("coffee")]).allowed
-    assert policy.check_prompt([{"role": "system", "content": "no coffee"}, *user("tea")]).allowed
+    assert check_prompt(policy, talk).allowed
+    assert not check_prompt(policy, [*user("cof"), *user("coffee")]).allowed
+    assert check_prompt(policy, [{"role": "system", "content": "no coffee"}, *user("tea")]).allowed
 
 
 def test_an_answer_may_not_tell_personal_data_that_nobody_gave(load: Load) -> None:
     policy = load()
     told = "Write to ann@corp.example.org"
-    assert policy.check_answer(user("Where?"), told).category == "personal"
-    assert policy.check_answer(user("I am ann@corp.example.org"), told).allowed
-    assert policy.check_answer(user("Where?"), "Write to shop@tea.example").allowed
-    assert policy.check_answer(user("Is it healthy?"), "Is it healthy? Yes.").allowed  # not looked for in answers
+    assert check_answer(policy, user("Where?"), told).category == "personal"
+    assert check_answer(policy, user("I am ann@corp.example.org"), told).allowed
+    assert check_answer(policy, user("Where?"), "Write to shop@tea.example").allowed
+    assert check_answer(policy, user("Is it healthy?"), "Is it healthy? Yes.").allowed  # not looked for in answers
 
 
 def test_a_category_may_say_something_of_its_own(load: Load) -> None:
     coffee = {**SMALL["categories"][0], "say": "I can't: we sell tea."}
-    assert load(categories=[coffee]).check_answer([], "coffee!").text == "I can't: we sell tea."
+    assert check_answer(load(categories=[coffee]), [], "coffee!").text == "I can't: we sell tea."
