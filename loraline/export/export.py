@@ -9,13 +9,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from loraline.errors import ConfigurationError
-from loraline.export import gguf, vllm
+from loraline.export import gguf
 from loraline.export.locate import Found, find
 from loraline.models.model_files import verify_model
+from loraline.models.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from loraline.sources.model import parse_model_source
 
 Format = Literal["safetensors", "adapter", "gguf"]
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _OF_THE_RUN = {"parity.json", "loraline.json"}  # which say something to Loraline alone
 
 
@@ -78,19 +78,15 @@ def _write(found: Found, output: Path, kind: Format, outtype: gguf.OutType) -> l
 
 
 def _write_adapter(found: Found, output: Path) -> list[str]:
-    missing = [name for name in _ADAPTER if not (found.folder / name).is_file()]
+    missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (found.folder / name).is_file()]
     if missing:
         raise ConfigurationError(f"{found.folder} is no adapter of PEFT: {', '.join(missing)} is missing")
     output.mkdir()
-    for name in _ADAPTER:
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         shutil.copyfile(found.folder / name, output / name)
     if found.template:
         shutil.copyfile(found.template, output / found.template.name)
-    notes = [_about_base(output)]
-    objections = vllm.objections(output)
-    notes += [f"vLLM would not serve it: {reason}" for reason in objections]
-    if not objections:
-        notes.append(f"vLLM takes it with {vllm.options(output)}")
+    notes = ["load it with peft's PeftModel.from_pretrained, on its base", _about_base(output)]
     if found.template:
         notes.append(
             f"it was trained with the chat template beside it: serve it with --chat-template {found.template.name}"
@@ -100,11 +96,11 @@ def _write_adapter(found: Found, output: Path) -> list[str]:
 
 def _about_base(adapter: Path) -> str:
     """Which base the adapter belongs to, and whether others can fetch that by its name."""
-    settings = json.loads((adapter / _ADAPTER[0]).read_text(encoding="utf-8"))
+    settings = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     base, revision = str(settings.get("base_model_name_or_path") or ""), settings.get("revision")
     pinned = f" at revision {revision}" if revision else ""
     if not base:
-        return "adapter_config.json names no base: whoever loads it has to know which"
+        return f"{ADAPTER_CONFIG} names no base: whoever loads it has to know which"
     if parse_model_source(base).kind == "hub":
         return f"it belongs to {base}{pinned}, of the Hugging Face Hub"
     return f"it belongs to {base}, which servers cannot fetch by that name: bring its folder, and name that to them"

@@ -10,10 +10,12 @@ from loraline.errors import ConfigurationError, ValidationError
 from loraline.evidence.schema import VERDICT_FILE
 from loraline.identity import model_digests
 from loraline.identity.digests import digest_file
+from loraline.models.peft_files import ADAPTER_CONFIG
 from loraline.registry.files import FILE_LIST, FileList, read_file_list
+from loraline.sources.registry_address import RegistryAddress
 
 Part = Literal["merged", "adapter"]
-_MARKS: dict[Part, str] = {"merged": "config.json", "adapter": "adapter_config.json"}  # which a part cannot be without
+_MARKS: dict[Part, str] = {"merged": "config.json", "adapter": ADAPTER_CONFIG}  # which a part cannot be without
 _TEMPLATE = "chat_template.jinja"
 
 
@@ -43,7 +45,7 @@ def find(model: str, part: Part, scratch: Path) -> Found:
         ValidationError: the bytes are not those that were registered, or that the merge wrote.
         StorageError: the object store or the registry is away.
     """
-    if model.startswith("models:"):
+    if RegistryAddress.matches(model):
         version = registry.find_version(tracking.connect(), model)
         digest = version.tags.get(registry.DIGEST_TAG, "")
         return _registered(str(version.source), digest, f"{version.name} version {version.version}", part, scratch)
