@@ -83,11 +83,15 @@ def _refused(what: str, error: Exception) -> StorageError:
     return StorageError(f"{what} failed at {where}: {error}")
 
 
-def list_objects(url: str) -> list[StoredObject]:
-    """List what lies at or under an address, sorted by key.
+def list_objects(url: str, missing_bucket_ok: bool = False) -> list[StoredObject]:
+    """List the objects at or under an address, sorted by key.
+
+    Args:
+        url: an object, or a prefix.
+        missing_bucket_ok: a bucket that does not exist holds no objects; `upload` creates it. Else it is an error.
 
     Raises:
-        StorageError: the store is away or refuses.
+        StorageError: the store cannot be reached or refuses.
     """
     at = S3Url.parse(url)
     try:
@@ -97,6 +101,9 @@ def list_objects(url: str) -> list[StoredObject]:
             if item.object_name == at.key or not at.key or _is_under(item.object_name or "", at.key)
         ]
     except (MinioException, urllib3.exceptions.HTTPError) as error:
+        # Not S3Error.code: minio reads no code from a server that answers as text/xml, as rclone does.
+        if missing_bucket_ok and "NoSuchBucket" in str(error):
+            return []
         raise _refused(f"listing {url}", error) from error
     return sorted(found, key=lambda item: item.key)
 

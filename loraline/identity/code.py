@@ -36,9 +36,10 @@ WITHOUT_EFFECT = (
     "loraline.storage",
     "loraline.tracking",
     "loraline.training.multinode",
+    "loraline.units",
 )
-"""Modules and packages that report, draw, move bytes whose digests are checked, or start processes elsewhere; and the
-quickstart's rows and base, which are pinned as sources, by their content."""
+"""Modules and packages that report, format, draw, move bytes whose digests are checked, or start processes elsewhere;
+and the quickstart's rows and base, which are pinned as sources, by their content."""
 
 _ROOT = Path(__file__).parents[2]
 _MESSAGES = {"advance", "emit", "headline", "note"}  # of loraline.progress

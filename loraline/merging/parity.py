@@ -27,6 +27,7 @@ from loraline.merging.tensors import FLOATS, read_header, weight_files
 from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
+from loraline.units import format_bytes
 
 _CUDA_BYTES_TO_SPARE = 4 << 30  # for activations and logits of one row
 
@@ -158,7 +159,7 @@ def _device(base: Path) -> torch.device:
         needed = sum(4 * math.prod(tensor.shape) for file in weight_files(base) for tensor in read_header(file))
         free, _ = torch.cuda.mem_get_info(device)
         if needed + _CUDA_BYTES_TO_SPARE > free:
-            progress.note(f"comparing on the CPU: in float32 the model needs {needed >> 20} MB of the GPU")
+            progress.note(f"comparing on the CPU: in float32 the model needs {format_bytes(needed)} of the GPU")
             return torch.device("cpu")
     return device
 

@@ -19,8 +19,8 @@ from transformers.pytorch_utils import Conv1D
 from loraline.errors import AdapterError, ModelLoadingError
 from loraline.merging.tensors import StoredTensor
 from loraline.models.folder import load_config, read_manifest
+from loraline.models.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PARTS = r"lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B|lora_magnitude_vector"
 _KEY = re.compile(rf"base_model\.model\.(?P<module>.+)\.(?P<part>{_PARTS})")
 # Settings of PEFT that change what an adapter computes, and that Loraline does not train with.
@@ -88,10 +88,10 @@ def plan_updates(base: Path, adapter: Path, tensors: dict[str, StoredTensor]) ->
 
 
 def _read_settings(adapter: Path) -> dict[str, Any]:
-    for name in ("adapter_config.json", ADAPTER_WEIGHTS):
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (adapter / name).exists():
             raise AdapterError(f"{adapter} holds no adapter: {name} is missing; run train_lora again")
-    settings: dict[str, Any] = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    settings: dict[str, Any] = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     foreign = [name for name in _FOREIGN_SETTINGS if settings.get(name)]
     if settings.get("peft_type") != "LORA":
         foreign.append("peft_type")

@@ -5,7 +5,7 @@ import torch
 
 from loraline.errors import ConfigurationError
 
-_GB, _GIB = 10**9, 2**30
+_GB = 10**9
 ACCELERATORS = {
     "A10G": 24 * _GB,
     "A100-40GB": 40 * _GB,
@@ -67,8 +67,3 @@ def _free_in_container() -> int:
             return 2**63 if text == "max" else int(text) - int(used.read())
     except FileNotFoundError:
         return 2**63
-
-
-def in_words(size: float) -> str:
-    """Write a number of bytes as people read it."""
-    return f"{size / _GIB:.2f} GiB" if size >= _GIB / 10 else f"{size / 2**20:.1f} MiB"

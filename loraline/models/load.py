@@ -21,6 +21,7 @@ from transformers import (
 from loraline.errors import AdapterError, ModelLoadingError
 from loraline.models.device import Placement, place
 from loraline.models.folder import read_manifest
+from loraline.models.peft_files import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -121,14 +122,14 @@ def prepare_quantized(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 def _put_adapter(model: PreTrainedModel, adapter: Path, trainable: bool) -> "PeftModel":
-    if not (adapter / "adapter_config.json").exists():
-        raise AdapterError(f"{adapter} holds no adapter: adapter_config.json is missing")
+    if not (adapter / ADAPTER_CONFIG).exists():
+        raise AdapterError(f"{adapter} holds no adapter: {ADAPTER_CONFIG} is missing")
     from peft import PeftModel  # takes seconds to import, and only an adapter needs it
 
     try:
         return PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        name = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+        name = json.loads((adapter / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
         raise AdapterError(
             f"the adapter in {adapter}, trained on {name}, does not fit this base model: {error}"
         ) from error

@@ -13,11 +13,11 @@ from transformers.pytorch_utils import Conv1D
 
 from loraline.errors import ModelLoadingError
 from loraline.models import accelerators, activations
-from loraline.models.accelerators import in_words
 from loraline.models.config import FootprintConfig, ModelConfig
 from loraline.models.device import DTYPES, pick_device, pick_dtype
 from loraline.models.folder import ModelManifest, load_config, write_manifest
 from loraline.sources.model import fetch_config
+from loraline.units import format_bytes
 
 _BYTES_OF_WEIGHT = {"nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
 """A linear layer's weight: nf4 has a byte for each block of 64 and, quantized doubly, four for each 256 blocks."""
@@ -79,13 +79,13 @@ class FitPlan:
 
     def refusal(self) -> str:
         """What to tell somebody whose model does not fit."""
-        shares = ", ".join(f"{row.what} {in_words(row.size)}" for row in self.rows)
+        shares = ", ".join(f"{row.what} {format_bytes(row.size)}" for row in self.rows)
         ways = "; ".join(
-            f"{change.setting} would need {in_words(change.needed)}{'' if change.fits else ', still too much'}"
+            f"{change.setting} would need {format_bytes(change.needed)}{'' if change.fits else ', still too much'}"
             for change in self.changes
         )
         return (
-            f"training needs {in_words(self.needed)}, and {self.accelerator} has {in_words(self.capacity)} "
+            f"training needs {format_bytes(self.needed)}, and {self.accelerator} has {format_bytes(self.capacity)} "
             f"({shares}). What to change: {ways or 'nothing of the recipe helps; take a larger device'}"
         )
 

@@ -10,7 +10,6 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from loraline import progress, registry, storage, tracking
-from loraline.errors import StorageError
 from loraline.registry import DIGEST_TAG, REGISTERED
 from loraline.storage import StoredObject
 from loraline.tracking import mlflow_runs
@@ -149,7 +148,7 @@ def _dead_uploads(bucket: str, versions: list[ModelVersion], now: datetime) -> l
 def _folders(bucket: str, top: str, depth: int) -> list[tuple[str, list[StoredObject]]]:
     """Address and objects of the folders that lie so deep below a folder of the bucket."""
     folders: defaultdict[str, list[StoredObject]] = defaultdict(list)
-    for item in _list(f"s3://{bucket}/{top}"):
+    for item in storage.list_objects(f"s3://{bucket}/{top}", missing_bucket_ok=True):
         parts = item.key.split("/")
         if len(parts) > depth + 1:
             folders["/".join(parts[: depth + 1])].append(item)
@@ -158,15 +157,6 @@ def _folders(bucket: str, top: str, depth: int) -> list[tuple[str, list[StoredOb
 
 def _is_old(objects: list[StoredObject], now: datetime) -> bool:
     return all(item.modified and item.modified < now - _UNFINISHED_STAYS for item in objects)
-
-
-def _list(url: str) -> list[StoredObject]:
-    try:
-        return storage.list_objects(url)
-    except StorageError as error:
-        if "NoSuchBucket" in str(error):  # nothing was ever stored
-            return []
-        raise
 
 
 def _total(objects: Iterable[StoredObject]) -> int:

@@ -23,6 +23,7 @@ from loraline.registry.files import (
     read_file_list,
 )
 from loraline.registry.tags import DIGEST_TAG, evidence_tags
+from loraline.units import format_bytes
 
 _MOST_SHOWN = 5
 
@@ -117,7 +118,7 @@ def _list_check(version: ModelVersion, listed: FileList) -> Check:
 def _presence_check(url: str, listed: FileList) -> Check:
     wanted = (EVIDENCE_PATH, VERDICT_PATH, PAGE, CARD)
     odd = [f"{name} is not among them" for name in wanted if name not in listed.files] + odd_files(url, listed)
-    return _check("files", odd, f"all there in their sizes, {listed.size / 2**20:,.1f} MiB, with page and model card")
+    return _check("files", odd, f"all there in their sizes, {format_bytes(listed.size)}, with page and model card")
 
 
 def _evidence_checks(version: ModelVersion, listed: FileList, folder: Path) -> list[Check]:

@@ -1,6 +1,5 @@
 """Model versions in MLflow's registry, found by alias, by number or by name."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +8,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from loraline import tracking
-from loraline.errors import ConfigurationError, StorageError
+from loraline.errors import StorageError
+from loraline.sources.registry_address import RegistryAddress
 
 CHALLENGER = "challenger"
 """The newest version that passed the gate."""
@@ -17,8 +17,6 @@ CHAMPION = "champion"
 """The version that is in use."""
 PREVIOUS = "previous"
 """The version that was the champion before."""
-
-_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
 @contextmanager
@@ -35,25 +33,23 @@ def errors_named(what: str) -> Iterator[None]:
         raise StorageError(f"{what} failed at {tracking.tracking_uri()}: {first_line}") from error
 
 
-def find_version(client: MlflowClient, reference: str) -> ModelVersion:
+def find_version(client: MlflowClient, address: str) -> ModelVersion:
     """The version that `models:/name/7` or `models:/name@alias` names.
 
     Raises:
-        ConfigurationError: it is written otherwise.
+        ConfigurationError: it is not an address of the model registry.
         StorageError: there is no such model, version or alias, or the registry is away.
     """
-    match = _REFERENCE.fullmatch(reference)
-    if not match:
-        raise ConfigurationError(f"{reference!r} names no model version; write models:/name/7 or models:/name@champion")
-    name, alias, number = match["name"], match["alias"], match["version"]
-    if number:
+    parsed = RegistryAddress.parse(address)
+    name = parsed.name
+    if parsed.version:
         registered_model_aliases(client, name)
-        with errors_named(f"reading version {number} of {name}"):
-            return client.get_model_version(name, number)
-    found = version_with_alias(client, name, alias)
+        with errors_named(f"reading version {parsed.version} of {name}"):
+            return client.get_model_version(name, parsed.version)
+    found = version_with_alias(client, name, parsed.alias)
     if found is None:
         aliases = ", ".join(f"@{key}" for key in sorted(registered_model_aliases(client, name))) or "none"
-        raise StorageError(f"{name} has no version with the alias {alias}; its aliases: {aliases}")
+        raise StorageError(f"{name} has no version with the alias {parsed.alias}; its aliases: {aliases}")
     return found
 
 

@@ -58,17 +58,6 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def size(number: float | None) -> str:
-    """Bytes as people say them."""
-    if number is None:
-        return NONE
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"
-
-
 def percent(fraction: float | None) -> str:
     """A fraction as a percentage."""
     return NONE if fraction is None else f"{100 * fraction:.3g}%"

@@ -6,6 +6,7 @@ from loraline.evidence.schema import Evidence
 from loraline.report import charts, data_findings, formatting, intervals, risks
 from loraline.report.lineage import effort, flat_recipe, model_name, provenance, run_tags
 from loraline.report.templates import templates
+from loraline.units import format_bytes
 
 
 def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
@@ -16,7 +17,7 @@ def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) 
         registration: registration.json, where the model was registered.
     """
     environment = templates(__package__)
-    for name in ("figure", "signed", "duration", "size", "percent", "cut"):
+    for name in ("figure", "signed", "duration", "percent", "cut"):
         environment.filters[name] = getattr(formatting, name)
     return environment.get_template("page.html.j2").render(
         evidence=evidence,
@@ -64,7 +65,7 @@ def _training_facts(training: dict[str, Any]) -> list[tuple[str, str]]:
         "padding": ("padding_fraction", formatting.percent),
         "cut at max_length": ("truncated", formatting.figure),
         "left out, without loss": ("dropped", formatting.figure),
-        "largest memory": ("peak_memory_bytes", formatting.size),
+        "largest memory": ("peak_memory_bytes", format_bytes),
         "went on from step": ("resumed_from", formatting.figure),
     }
     facts = [(name, show(training[key])) for name, (key, show) in shown.items() if training.get(key) is not None]

@@ -19,9 +19,9 @@ from loraline.models.model_files import CODE, CONFIG, NOT_THE_MODEL, POLICY, TOK
 from loraline.quickstart import scratch
 from loraline.sources import hub
 from loraline.sources.pin import COMMIT, Pin, digest_at_s3
+from loraline.sources.registry_address import RegistryAddress
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_REGISTRY = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 Kind = Literal["folder", "s3", "hub", "registry", "scratch"]
 
@@ -47,10 +47,11 @@ def parse_model_source(source: str) -> ModelSource:
         return ModelSource("scratch", name)
     if source.startswith("s3://"):
         return ModelSource("s3", str(storage.S3Url.parse(source)).rstrip("/"))
-    if source.startswith("models:"):
-        if not _REGISTRY.fullmatch(source):
-            raise ConfigurationError(f"model.source is {source!r}; write models:/name@alias or models:/name/version")
-        return ModelSource("registry", source)
+    if RegistryAddress.matches(source):
+        try:
+            return ModelSource("registry", str(RegistryAddress.parse(source)))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"model.source: {error}") from error
     path = Path(source).expanduser()
     if path.is_dir() or source.startswith(("/", ".", "~")):
         return ModelSource("folder", str(path))
@@ -174,25 +175,24 @@ def _registered(location: str, version: str) -> tuple[str, str]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    match = _REGISTRY.fullmatch(location)
-    assert match
-    version = version or match["version"]
+    address = RegistryAddress.parse(location)
+    version = version or address.version
     try:
         client = MlflowClient()
         found = (
-            client.get_model_version(match["name"], version)
+            client.get_model_version(address.name, version)
             if version
-            else client.get_model_version_by_alias(match["name"], match["alias"])
+            else client.get_model_version_by_alias(address.name, address.alias)
         )
     except MlflowException as error:
         raise ModelLoadingError(
             f"the model registry at {os.environ.get('MLFLOW_TRACKING_URI', 'the default place')} has no "
             f"{location}: {error.message}; set MLFLOW_TRACKING_URI, or look with `make ui` at what is registered"
         ) from error
-    address = str(found.source)
-    if not address.startswith("s3://"):
+    url = str(found.source)
+    if not url.startswith("s3://"):
         raise ModelLoadingError(
-            f"{location} is version {found.version} with source {address!r}; only versions that Loraline "
+            f"{location} is version {found.version} with source {url!r}; only versions that Loraline "
             "registered, with files under s3://, can be a base"
         )
-    return str(found.version), address.rstrip("/") + "/merged"
+    return str(found.version), url.rstrip("/") + "/merged"

@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from loraline.errors import ConfigurationError, TrainingError
 from loraline.models.folder import read_manifest
+from loraline.models.peft_files import ADAPTER_CONFIG
 from loraline.training.config import TrainConfig
 
 _ALL_LINEAR = ["all-linear"]
@@ -132,7 +133,7 @@ def check_gradients(model: PeftModel) -> None:
 def save(model: PeftModel, output: Path) -> None:
     """Write the adapter in PEFT's layout."""
     model.save_pretrained(str(output), safe_serialization=True)
-    _name_base(output / "adapter_config.json")
+    _name_base(output / ADAPTER_CONFIG)
     card = output / "README.md"  # peft's empty model card; the report step writes the real one
     card.unlink(missing_ok=True)
 

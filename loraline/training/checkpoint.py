@@ -15,7 +15,6 @@ import torch
 
 from loraline import progress, storage
 from loraline.data.rows import Row
-from loraline.errors import StorageError
 from loraline.identity.digests import digest_folder, json_digest
 from loraline.identity.libraries import library_versions
 from loraline.models.folder import read_manifest
@@ -125,13 +124,7 @@ class _S3:
         self._url = url
 
     def names(self) -> list[str]:
-        try:
-            found = storage.list_objects(self._url)
-        except StorageError as error:
-            if "NoSuchBucket" in str(error):  # no checkpoint was ever written
-                return []
-            raise
-        return [item.key.rsplit("/", 1)[-1] for item in found]
+        return [item.key.rsplit("/", 1)[-1] for item in storage.list_objects(self._url, missing_bucket_ok=True)]
 
     def read(self, name: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:

@@ -234,13 +234,14 @@ def clean(
     What an alias points at stays, and while a run is running nothing goes.
     """
     from loraline.registry.clean import clean as remove
+    from loraline.units import format_bytes
 
     with errors_told(), services(HOME):
         done = remove(bucket, keep, dry_run)
         for what in [*done.versions, *done.checkpoints, *done.uploads]:
             typer.echo(f"{'would remove' if dry_run else 'removed'}  {what}")
         if not done.running:
-            typer.echo(f"{done.size / 2**20:,.1f} MiB {'would be' if dry_run else 'were'} freed")
+            typer.echo(f"{format_bytes(done.size)} {'would be' if dry_run else 'were'} freed")
 
 
 app.add_typer(export_command)

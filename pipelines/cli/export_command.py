@@ -32,16 +32,17 @@ def export(
     llama.cpp's converter, found through LLAMA_CPP_DIR or on the PATH.
     """
     from loraline.export.export import export as write
-    from loraline.report.formatting import size
+    from loraline.sources.registry_address import RegistryAddress
+    from loraline.units import format_bytes
 
     with errors_told():
-        if model.startswith(("s3://", "models:")):
+        if model.startswith("s3://") or RegistryAddress.matches(model):
             with services(HOME):
                 done = write(model, output, kind, outtype)
         else:
             done = write(model, output, kind, outtype)
     console = Console()
-    console.print(f"[bold]{done.path}[/bold]  {size(done.size)}", highlight=False)
+    console.print(f"[bold]{done.path}[/bold]  {format_bytes(done.size)}", highlight=False)
     checked = f"verified by {done.verified}" if done.verified else "nothing to verify its bytes by"
     for line in [checked, *done.notes]:
         console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from loraline.units import format_bytes
 from pipelines.local.run import Step
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
@@ -107,9 +108,11 @@ def show_plan(console: Console, plan: Any) -> None:
     table.add_column("bytes", justify="right")
     table.add_column("how")
     for row in plan.rows:
-        table.add_row(row.what, _size(row.size), row.how)
+        table.add_row(row.what, format_bytes(row.size), row.how)
     table.add_row(
-        "[bold]in all[/bold]", f"[bold]{_size(plan.needed)}[/bold]", f"of {_size(plan.capacity)} on {plan.accelerator}"
+        "[bold]in all[/bold]",
+        f"[bold]{format_bytes(plan.needed)}[/bold]",
+        f"of {format_bytes(plan.capacity)} on {plan.accelerator}",
     )
     console.print(table)
     console.print(
@@ -119,9 +122,6 @@ def show_plan(console: Console, plan: Any) -> None:
     console.print(f"{verdict}" + ("" if plan.fits else "; what would help:"))
     for change in plan.changes:
         console.print(
-            f"  {change.setting}: {_size(change.needed)}{'' if change.fits else ', still too much'}", highlight=False
+            f"  {change.setting}: {format_bytes(change.needed)}{'' if change.fits else ', still too much'}",
+            highlight=False,
         )
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"

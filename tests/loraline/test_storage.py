@@ -43,6 +43,12 @@ def test_what_is_not_there_is_said(s3: dict[str, str], tmp_path: Path) -> None:
         storage.download("s3://tests/absent", tmp_path)
 
 
+def test_a_missing_bucket_is_an_error_or_empty(s3: dict[str, str]) -> None:
+    with pytest.raises(StorageError, match="listing s3://no-such-bucket/x failed"):
+        storage.list_objects("s3://no-such-bucket/x")
+    assert storage.list_objects("s3://no-such-bucket/x", missing_bucket_ok=True) == []
+
+
 def test_a_wrong_key_is_refused(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StorageError, match="listing s3://tests/x failed"):

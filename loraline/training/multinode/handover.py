@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from loraline import storage
-from loraline.errors import StorageError
 
 
 def offer(folder: Path, address: str) -> None:
@@ -23,12 +22,7 @@ def offer(folder: Path, address: str) -> None:
 
 def is_offered(address: str) -> bool:
     """Whether a whole folder lies at an address. Raises StorageError."""
-    try:
-        return bool(storage.list_objects(f"{address}/complete"))
-    except StorageError as error:
-        if "NoSuchBucket" in str(error):  # nothing was ever stored
-            return False
-        raise
+    return bool(storage.list_objects(f"{address}/complete", missing_bucket_ok=True))
 
 
 def fetch(address: str, folder: Path) -> None:

@@ -146,8 +146,3 @@ def _really_saved(config: LlamaConfig, attention: str, batch: int, length: int) 
 def test_an_old_gpu_computes_in_float16() -> None:
     assert accelerators.named_dtype("T4") == torch.float16
     assert accelerators.named_dtype("L4") == torch.bfloat16
-
-
-def test_bytes_are_written_as_people_read_them() -> None:
-    assert accelerators.in_words(3 << 30) == "3.00 GiB"
-    assert accelerators.in_words(5 << 19) == "2.5 MiB"

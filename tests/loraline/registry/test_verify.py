@@ -173,7 +173,7 @@ def test_a_version_that_is_not_ours_has_no_list(mlflow_store: str, one: Registra
 
 
 def test_what_is_not_there_is_said(one: Registration) -> None:
-    with pytest.raises(ConfigurationError, match=r"'dates' names no model version; write models:/name/7"):
+    with pytest.raises(ConfigurationError, match=r"'dates' is not an address of the model registry"):
         checked("dates")
     with pytest.raises(StorageError, match=r"no version with the alias champion; its aliases: @challenger"):
         checked("models:/dates@champion")

@@ -87,7 +87,6 @@ def test_figures_are_short(value: float | None, text: str) -> None:
     assert formatting.figure(value) == text
 
 
-def test_times_and_sizes_are_said_as_people_say_them() -> None:
+def test_durations_are_written_with_units() -> None:
     assert [formatting.duration(seconds) for seconds in (4.25, 75.0, 7300.0)] == ["4.2 s", "1 min 15 s", "2 h 1 min"]
-    assert [formatting.size(number) for number in (12, 912_000_000)] == ["12 bytes", "912 MB"]
     assert [formatting.signed(value) for value in (0.5, -0.25, 0.0, None)] == ["+0.5", "-0.25", "0", "n/a"]
