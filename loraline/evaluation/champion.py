@@ -5,14 +5,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraline import progress, storage
+from loraline import progress
 from loraline.errors import ValidationError
 from loraline.evaluation.config import EvaluateConfig
-from loraline.identity.digests import digest_file
 from loraline.safety import Policy
 
 if TYPE_CHECKING:
     from loraline.evaluation.report import ChampionReport
+    from loraline.registry.files import Part
 
 COPIED_EVIDENCE = "champion.json"
 """The champion's evidence, beside its figures."""
@@ -53,12 +53,14 @@ def evaluate_champion(
     from loraline.evaluation.evaluate import evaluate
     from loraline.evaluation.report import ChampionReport, ScoredChampion, write_report
     from loraline.models.folder import read_manifest
+    from loraline.registry.files import EVIDENCE_PATH
 
     is_own_base = bool(champion["base_digest"]) and champion["base_digest"] == read_manifest(model).digest
-    part = "adapter" if is_own_base else "merged"
+    part: Part = "adapter" if is_own_base else "merged"
     with tempfile.TemporaryDirectory() as folder:
-        fetched = _fetch(champion, part, Path(folder))
-        shutil.copyfile(fetched / "evidence" / "evidence.json", output / COPIED_EVIDENCE)
+        fetched = Path(folder)
+        _fetch(champion, part, fetched)
+        shutil.copyfile(fetched / EVIDENCE_PATH, output / COPIED_EVIDENCE)
         if is_own_base:
             found = evaluate(config, model, dataset, output, fetched / "adapter", policy)
         else:
@@ -71,30 +73,24 @@ def evaluate_champion(
     return report
 
 
-def _fetch(champion: dict[str, str], part: str, folder: Path) -> Path:
-    """Bring the evidence and one part of a champion into a folder, as they were registered."""
-    from loraline.registry import EVIDENCE_PATH, FILE_LIST
-    from loraline.registry.files import read_file_list
+def _fetch(champion: dict[str, str], part: "Part", folder: Path) -> None:
+    """Download the evidence and one part of the champion, and verify them."""
+    from loraline.registry.files import EVIDENCE_PATH, fetch_part
 
-    url = champion["url"]
     progress.note(f"fetching {part} of version {champion['version']} of {champion['model_name']}, the champion")
     try:
-        listed = read_file_list(url, folder)
+        listed = fetch_part(
+            champion["url"],
+            champion["content_digest"],
+            part,
+            folder,
+            also=(EVIDENCE_PATH,),
+            advance=lambda done, total: progress.advance(done, total, "files of the champion"),
+        )
     except ValidationError as error:
         raise _refused(champion, str(error)) from error
-    if listed.digest != champion["content_digest"]:
-        raise _refused(champion, f"{FILE_LIST} does not come to the digest that it was registered with")
-    wanted = [name for name in listed.files if name == EVIDENCE_PATH or name.startswith(f"{part}/")]
-    there = {item.key.removeprefix(storage.S3Url.parse(url).key + "/") for item in storage.list_objects(url)}
-    gone = [name for name in wanted if name not in there]
-    if gone or len(wanted) < 2 or EVIDENCE_PATH not in wanted:
-        raise _refused(champion, f"{', '.join(gone[:5]) or part} is gone")
-    for done, name in enumerate(wanted):
-        [path] = storage.download(f"{url}/{name}", (folder / name).parent)
-        if digest_file(path) != listed.files[name].sha256:
-            raise _refused(champion, f"{name} was altered")
-        progress.advance(done + 1, len(wanted), "files of the champion")
-    return folder
+    if EVIDENCE_PATH not in listed.files:
+        raise _refused(champion, f"{EVIDENCE_PATH} was not registered")
 
 
 def _refused(champion: dict[str, str], reason: str) -> ValidationError:

@@ -3,18 +3,15 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from loraline import registry, storage, tracking
 from loraline.errors import ConfigurationError, ValidationError
 from loraline.evidence.schema import VERDICT_FILE
 from loraline.identity import model_digests
-from loraline.identity.digests import digest_file
 from loraline.models.peft_files import ADAPTER_CONFIG
-from loraline.registry.files import FILE_LIST, FileList, read_file_list
+from loraline.registry.files import FILE_LIST, FileList, Part, changed_files, fetch_part
 from loraline.sources.registry_address import RegistryAddress
 
-Part = Literal["merged", "adapter"]
 _MARKS: dict[Part, str] = {"merged": "config.json", "adapter": ADAPTER_CONFIG}  # which a part cannot be without
 _TEMPLATE = "chat_template.jinja"
 
@@ -55,33 +52,25 @@ def find(model: str, part: Part, scratch: Path) -> Found:
 
 
 def _registered(url: str, digest: str, name: str, part: Part, scratch: Path) -> Found:
-    """Fetch a part of a registered model; its list of files must come to `digest`, and each file to its own."""
-    listed = read_file_list(url, scratch)
-    if listed.digest != digest:
+    """Download a part of a registered model and verify it."""
+    try:
+        fetch_part(url, digest, part, scratch, also=(f"merged/{_TEMPLATE}",))
+    except ValidationError as error:
+        raise ValidationError(f"{name} cannot be exported: {error}. Register the model again.") from error
+    return Found(scratch / part, _template(scratch), f"{FILE_LIST} of {name}, digest {digest[:12]}", [])
+
+
+def _downloaded(root: Path, part: Part) -> Found:
+    """A part of a registered model that somebody downloaded, with the list of its files."""
+    listed = FileList.model_validate_json((root / FILE_LIST).read_bytes())
+    own = listed.of_part(part)
+    present = {path.relative_to(root).as_posix() for path in (root / part).rglob("*") if path.is_file()}
+    changed = changed_files(root, listed, own) + [f"{name} was not registered" for name in sorted(present - set(own))]
+    if changed:
         raise ValidationError(
-            f"the files of {name} come to the digest {listed.digest}, but it was registered with {digest or 'none'}: "
-            f"{FILE_LIST} at {url} was altered. Register the model again."
+            f"{root} is not the model that was registered: {'; '.join(changed[:5])}. Download it again."
         )
-    wanted = [file for file in listed.files if file.startswith(f"{part}/") or file == f"merged/{_TEMPLATE}"]
-    for file in wanted:
-        storage.download(f"{url}/{file}", (scratch / file).parent)
-    return _verified(scratch, part, listed, name, f"{FILE_LIST} of {name}, digest {digest[:12]}")
-
-
-def _verified(root: Path, part: Part, listed: FileList, name: str, against: str) -> Found:
-    """A part of a registered model whose files lie in `root`."""
-    own = {file: stored for file, stored in listed.files.items() if file.startswith(f"{part}/")}
-    if f"{part}/{_MARKS[part]}" not in own:
-        raise ConfigurationError(f"{name} has no {part} model: {part}/{_MARKS[part]} is not among its files")
-    there = {path.relative_to(root).as_posix() for path in (root / part).rglob("*") if path.is_file()}
-    odd = [f"{file} is missing" for file in sorted(own.keys() - there)]
-    odd += [f"{file} was not registered" for file in sorted(there - own.keys())]
-    odd += [
-        f"{file} has other bytes" for file in sorted(own.keys() & there) if digest_file(root / file) != own[file].sha256
-    ]
-    if odd:
-        raise ValidationError(f"{name} is not what was registered: {'; '.join(odd[:5])}. Register the model again.")
-    return Found(root / part, _template(root), against, _rejected(root))
+    return Found(root / part, _template(root), f"{FILE_LIST} beside it, digest {listed.digest[:12]}", _rejected(root))
 
 
 def _stored(url: str, part: Part, scratch: Path) -> Found:
@@ -104,8 +93,7 @@ def _local(root: Path, part: Part) -> Found:
         hint = "" if root.exists() else ", and no such folder; `loraline run` makes a model in runs/latest"
         raise ConfigurationError(f"there is no {part} model in {root}: no {mark} there, nor in {root / part}{hint}")
     if folder != root and (root / FILE_LIST).is_file():
-        listed = FileList.model_validate_json((root / FILE_LIST).read_bytes())
-        return _verified(root, part, listed, str(root), f"{FILE_LIST} beside it, digest {listed.digest[:12]}")
+        return _downloaded(root, part)
     return Found(folder, _template(root), _verified_by_merge(root, folder, part), _rejected(root))
 
 

@@ -5,8 +5,9 @@ which lists the others with size and digest, and at last registered.json, when t
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import ValidationError as PydanticError
@@ -14,7 +15,7 @@ from pydantic import ValidationError as PydanticError
 from loraline import storage
 from loraline.errors import ValidationError
 from loraline.evidence.schema import FILE, VERDICT_FILE
-from loraline.identity.digests import digest_pairs
+from loraline.identity.digests import digest_file, digest_pairs
 from loraline.identity.model_digests import BESIDE_MERGED, digest_listed
 
 FILE_LIST = "files.json"
@@ -27,6 +28,11 @@ VERDICT_PATH = f"evidence/{VERDICT_FILE}"
 
 Advance = Callable[[int, int], None]
 """Told how many bytes of how many have been read."""
+
+Part = Literal["adapter", "merged"]
+"""A registered model's folders of weights."""
+
+_MOST_NAMED = 5  # files in an error message
 
 
 class StoredFile(BaseModel):
@@ -59,19 +65,19 @@ class FileList(BaseModel):
     @property
     def adapter_digest(self) -> str:
         """Digest of the adapter, as the evidence names it."""
-        return digest_listed(self._part("adapter"))
+        return digest_listed(self._part_digests("adapter"))
 
     @property
     def merged_digest(self) -> str:
         """Digest of the merged model, as the evidence names it."""
-        return digest_listed(self._part("merged"), without=BESIDE_MERGED)
+        return digest_listed(self._part_digests("merged"), without=BESIDE_MERGED)
 
-    def _part(self, folder: str) -> list[tuple[str, str]]:
-        return [
-            (name.removeprefix(f"{folder}/"), file.sha256)
-            for name, file in self.files.items()
-            if name.startswith(f"{folder}/")
-        ]
+    def of_part(self, part: Part) -> list[str]:
+        """The paths of a part's files."""
+        return [name for name in self.files if name.startswith(f"{part}/")]
+
+    def _part_digests(self, part: Part) -> list[tuple[str, str]]:
+        return [(name.removeprefix(f"{part}/"), self.files[name].sha256) for name in self.of_part(part)]
 
 
 def read_file_list(url: str, folder: Path) -> FileList:
@@ -93,6 +99,62 @@ def read_file_list(url: str, folder: Path) -> FileList:
     except PydanticError as error:
         first = error.errors()[0]
         raise ValidationError(f"{FILE_LIST} at {url} is not a list of files: {first['msg']}") from error
+
+
+def fetch_part(
+    url: str, content_digest: str, part: Part, folder: Path, also: Iterable[str] = (), advance: Advance | None = None
+) -> FileList:
+    """Download one part of a registered model and compare every file with the digest that was registered.
+
+    Args:
+        url: the version's source.
+        content_digest: of the version, which the list of its files must have.
+        part: the folder to download.
+        folder: where the files go, under the same paths.
+        also: paths of further files to download, where the list has them.
+        advance: told how many files of how many have been downloaded.
+
+    Raises:
+        ValidationError: the list or a file is missing or was altered, or the model has no such part.
+        StorageError: the store cannot be reached.
+    """
+    listed = read_file_list(url, folder)
+    if listed.digest != content_digest:
+        raise ValidationError(
+            f"{FILE_LIST} at {url} was altered: its files have the content digest {listed.digest}, and the version was "
+            f"registered with {content_digest or 'none'}"
+        )
+    own = listed.of_part(part)
+    if not own:
+        raise ValidationError(f"{FILE_LIST} at {url} lists no file of the {part} model")
+    wanted = [*own, *(name for name in also if name in listed.files)]
+    stored = _sizes(url)
+    _refuse_changed(url, [f"{name} is missing" for name in wanted if name not in stored])
+    for done, name in enumerate(wanted, start=1):
+        storage.download(f"{url}/{name}", (folder / name).parent)
+        if advance:
+            advance(done, len(wanted))
+    _refuse_changed(url, changed_files(folder, listed, wanted))
+    return listed
+
+
+def changed_files(folder: Path, listed: FileList, names: Iterable[str]) -> list[str]:
+    """Which of the named files are missing from a local folder, or have other bytes than those that were registered."""
+    changed = []
+    for name in names:
+        if not (folder / name).is_file():
+            changed.append(f"{name} is missing")
+        elif (digest := digest_file(folder / name)) != listed.files[name].sha256:
+            changed.append(f"{name} was altered: digest {digest[:12]} instead of {listed.files[name].sha256[:12]}")
+    return changed
+
+
+def _refuse_changed(url: str, changed: list[str]) -> None:
+    if changed:
+        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+        raise ValidationError(
+            f"the files at {url} are not those that were registered: {'; '.join(changed[:_MOST_NAMED])}{more}"
+        )
 
 
 def odd_files(url: str, listed: FileList) -> list[str]:
