@@ -22,14 +22,16 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from components.evaluate_model.config import EvaluateConfig
-from components.evaluate_model.evaluate import evaluate
-from components.merge_adapter.config import MergeConfig
-from components.merge_adapter.merge import MergeReport, merge
-from components.shared.model_folder import ModelManifest, write_manifest
-from components.shared.rows import Row, RowWriter
-from components.train_lora.config import TrainConfig
-from components.train_lora.train import train
+from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.merging import MergeReport
+from loraline.data.rows import Row, RowWriter
+from loraline.evaluation.config import EvaluateConfig
+from loraline.evaluation.evaluate import evaluate
+from loraline.merging.config import MergeConfig
+from loraline.merging.merge import merge
+from loraline.models.folder import write_manifest
+from loraline.training.config import TrainConfig
+from loraline.training.train import train
 from tests.tiny import VOCABULARY, tokenizer
 
 RECORD = Path(__file__).with_suffix(".json")
