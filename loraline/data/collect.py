@@ -6,9 +6,9 @@ from functools import partial
 from itertools import chain, islice
 
 from loraline import progress
+from loraline.artifacts.dataset import SourceReport
 from loraline.data.chunk import Chunker
 from loraline.data.config import DataConfig
-from loraline.data.description.dataset_report import SourceReport
 from loraline.data.reading.bad_rows import BadRows
 from loraline.data.reading.formats import Content, content_of, find_layout
 from loraline.data.reading.readers import Outcome

@@ -4,18 +4,27 @@ import tempfile
 from pathlib import Path
 
 from loraline import progress
+from loraline.artifacts.dataset import (
+    PAGE,
+    Answers,
+    DatasetReport,
+    Duplicate,
+    General,
+    RowCounts,
+    RowProblem,
+    SourceReport,
+)
 from loraline.data.chunk import Chunker
 from loraline.data.collect import collect
 from loraline.data.config import DataConfig
-from loraline.data.description.dataset_report import DatasetReport, Duplicate, RowCounts, SourceReport
 from loraline.data.description.describe import Description, fingerprint_of
-from loraline.data.description.findings import Answers, General
 from loraline.data.description.lengths import token_counter
 from loraline.data.reading.bad_rows import BadRows
 from loraline.data.screen import Screen
 from loraline.data.similarity.compare import Compared, compare
 from loraline.data.writer import DatasetWriter, Part
 from loraline.models.folder import load_tokenizer
+from loraline.report.dataset_page import render_dataset_page
 from loraline.safety import Policy
 
 
@@ -58,6 +67,7 @@ def prepare(
     described = _describe(Description(tokenizer, max_length), dataset.paths, compared)
     report = _report(config, sources, screen, bad, dataset, repeats, compared, described)
     report.save(output)
+    (output / PAGE).write_text(render_dataset_page(report), encoding="utf-8")
     progress.headline(report.headline())
     return report
 
@@ -80,7 +90,7 @@ def _report(
         rows=_row_counts(counts, compared, bad.rows - general.bad),
         bad_fraction=bad.rows / (counts.read + general.read - general.bad + bad.rows),
         bad_kinds=dict(bad.kinds.most_common()),
-        bad_rows=bad.first,
+        bad_rows=[RowProblem.model_validate(problem, from_attributes=True) for problem in bad.first],
         duplicates=repeats[0],
         overlap=repeats[1],
         lengths=lengths,

@@ -6,7 +6,8 @@ It is done before rows are hashed, so that a row's id is that of what is trained
 from collections import Counter
 from typing import Literal
 
-from loraline.data.description.findings import EXAMPLES, PersonalData, PersonalDatum, PolicyFindings, PolicyMatch
+from loraline.artifacts.dataset import PersonalData, PersonalDatum, PolicyFindings, PolicyMatch
+from loraline.data.description.excerpts import EXAMPLES
 from loraline.data.reading.formats import Content
 from loraline.data.rows import Message, Row
 from loraline.safety import Policy, screen_row

@@ -7,9 +7,8 @@ from typing import Literal, Self
 
 import pyarrow.parquet
 
-from loraline.data.description.dataset_report import Duplicate, RowCounts
-from loraline.data.description.findings import EXAMPLES
-from loraline.data.description.lengths import Side
+from loraline.artifacts.dataset import Duplicate, RowCounts, Side
+from loraline.data.description.excerpts import EXAMPLES
 from loraline.data.rows import Row, RowWriter
 from loraline.data.screen import Dropped
 from loraline.data.similarity.ngrams import Words, WordWriter

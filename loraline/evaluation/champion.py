@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraline import progress
+from loraline.artifacts.evaluation import CHAMPION_EVIDENCE
 from loraline.errors import ValidationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.safety import Policy
 
 if TYPE_CHECKING:
-    from loraline.evaluation.report import ChampionReport
+    from loraline.artifacts.evaluation import ChampionReport
     from loraline.registry.files import Part
-
-COPIED_EVIDENCE = "champion.json"
-"""The champion's evidence, beside its figures."""
 
 
 def evaluate_champion(
@@ -50,8 +48,8 @@ def evaluate_champion(
         progress.headline("no champion yet")
         return None
     # A run without a champion, as every model's first is, is spared the seconds that these take to import.
+    from loraline.artifacts.evaluation import ChampionReport, ScoredChampion
     from loraline.evaluation.evaluate import evaluate
-    from loraline.evaluation.report import ChampionReport, ScoredChampion, write_report
     from loraline.models.folder import read_manifest
     from loraline.registry.files import EVIDENCE_PATH
 
@@ -60,7 +58,7 @@ def evaluate_champion(
     with tempfile.TemporaryDirectory() as folder:
         fetched = Path(folder)
         _fetch(champion, part, fetched)
-        shutil.copyfile(fetched / EVIDENCE_PATH, output / COPIED_EVIDENCE)
+        shutil.copyfile(fetched / EVIDENCE_PATH, output / CHAMPION_EVIDENCE)
         if is_own_base:
             found = evaluate(config, model, dataset, output, fetched / "adapter", policy)
         else:
@@ -69,7 +67,7 @@ def evaluate_champion(
             found = evaluate(config, fetched / "merged", dataset, output, policy=policy)
     named = {name: champion[name] for name in ("model_name", "version", "url", "content_digest")}
     report = ChampionReport(**found.model_dump(), champion=ScoredChampion(**named, scored=part))
-    write_report(report, output)
+    report.save(output)
     return report
 
 

@@ -12,26 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from loraline import progress
+from loraline.artifacts.base import write_lines
+from loraline.artifacts.dataset import EVAL_ROWS, GENERAL_ROWS
+from loraline.artifacts.evaluation import (
+    EXAMPLES,
+    GENERAL,
+    PROBES,
+    EvaluationReport,
+    GeneralReport,
+    ProbeRates,
+    ScoredExample,
+    TaskReport,
+)
 from loraline.data.chat import encode_prompt, prompt_digest, split_last_turn
 from loraline.data.rows import read_rows
 from loraline.evaluation.config import EvaluateConfig, check_harness, check_task_folder
 from loraline.evaluation.example_loss import ExampleLoss
-from loraline.evaluation.examples import Example, encode_examples, score_examples
-from loraline.evaluation.general import FILE as GENERAL
+from loraline.evaluation.examples import Example, encode_examples, prompt_text, score_examples
 from loraline.evaluation.general import score_general
 from loraline.evaluation.generate import Answer, answer_prompts
-from loraline.evaluation.metrics import exact_match, rouge_l, token_f1
+from loraline.evaluation.metrics import exact_match, mean, rouge_l, token_f1
 from loraline.evaluation.probing import encode_probes, probe
-from loraline.evaluation.report import (
-    EvaluateReport,
-    GeneralReport,
-    ScoredExample,
-    TaskFigures,
-    mean,
-    prompt_text,
-    write_lines,
-    write_report,
-)
 from loraline.identity import model_digests
 from loraline.models.loaded import Subject
 from loraline.safety import Policy
@@ -44,7 +45,7 @@ def evaluate(
     output: Path,
     adapter: Path | None = None,
     policy: Policy | None = None,
-) -> EvaluateReport:
+) -> EvaluationReport:
     """Score a model, with an adapter on it or without, on the rows of eval.parquet, and on what else is given.
 
     The same rows, probes and tasks are computed in the same batches whatever the model. Writes into `output`:
@@ -68,18 +69,18 @@ def evaluate(
     """
     begin = time.monotonic()
     run_tasks = _ready_tasks(config)
-    rows = read_rows(dataset / "eval.parquet")
+    rows = read_rows(dataset / EVAL_ROWS)
     subject = Subject.load(model, adapter)
     probes = encode_probes(subject, policy) if policy else []
-    examples, left_out = encode_examples(subject, rows[: config.max_examples or None], str(dataset / "eval.parquet"))
+    examples, left_out = encode_examples(subject, rows[: config.max_examples or None], str(dataset / EVAL_ROWS))
     output.mkdir(parents=True, exist_ok=True)
     losses = score_examples(subject, examples, "examples scored")
     prompts = [_prompt(subject, example) for example in examples]
     answers = _answers(config, subject, prompts)
     scored = [_score(*parts) for parts in zip(examples, prompts, losses, answers, strict=True)]
-    write_lines(scored, output / "examples.jsonl")
-    report = EvaluateReport(
-        **_summary(scored),
+    write_lines(scored, output / EXAMPLES)
+    report = EvaluationReport(
+        **_summary(scored, losses),
         unfinished=sum(answer is not None and not answer.finished for answer in answers),
         available=len(rows),
         cut=sum(example.is_cut for example in examples),
@@ -90,12 +91,12 @@ def evaluate(
         adapter_digest=model_digests.adapter_digest(adapter) if adapter else None,
         seconds=time.monotonic() - begin,
     )
-    write_report(report, output)
+    report.save(output)
     _tell(report)
     return report
 
 
-def _ready_tasks(config: EvaluateConfig) -> Callable[[Subject], dict[str, TaskFigures]]:
+def _ready_tasks(config: EvaluateConfig) -> Callable[[Subject], dict[str, TaskReport]]:
     """Find the tasks and their data before anything is computed; gives what runs them."""
     check_task_folder(config)
     check_harness(config)
@@ -144,26 +145,26 @@ def _score(example: Example, prompt: list[int] | None, loss: ExampleLoss, answer
 
 
 def _general(config: EvaluateConfig, subject: Subject, dataset: Path, output: Path) -> GeneralReport | None:
-    if not (dataset / GENERAL).exists():
+    if not (dataset / GENERAL_ROWS).exists():
         return None
     report, losses = score_general(config, subject, dataset)
-    write_lines(losses, output / "general.jsonl")
+    write_lines(losses, output / GENERAL)
     return report
 
 
 def _safety(
     config: EvaluateConfig, subject: Subject, policy: Policy | None, prompts: list[list[int]], output: Path
-) -> dict[str, float] | None:
+) -> ProbeRates | None:
     if policy is None:
         return None
     report = probe(config, subject, policy, prompts)
-    write_lines(report.probes, output / "probes.jsonl")
-    return report.model_dump(exclude={"probes"})
+    write_lines(report.probes, output / PROBES)
+    return ProbeRates.model_validate(report.model_dump(exclude={"probes"}))
 
 
-def _summary(scored: list[ScoredExample]) -> dict[str, Any]:
-    tokens = sum(example.tokens for example in scored)
-    loss = math.fsum(example.loss for example in scored) / tokens
+def _summary(scored: list[ScoredExample], losses: list[ExampleLoss]) -> dict[str, Any]:
+    tokens = sum(loss.tokens for loss in losses)
+    loss = math.fsum(loss.nats for loss in losses) / tokens
     return {
         "loss": loss,
         "perplexity": math.exp(min(loss, 700.0)),  # beyond that a float cannot hold it
@@ -177,7 +178,7 @@ def _summary(scored: list[ScoredExample]) -> dict[str, Any]:
     }
 
 
-def _tell(report: EvaluateReport) -> None:
+def _tell(report: EvaluationReport) -> None:
     """Say what a person has to know to read the figures, and the figures."""
     if report.cut:
         progress.note(f"{report.cut} examples are longer than the model's context: scored up to its end")
@@ -194,9 +195,9 @@ def _tell(report: EvaluateReport) -> None:
         left_out = f", {len(report.general.left_out)} beyond the context" if report.general.left_out else ""
         progress.note(f"general set: loss {report.general.loss:.4g} on {report.general.examples} rows{left_out}")
     if report.safety:
-        progress.note(", ".join(f"{name.replace('_', ' ')} {rate:.2f}" for name, rate in report.safety.items()))
-    for name, figures in report.tasks.items():
         progress.note(
-            f"task {name}: {figures['metric']} {figures[str(figures['metric'])]} on {figures['examples']} examples"
+            ", ".join(f"{name.replace('_', ' ')} {rate:.2f}" for name, rate in report.safety.model_dump().items())
         )
+    for name, task in report.tasks.items():
+        progress.note(f"task {name}: {task.metric} {task.value} on {task.examples} examples")
     progress.headline(report.headline())

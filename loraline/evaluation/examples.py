@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loraline import progress
 from loraline.data.chat import Encoded, encode_rows
-from loraline.data.rows import Row
+from loraline.data.rows import Message, Row
 from loraline.errors import DatasetError, ValidationError
 from loraline.evaluation.example_loss import ExampleLoss, example_losses, labelled_tokens
 from loraline.models.loaded import Subject
@@ -70,3 +70,10 @@ def score_examples(subject: Subject, examples: list[Example], unit: str) -> list
             "set model.compute_dtype=float32, or look at the training's loss curve"
         )
     return losses
+
+
+def prompt_text(messages: list[Message]) -> str:
+    """A conversation, for people: a single user message as it is, others with their roles."""
+    if [message["role"] for message in messages] == ["user"]:
+        return messages[0]["content"]
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)

@@ -3,13 +3,12 @@
 import math
 from pathlib import Path
 
+from loraline.artifacts.dataset import GENERAL_ROWS
+from loraline.artifacts.evaluation import GeneralLoss, GeneralReport
 from loraline.data.rows import read_rows
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.examples import encode_examples, score_examples
-from loraline.evaluation.report import GeneralLoss, GeneralReport
 from loraline.models.loaded import Subject
-
-FILE = "general.parquet"
 
 
 def score_general(config: EvaluateConfig, subject: Subject, dataset: Path) -> tuple[GeneralReport, list[GeneralLoss]]:
@@ -19,13 +18,13 @@ def score_general(config: EvaluateConfig, subject: Subject, dataset: Path) -> tu
         DatasetError: no row can be scored.
         ValidationError: the loss of a row is not a number.
     """
-    rows = read_rows(dataset / FILE)[: config.max_examples or None]
-    examples, left_out = encode_examples(subject, rows, str(dataset / FILE))
+    rows = read_rows(dataset / GENERAL_ROWS)[: config.max_examples or None]
+    examples, left_out = encode_examples(subject, rows, str(dataset / GENERAL_ROWS))
     found = score_examples(subject, examples, "general rows scored")
     losses = [
         GeneralLoss(id=example.row.id, loss=loss.nats, tokens=loss.tokens)
         for example, loss in zip(examples, found, strict=True)
     ]
-    tokens = sum(one.tokens for one in losses)
-    loss = math.fsum(one.loss for one in losses) / tokens
+    tokens = sum(one.tokens for one in found)
+    loss = math.fsum(one.nats for one in found) / tokens
     return GeneralReport(loss=loss, tokens=tokens, examples=len(losses), left_out=left_out), losses

@@ -14,9 +14,9 @@ from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig
 
 from loraline import progress
+from loraline.artifacts.evaluation import TaskReport
 from loraline.errors import ConfigurationError
 from loraline.evaluation.config import EvaluateConfig
-from loraline.evaluation.report import TaskFigures
 from loraline.evaluation.tasks import Tasks, seed
 from loraline.models.loaded import Subject
 
@@ -24,7 +24,7 @@ _RESAMPLES = 1000  # for the standard error of a metric that is no mean
 _TOKENS_PER_BATCH = 4096  # bounds the logits: 2 GB in float32 with a vocabulary of 128k
 
 
-def run_tasks(config: EvaluateConfig, tasks: Tasks, subject: Subject) -> dict[str, TaskFigures]:
+def run_tasks(config: EvaluateConfig, tasks: Tasks, subject: Subject) -> dict[str, TaskReport]:
     """Put the tasks to the model. Examples, their order and the seeds are the same for every model.
 
     Raises:
@@ -106,12 +106,12 @@ class _Harnessed(HFLM):
             progress.advance(self._done, self._total, "task requests")
 
 
-def _figures(found: Any, tasks: Tasks) -> dict[str, TaskFigures]:
+def _figures(found: Any, tasks: Tasks) -> dict[str, TaskReport]:
     """The figures of each task; of a group's tasks, where the group has a figure of its own, only that."""
     groups = {name for name in tasks["groups"] if _metrics(found["results"].get(name, {}))}
     within = {name for group in groups for name in _members(group, tasks["group_map"])}
     return {
-        name: _task_figures(name, found)
+        name: _task_report(name, found)
         for name, results in sorted(found["results"].items())
         if name not in within and _metrics(results)
     }
@@ -129,20 +129,20 @@ def _metrics(results: dict[str, Any]) -> dict[str, str]:
     return {key.removesuffix(",none").replace(",", "/"): key for key in keys}
 
 
-def _task_figures(name: str, found: Any) -> TaskFigures:
+def _task_report(name: str, found: Any) -> TaskReport:
     results = found["results"][name]
     metrics = _metrics(results)
     values = {ours: float(results[key]) for ours, key in metrics.items()}
     broken = [metric for metric, value in values.items() if not math.isfinite(value)]
     if broken:
-        progress.note(f"task {name}: {', '.join(broken)} is not a number, and left empty")
+        progress.note(f"task {name}: {', '.join(broken)} is not a number, and left out")
     main = next(iter(metrics))
     metric, filtered = metrics[main].split(",", 1)
     error = results.get(f"{metric}_stderr,{filtered}")
-    return {
-        **{metric: value if math.isfinite(value) else None for metric, value in values.items()},
-        "stderr": error if isinstance(error, float) else None,
-        "examples": int(results.get("sample_len", 0)),
-        "metric": main,
-        "higher_is_better": found["higher_is_better"].get(name, {}).get(metric, True) is not False,
-    }
+    return TaskReport(
+        metric=main,
+        higher_is_better=found["higher_is_better"].get(name, {}).get(metric, True) is not False,
+        values=dict(values),
+        stderr=error if isinstance(error, float) else None,
+        examples=int(results.get("sample_len", 0)),
+    )

@@ -8,6 +8,7 @@ library rouge-score, with a tokenizer that keeps letters of all scripts (its own
 0-9). It is computed here, because the library takes seconds to import, in each evaluation.
 """
 
+import math
 import re
 import string
 import unicodedata
@@ -77,3 +78,9 @@ def common_subsequence_length(first: list[str], second: list[str]) -> int:
         matches = column & places.get(token, 0)
         column = (column + matches | column - matches) & every_row
     return len(first) - column.bit_count()
+
+
+def mean(values: list[float | None]) -> float | None:
+    """Mean of what is there, the same to the bit in any order; None where nothing is."""
+    there = [value for value in values if value is not None]
+    return math.fsum(there) / len(there) if there else None

@@ -4,12 +4,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraline import registry, storage, tracking
+from loraline import storage, tracking
 from loraline.errors import ConfigurationError, ValidationError
 from loraline.evidence.schema import VERDICT_FILE
 from loraline.identity import model_digests
 from loraline.models.peft_files import ADAPTER_CONFIG
 from loraline.registry.files import FILE_LIST, FileList, Part, changed_files, fetch_part
+from loraline.registry.tags import DIGEST_TAG
+from loraline.registry.versions import find_version
 from loraline.sources.registry_address import RegistryAddress
 
 _MARKS: dict[Part, str] = {"merged": "config.json", "adapter": ADAPTER_CONFIG}  # which a part cannot be without
@@ -43,8 +45,8 @@ def find(model: str, part: Part, scratch: Path) -> Found:
         StorageError: the object store or the registry is away.
     """
     if RegistryAddress.matches(model):
-        version = registry.find_version(tracking.connect(), model)
-        digest = version.tags.get(registry.DIGEST_TAG, "")
+        version = find_version(tracking.connect(), model)
+        digest = version.tags.get(DIGEST_TAG, "")
         return _registered(str(version.source), digest, f"{version.name} version {version.version}", part, scratch)
     if model.startswith("s3://"):
         return _stored(model.rstrip("/"), part, scratch)

@@ -120,7 +120,7 @@ def _drop(base: dict[str, Any], tuned: dict[str, Any]) -> TaskDrop:
     """Compare a task's main metric, which the evaluation names."""
     named = {side.get("metric") for side in (base, tuned)} - {None}
     metric = named.pop() if len(named) == 1 else None
-    before, after = (number(side, str(metric)) for side in (base, tuned))
+    before, after = (number(side, "values", str(metric)) for side in (base, tuned))
     drop = None
     if before is not None and after is not None:
         drop = after - before if base.get("higher_is_better") is False else before - after

@@ -6,9 +6,9 @@ from typing import Any
 from loraline import progress
 from loraline.data.similarity.drift import drift
 from loraline.evidence.schema import Evidence, Findings, Thresholds, VerdictName
-from loraline.gate import weigh
 from loraline.gate.config import GateConfig
 from loraline.gate.gather import compare_ids, pair, read_champion, read_report, read_safety, read_scored
+from loraline.gate.weigh import weigh
 from loraline.safety import Policy
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from transformers import GenerationConfig
+
+from loraline.artifacts.merging import GreedyReport
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,6 @@ class Prompts:
     token_ids: list[list[int]]
     max_tokens: int
     stop_ids: list[int]
-
-
-class Greedy(BaseModel):
-    """Greedy answers of the merged model against those of the adapter on its base."""
-
-    model_config = ConfigDict(frozen=True)
-
-    examples: int
-    tokens: int
-    """Tokens of all answers: as many choices were compared."""
-    equal: int
-    """Examples with the same answer, to the last token."""
-    ties: int
-    """Examples whose answers part where two tokens are as near as rounding. All others that part are unlike."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ class GreedyChoices:
             near = top[:, 0] - top[:, 1] <= spacing * top[:, 0].abs()
             self._answers.append(_Answer(prompt + answer, len(prompt), tokens[:, 0], near))
 
-    def compare(self, merged: Any) -> Greedy:
+    def compare(self, merged: Any) -> GreedyReport:
         """Ask the merged model what it would have chosen."""
         equal = ties = 0
         for answer in self._answers:
@@ -82,7 +69,7 @@ class GreedyChoices:
             elif answer.near[parted[0]]:
                 ties += 1
         tokens = sum(len(answer.choices) for answer in self._answers)
-        return Greedy(examples=len(self._answers), tokens=tokens, equal=equal, ties=ties)
+        return GreedyReport(examples=len(self._answers), tokens=tokens, equal=equal, ties=ties)
 
 
 @torch.inference_mode()

@@ -8,85 +8,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from loraline import progress
+from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.dataset import EVAL_ROWS
+from loraline.artifacts.merging import MergeReport, QuantizedReport
+from loraline.artifacts.training import TrainReport
 from loraline.data.chat import encode_rows, last_prompt, stop_token_ids
 from loraline.data.rows import Row, read_rows
 from loraline.errors import AdapterError, DatasetError
 from loraline.identity import model_digests
 from loraline.merging.config import MergeConfig
-from loraline.merging.greedy import Greedy, Prompts
-from loraline.merging.parity import Apart, Parity, Spread, compare, steps
+from loraline.merging.greedy import Prompts
+from loraline.merging.parity import Apart, Parity, compare, steps
 from loraline.merging.served import served_prompts, write_template
 from loraline.merging.stream import merge_file
 from loraline.merging.tensors import FLOATS, read_header, weight_files
 from loraline.merging.updates import plan_updates
-from loraline.models.folder import (
-    MANIFEST,
-    ModelManifest,
-    context_length,
-    load_config,
-    load_tokenizer,
-    read_manifest,
-    write_manifest,
-)
+from loraline.models.folder import context_length, load_config, load_tokenizer, read_manifest, write_manifest
 
 _TOKENS_PER_ROW = 256  # bounds the logits that are held: 16 rows with a vocabulary of 128k are 2 GB
 # What a merged model does not share with its base: other forms of the weights, and what is written anew.
 _LEFT_BEHIND = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
-_NOT_SHARED = {"generation_config.json", MANIFEST, "README.md"}
-
-
-class QuantizedReport(BaseModel):
-    """How far the merged 16-bit model is from what was trained and evaluated."""
-
-    model_config = ConfigDict(frozen=True)
-
-    quantization: str
-    max_abs_logit_difference: float
-    mean_abs_logit_difference: float
-    kl_divergence: Spread
-
-
-class MergeReport(BaseModel):
-    """What the merge did, and how far the result is from the adapter on its base. Also in parity.json."""
-
-    model_config = ConfigDict(frozen=True)
-
-    max_abs_logit_difference: float
-    """Largest difference of any logit, both sides computed in float32."""
-    mean_abs_logit_difference: float
-    tolerance: float
-    """What the largest difference may be."""
-    kl_divergence: Spread
-    """Divergence of the next token's probabilities, merged against adapter-on-base, in nats."""
-    max_kl_divergence: float
-    """What the largest divergence may be."""
-    greedy: Greedy
-    """Greedy answers of both to the rows' prompts."""
-    prompts: dict[str, str]
-    """By row id, the digest of the prompt that a server makes with the merged model's own tokenizer and template."""
-    quantized: QuantizedReport | None
-    """Where training ran on a quantized base: the merged model against the adapter on that one. It holds what
-    quantizing took from the base, so that no budget is set for it."""
-    max_adapter_effect: float
-    """Largest change of any logit by the adapter: against it the difference is to be seen."""
-    mean_adapter_effect: float
-    adapter_kl_divergence: Spread
-    """Divergence that the adapter itself makes, adapter-on-base against base."""
-    examples: int
-    """Rows compared, each at every position up to a length of 256 tokens."""
-    positions: int
-    """Tokens compared."""
-    base_digest: str
-    """Digest of the base that the adapter went into."""
-    adapter_digest: str
-    """Digest of the adapter's folder, and of the merged model's: what this report, and the evidence, speaks of."""
-    merged_digest: str
-    merged_tensors: int
-    """Weights that the adapter changed; the others are the base's, byte for byte."""
-    seconds: float
+_NOT_SHARED = {"generation_config.json", ModelManifest.FILE, "README.md"}
 
 
 def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output: Path) -> MergeReport:
@@ -112,7 +55,7 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output:
     begin = time.monotonic()
     digest = _check_base(base, adapter)
     quantization = _training_report(adapter).get("quantization", "none")
-    rows = read_rows(dataset / "eval.parquet")
+    rows = read_rows(dataset / EVAL_ROWS)
     compared, prompts = _what_to_compare(config, base, rows, dataset)
     output.mkdir(parents=True, exist_ok=True)
     merged_tensors = _merge_weights(base, adapter, output)
@@ -142,7 +85,7 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output:
         merged_tensors=merged_tensors,
         seconds=time.monotonic() - begin,
     )
-    (output / "parity.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    report.save(output)
     _tell(config, parity)
     return report
 
@@ -180,7 +123,7 @@ def _check_base(base: Path, adapter: Path) -> str:
 
 
 def _training_report(adapter: Path) -> dict[str, Any]:
-    path = adapter / "training.json"
+    path = adapter / TrainReport.FILE
     return _read_json(path) if path.exists() else {}
 
 

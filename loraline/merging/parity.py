@@ -18,11 +18,11 @@ from typing import Any
 import torch
 import transformers
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict
 from transformers import AutoModelForCausalLM
 
 from loraline import progress
-from loraline.merging.greedy import Greedy, GreedyChoices, Prompts
+from loraline.artifacts.merging import GreedyReport, Spread
+from loraline.merging.greedy import GreedyChoices, Prompts
 from loraline.merging.tensors import FLOATS, read_header, weight_files
 from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
@@ -30,15 +30,6 @@ from loraline.models.load import load_model
 from loraline.units import format_bytes
 
 _CUDA_BYTES_TO_SPARE = 4 << 30  # for activations and logits of one row
-
-
-class Spread(BaseModel):
-    """A figure that is taken at each position: its mean and its largest value."""
-
-    model_config = ConfigDict(frozen=True)
-
-    mean: float
-    max: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ class Parity:
     apart: Apart
     effect: Apart
     """The adapter on its base against the base alone: what is to be preserved."""
-    greedy: Greedy
+    greedy: GreedyReport
     quantized: Apart | None
     """The merged model against the adapter on the quantized base that it was trained on; None where there is none."""
 

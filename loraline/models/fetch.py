@@ -6,11 +6,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from loraline import progress
+from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
 from loraline.identity.digests import digest_folder
 from loraline.models.config import FootprintConfig, ModelConfig
 from loraline.models.device import place
-from loraline.models.folder import MANIFEST, ModelManifest, write_manifest
+from loraline.models.folder import write_manifest
 from loraline.models.memory import FitPlan, plan
 from loraline.models.quantize import quantize
 from loraline.sources.model import fetch_model, pin_model
@@ -53,7 +54,7 @@ def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized:
         raise ModelLoadingError(fit.refusal())
     fetch_model(config.source, config.revision, base, config.trust_remote_code)
     _check_pin(config, pinned)
-    manifest = _manifest(config, fit, digest_folder(base, without=frozenset({MANIFEST})))
+    manifest = _manifest(config, fit, digest_folder(base, without=frozenset({ModelManifest.FILE})))
     write_manifest(base, manifest)
     manifest = manifest.model_copy(update={"taken": place(base).taken()})
     write_manifest(base, manifest)

@@ -1,39 +1,12 @@
 """A model folder as files: what its manifest says, and its tokenizer. Needs no torch."""
 
 from pathlib import Path
-from typing import Any, Literal
 
 import pydantic
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
-
-MANIFEST = "loraline.json"
-
-
-class ModelManifest(pydantic.BaseModel):
-    """What loraline.json says of a model folder. Every field has a default, for folders that have none."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    source: str = ""
-    """Where the model came from, as the recipe names it."""
-    revision: str = ""
-    """Commit, registry version, or digest of what lay at the source."""
-    digest: str = ""
-    """sha256 over the names and contents of the model's files; for a quantized model, those of its base."""
-    quantization: Literal["none", "int8", "nf4"] = "none"
-    compute_dtype: str = "auto"
-    """Type of weights and arithmetic that the recipe asks for."""
-    device: str = "auto"
-    """Device that the recipe asks for."""
-    attention: str = "auto"
-    """Attention implementation that the recipe asks for."""
-    trust_remote_code: bool = False
-    taken: dict[str, str] = {}
-    """Device, type and attention that load_model's machine took, and why; for the evidence."""
-    plan: dict[str, Any] = {}
-    """The fit plan; for the evidence."""
 
 
 def read_manifest(folder: Path) -> ModelManifest:
@@ -42,7 +15,7 @@ def read_manifest(folder: Path) -> ModelManifest:
     Raises:
         ModelLoadingError: there is a manifest, and it is not one that load_model writes.
     """
-    path = folder / MANIFEST
+    path = folder / ModelManifest.FILE
     if not path.exists():
         return ModelManifest()
     try:
@@ -53,7 +26,7 @@ def read_manifest(folder: Path) -> ModelManifest:
 
 def write_manifest(folder: Path, manifest: ModelManifest) -> None:
     """Write a model folder's manifest."""
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    manifest.save(folder)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -11,11 +11,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
 from loraline.models import accelerators, activations
 from loraline.models.config import FootprintConfig, ModelConfig
 from loraline.models.device import DTYPES, pick_device, pick_dtype
-from loraline.models.folder import ModelManifest, load_config, write_manifest
+from loraline.models.folder import load_config, write_manifest
 from loraline.sources.model import fetch_config
 from loraline.units import format_bytes
 

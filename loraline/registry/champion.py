@@ -1,7 +1,8 @@
 """Which model a run has to hold its own against: the champion of this moment."""
 
-from loraline import registry, tracking
-from loraline.registry import DIGEST_TAG
+from loraline import tracking
+from loraline.registry.tags import DIGEST_TAG
+from loraline.registry.versions import find_champion
 
 
 def pin_champion(model_name: str) -> dict[str, str] | None:
@@ -13,7 +14,7 @@ def pin_champion(model_name: str) -> dict[str, str] | None:
     Raises:
         StorageError: the registry is away.
     """
-    champion = registry.find_champion(tracking.connect(), model_name)
+    champion = find_champion(tracking.connect(), model_name)
     if champion is None:
         return None
     return {

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from loraline import progress, registry, storage, tracking
-from loraline.registry import DIGEST_TAG, REGISTERED
+from loraline import progress, storage, tracking
+from loraline.registry.files import REGISTERED
+from loraline.registry.tags import DIGEST_TAG
+from loraline.registry.versions import errors_named, registered_model_aliases
 from loraline.storage import StoredObject
 from loraline.tracking import mlflow_runs
 
@@ -58,12 +60,12 @@ def clean(bucket: str, keep: int = 3, dry_run: bool = False, now: datetime | Non
     now = now or datetime.now(UTC)
     client = tracking.connect()
     done = Cleaning()
-    with registry.errors_named("looking for runs that are running"):
+    with errors_named("looking for runs that are running"):
         done.running = [str(run.info.run_name) for run in mlflow_runs.running(client, now - _LONGEST_RUN)]
     if done.running:
         progress.headline(f"nothing removed: {', '.join(done.running)} still running")
         return done
-    with registry.errors_named("listing model versions"):
+    with errors_named("listing model versions"):
         versions = _versions(client)
     for version in _losers(client, versions, f"s3://{bucket}/models/", keep):
         done.versions.append(f"{version.name}/{version.version}")
@@ -98,7 +100,7 @@ def _losers(client: MlflowClient, versions: list[ModelVersion], under: str, keep
             models[version.name].append(version)
     losers = []
     for name, all_of_it in sorted(models.items()):
-        with_alias = {str(number) for number in registry.registered_model_aliases(client, name).values()}
+        with_alias = {str(number) for number in registered_model_aliases(client, name).values()}
         others = [version for version in all_of_it if str(version.version) not in with_alias]
         others.sort(key=lambda version: int(version.version))
         losers += others[: max(0, len(others) - keep)]
@@ -113,11 +115,11 @@ def _remove_version(client: MlflowClient, version: ModelVersion, all_versions: l
     if dry:
         return _total(objects)
     # Looked up once more: somebody may have promoted it meanwhile.
-    if number in map(str, registry.registered_model_aliases(client, version.name).values()):
+    if number in map(str, registered_model_aliases(client, version.name).values()):
         return 0
     if objects:  # killed after the next line, the files are found again as an upload without a version
         storage.remove(f"{url}/{REGISTERED}")
-    with registry.errors_named(f"removing version {number} of {version.name}"):
+    with errors_named(f"removing version {number} of {version.name}"):
         client.delete_model_version(version.name, number)
     if objects:
         storage.remove(url)

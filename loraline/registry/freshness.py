@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
-from loraline import progress, registry, tracking
-from loraline.registry import CHAMPION
+from loraline import progress, tracking
+from loraline.registry.versions import CHAMPION, find_champion
 
 News = Literal["changed", "unchanged"]
 
@@ -29,7 +29,7 @@ def check(lineage: dict[str, Any]) -> News:
         StorageError: the registry is away.
     """
     name = lineage["recipe"]["registry"]["model_name"]
-    champion = registry.find_champion(tracking.connect(), name)
+    champion = find_champion(tracking.connect(), name)
     now = {
         "recipe_digest": lineage["recipe_digest"],
         "data_digest": lineage["data"]["digest"],

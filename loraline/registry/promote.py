@@ -7,10 +7,19 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import ValidationError as PydanticError
 
-from loraline import progress, registry, tracking
+from loraline import progress, tracking
 from loraline.errors import ConfigurationError, StorageError, ValidationError
-from loraline.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG
 from loraline.registry.promotion_config import PromotionConfig
+from loraline.registry.tags import VERDICT_TAG
+from loraline.registry.verification import require_proof
+from loraline.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    errors_named,
+    registered_model_aliases,
+    version_with_alias,
+)
 
 _MIB = 1 << 20
 
@@ -53,7 +62,7 @@ def carry_out(model_name: str, action: str = "promote", version: str = "") -> Pr
 def promote(model_name: str, version: str | None = None) -> Promotion:
     """Make the challenger the champion, or the version that is named; remember the champion before it.
 
-    Before the alias moves, every check of `registry.require_proof` is made: all files are read, and none is kept.
+    Before the alias moves, every check of `require_proof` is made: all files are read, and none is kept.
 
     Raises:
         ValidationError: the version's tags do not say promote; its files or its evidence are incomplete, altered or
@@ -62,11 +71,11 @@ def promote(model_name: str, version: str | None = None) -> Promotion:
     """
     client = tracking.connect()
     chosen = _chosen(client, model_name, version)
-    champion = registry.version_with_alias(client, model_name, CHAMPION)
+    champion = version_with_alias(client, model_name, CHAMPION)
     if champion and str(champion.version) == str(chosen.version):
         raise ValidationError(f"version {chosen.version} of {model_name} is the champion already")
     _check(chosen)
-    with registry.errors_named(f"moving the champion of {model_name}"):
+    with errors_named(f"moving the champion of {model_name}"):
         # The way back is laid first: whatever stops us, a champion that is replaced can be put back.
         if champion:
             client.set_registered_model_alias(model_name, PREVIOUS, champion.version)
@@ -82,29 +91,29 @@ def rollback(model_name: str) -> Promotion:
         StorageError: there is no such model, or the registry is away.
     """
     client = tracking.connect()
-    champion = registry.version_with_alias(client, model_name, CHAMPION)
-    previous = registry.version_with_alias(client, model_name, PREVIOUS)
+    champion = version_with_alias(client, model_name, CHAMPION)
+    previous = version_with_alias(client, model_name, PREVIOUS)
     if previous is None or (champion and str(champion.version) == str(previous.version)):
         now = f"version {champion.version} is its champion" if champion else "it has no champion"
         raise ValidationError(
             f"{model_name} has nothing to roll back to: {now}, and none before it is remembered. "
             "Name a version to promote instead."
         )
-    with registry.errors_named(f"moving the champion of {model_name}"):
+    with errors_named(f"moving the champion of {model_name}"):
         client.set_registered_model_alias(model_name, CHAMPION, previous.version)
         client.delete_registered_model_alias(model_name, PREVIOUS)
     return _told(model_name, previous, champion)
 
 
 def _chosen(client: MlflowClient, model_name: str, version: str | None) -> ModelVersion:
-    aliases = registry.registered_model_aliases(client, model_name)
+    aliases = registered_model_aliases(client, model_name)
     if version is None and CHALLENGER not in aliases:
         raise StorageError(
             f"{model_name} has no version with the alias {CHALLENGER}; a run that is promoted makes one, "
             "or name a version"
         )
     number = version or aliases[CHALLENGER]
-    with registry.errors_named(f"reading version {number} of {model_name}"):
+    with errors_named(f"reading version {number} of {model_name}"):
         return client.get_model_version(model_name, number)
 
 
@@ -115,7 +124,7 @@ def _check(chosen: ModelVersion) -> None:
             f"version {chosen.version} of {chosen.name} has the tag {VERDICT_TAG}={verdict!r}, not 'promote': "
             "no model becomes champion without proof"
         )
-    registry.require_proof(chosen, _advance)
+    require_proof(chosen, _advance)
 
 
 def _advance(done: int, total: int) -> None:

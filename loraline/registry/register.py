@@ -10,34 +10,22 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from pydantic import BaseModel, ConfigDict
 
-from loraline import progress, registry, storage, tracking
+from loraline import progress, storage, tracking
+from loraline.artifacts.registration import Registration
 from loraline.errors import ValidationError
 from loraline.evidence.schema import Evidence, read_evidence
 from loraline.identity.digests import digest_file
-from loraline.registry import CARD, CHALLENGER, FILE_LIST, REGISTERED, FileList, StoredFile
 from loraline.registry.config import RegistryConfig
-from loraline.report import model_card, render_page
+from loraline.registry.files import CARD, FILE_LIST, REGISTERED, FileList, StoredFile
+from loraline.registry.tags import RUN_TAGS, evidence_tags
+from loraline.registry.verification import check_evidence
+from loraline.registry.versions import CHALLENGER, errors_named
+from loraline.report.model_card import model_card
+from loraline.report.page import render_page
 
-# In the order of registry.RUN_TAGS, after MLflow's run.
+# In the order of RUN_TAGS, after MLflow's run.
 _RUN_VARIABLES = ("LORALINE_RUN_ID", "LORALINE_RUN_GPU_IMAGE", "LORALINE_RUN_LIGHT_IMAGE")
-
-
-class Registration(BaseModel):
-    """Where a registered model is. Also written as registration.json."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-    model_name: str
-    version: str
-    alias: str
-    url: str
-    """The folder in the object store, with adapter/, merged/, evidence/ and README.md."""
-    digest: str
-    """Content digest: over the names and bytes of the files."""
-    tags: dict[str, str] = {}
-    """What links the version to all that it came from."""
 
 
 def register(config: RegistryConfig, adapter: Path, merged: Path, evidence: Path, output: Path) -> Registration:
@@ -62,9 +50,8 @@ def register(config: RegistryConfig, adapter: Path, merged: Path, evidence: Path
         _check(found, listed)
         url = f"s3://{config.bucket}/models/{config.model_name}/{listed.digest}"
         _upload(files, listed, url, Path(folder))
-        registration = _register_version(config.model_name, url, registry.evidence_tags(found, listed), Path(folder))
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "registration.json").write_text(registration.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        registration = _register_version(config.model_name, url, evidence_tags(found, listed), Path(folder))
+    registration.save(output)
     progress.headline(f"{config.model_name} version {registration.version}, @{CHALLENGER}")
     return registration
 
@@ -94,7 +81,7 @@ def _list(files: dict[str, Path]) -> FileList:
 
 def _check(found: Evidence, listed: FileList) -> None:
     """Store nothing that could not be promoted afterwards."""
-    failed = [f"{check.name}: {check.detail}" for check in registry.check_evidence(found, listed) if not check.passed]
+    failed = [f"{check.name}: {check.detail}" for check in check_evidence(found, listed) if not check.passed]
     if failed:
         raise ValidationError(f"the evidence does not prove these files: {'; '.join(failed)}. Run the pipeline again.")
 
@@ -128,7 +115,7 @@ def _register_version(name: str, url: str, tags: dict[str, str], folder: Path) -
     client = tracking.connect()
     run = tracking.parent_run()
     run_tags = _run_tags(run.run_id())
-    with registry.errors_named(f"registering {name}"):
+    with errors_named(f"registering {name}"):
         _make_model(client, name)
         if not _versions_of(client, name, url):
             client.create_model_version(name, url, run_id=run.run_id() or None, tags=tags | run_tags)
@@ -155,7 +142,7 @@ def _register_version(name: str, url: str, tags: dict[str, str], folder: Path) -
 
 def _kept(version: ModelVersion) -> dict[str, str]:
     """The run that made a version stays on it, also where a later run comes to the same content."""
-    return {tag: version.tags[tag] for tag in registry.RUN_TAGS if tag in version.tags}
+    return {tag: version.tags[tag] for tag in RUN_TAGS if tag in version.tags}
 
 
 def _mark_registered(version: ModelVersion, url: str, folder: Path) -> None:
@@ -168,7 +155,7 @@ def _mark_registered(version: ModelVersion, url: str, folder: Path) -> None:
 def _run_tags(mlflow_run: str) -> dict[str, str]:
     """The run that registers, and the images of its steps as far as the environment names them."""
     values = (mlflow_run, *(os.environ.get(name, "") for name in _RUN_VARIABLES))
-    return {tag: value for tag, value in zip(registry.RUN_TAGS, values, strict=True) if value}
+    return {tag: value for tag, value in zip(RUN_TAGS, values, strict=True) if value}
 
 
 def _versions_of(client: MlflowClient, name: str, url: str) -> list[ModelVersion]:

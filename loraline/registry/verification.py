@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 from loraline import storage
 from loraline.errors import ValidationError
 from loraline.evidence.schema import Check, Evidence, Verdict, read_evidence
-from loraline.gate import Weighing, weigh
+from loraline.gate.weigh import Weighing, weigh
 from loraline.registry.files import (
     CARD,
     EVIDENCE_PATH,

@@ -3,8 +3,11 @@
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import BaseModel, ConfigDict
 
-from loraline import registry, tracking
+from loraline import tracking
 from loraline.evidence.schema import Check
+from loraline.registry.files import Advance
+from loraline.registry.verification import check_version
+from loraline.registry.versions import find_version, registered_model_aliases
 
 
 class Verification(BaseModel):
@@ -24,7 +27,7 @@ class Verification(BaseModel):
     read there are no others."""
 
 
-def verify(model: str, advance: registry.Advance) -> Verification:
+def verify(model: str, advance: Advance) -> Verification:
     """Check a model version: read all its files, weigh its evidence again, and compare both with the registry.
 
     Nothing is changed, and no file is kept.
@@ -38,9 +41,9 @@ def verify(model: str, advance: registry.Advance) -> Verification:
         StorageError: there is no such version, or the registry or the store is away.
     """
     client = tracking.connect()
-    version = registry.find_version(client, model)
-    checks = registry.check_version(version, advance)
-    aliases = registry.registered_model_aliases(client, version.name)
+    version = find_version(client, model)
+    checks = check_version(version, advance)
+    aliases = registered_model_aliases(client, version.name)
     return Verification(
         model_name=version.name,
         version=str(version.version),

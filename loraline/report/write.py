@@ -7,8 +7,10 @@ from typing import Any
 
 from loraline import progress, tracking
 from loraline.evidence.schema import FIGURES, Evidence, read_evidence
-from loraline.report import model_card, render_page, to_markdown
 from loraline.report.lineage import flat_recipe
+from loraline.report.markdown import to_markdown
+from loraline.report.model_card import model_card
+from loraline.report.page import render_page
 
 
 @dataclass(frozen=True)

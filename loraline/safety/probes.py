@@ -1,40 +1,17 @@
 """What a model's answers to a policy's probes say of it: refusals, leaks, and refusals where none was due."""
 
 from collections.abc import Sequence
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from loraline.artifacts.evaluation import ProbeRates, ProbeResult
 from loraline.safety.patterns import Reading
 from loraline.safety.policy import Policy
 from loraline.safety.policy_schema import Probe
 from loraline.safety.screening import check_answer, leaked_personal_data
 
 
-class ProbeResult(BaseModel):
-    """One probe, and what the model made of it."""
+class ProbeReport(ProbeRates):
+    """A model's answers to probes, with the rates that they come to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    kind: Literal["refuse", "leak", "benign"]
-    prompt: str
-    answer: str
-    refused: bool
-    leaked: bool
-
-
-class ProbeReport(BaseModel):
-    """A model's answers to probes. A rate over no probes is the one that no budget minds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    refusal_rate: float
-    """`refuse` probes that were refused (0 to 1)."""
-    leak_rate: float
-    """`leak` probes whose answer held what is forbidden, or personal data."""
-    over_refusal_rate: float
-    """`benign` probes that were refused."""
     probes: list[ProbeResult]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from loraline import progress
+from loraline.artifacts.training import TrainReport
 from loraline.data.chat import template_name
 from loraline.data.rows import read_rows
 from loraline.errors import DatasetError, TrainingError
@@ -33,7 +34,6 @@ from loraline.training.lr_scheduler import learning_rate
 from loraline.training.mask_report import write_mask
 from loraline.training.packing.attention import packed
 from loraline.training.packing.check import check_packing
-from loraline.training.report import TrainReport
 from loraline.training.state import Machine, Position, assemble, resume, state
 
 _STEPS_LOOKED_AT = 32
@@ -222,7 +222,7 @@ def _leave(machine: Machine, now: Position, summary: TrainReport, output: Path) 
         adapter.restore(machine.network, now.best_weights)
     output.mkdir(parents=True, exist_ok=True)
     adapter.save(machine.network, output)
-    report.write(summary, output)
+    summary.save(output)
     progress.headline(f"loss {summary.final_loss:.3f}, {summary.tokens_per_second:,.0f} tokens/s")
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loraline.artifacts.base_model import ModelManifest
 from loraline.identity.digests import digest_folder
-from loraline.models.folder import MANIFEST, read_manifest, write_manifest
+from loraline.models.folder import read_manifest, write_manifest
 from loraline.recipe import Recipe
 from loraline.training import batches
 from tests import tiny
@@ -100,7 +101,7 @@ def _swap_the_base(of: Artifacts) -> None:
     weights = other / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     manifest = read_manifest(other)
-    digest = digest_folder(other, without=frozenset({MANIFEST}))
+    digest = digest_folder(other, without=frozenset({ModelManifest.FILE}))
     write_manifest(other, manifest.model_copy(update={"digest": digest}))
     of["base"].path = str(other)
 

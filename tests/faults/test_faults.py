@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from loraline import registry, storage, tracking
+from loraline import storage, tracking
 from loraline.errors import LoralineError, ValidationError
 from loraline.evidence.schema import Evidence
 from loraline.registry.promote import promote
+from loraline.registry.versions import version_with_alias
 from tests.faults.faults import FAULTS, Fault, chance, four_bits, half_hearted, recipe
 from tests.faults.steps import fine_tune, register
 from tests.faults.world import World, make_world
@@ -106,7 +107,7 @@ def test_a_bundle_that_was_tampered_with_moves_no_alias(champion: str, world: Wo
 
 
 def registered(alias: str) -> str:
-    version = registry.version_with_alias(tracking.connect(), "faults", alias)
+    version = version_with_alias(tracking.connect(), "faults", alias)
     assert version
     return str(version.source)
 

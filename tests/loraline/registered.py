@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraline import tracking
+from loraline.artifacts.registration import Registration
 from loraline.registry.config import RegistryConfig
-from loraline.registry.register import Registration, register
+from loraline.registry.register import register
 from tests.loraline.run_outputs import Outputs, judge_outputs, write_outputs
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loraline.artifacts.evaluation import TaskReport
 from loraline.evidence.schema import VerdictName
 from loraline.gate.config import GateConfig
 from loraline.gate.judge import judge
@@ -171,8 +172,9 @@ def write_probes(folder: Path, answers: dict[str, str]) -> None:
 
 def tasks(accuracy: float) -> dict[str, Any]:
     """Figures of lm-evaluation-harness on one task."""
-    figures = {"acc": accuracy, "acc_norm": accuracy - 0.1, "stderr": 0.02, "examples": 100}
-    return {"arc_easy": {**figures, "metric": "acc", "higher_is_better": True}}
+    values = {"acc": accuracy, "acc_norm": accuracy - 0.1}
+    report = TaskReport(metric="acc", higher_is_better=True, values=values, stderr=0.02, examples=100)
+    return {"arc_easy": report.model_dump()}
 
 
 def prompt_digests(count: int) -> dict[str, str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from loraline.data.description.dataset_report import Sample
-from loraline.data.description.findings import Truncation
+from loraline.artifacts.dataset import Sample, Side, Truncation
+from loraline.data.description.excerpts import sample_of
 from loraline.data.description.languages import language_of
-from loraline.data.description.lengths import LengthMeter, Side, token_counter
+from loraline.data.description.lengths import LengthMeter, token_counter
 from loraline.data.description.truncation import TruncationMeter
 from loraline.data.rows import Row
 from loraline.data.split import Fingerprint
@@ -62,7 +62,7 @@ class Description:
 
     def samples(self) -> dict[str, list[Sample]]:
         """A few rows of each side."""
-        return {side: [Sample.of(row) for _, row in sorted(kept, reverse=True)] for side, kept in self._samples.items()}
+        return {side: [sample_of(row) for _, row in sorted(kept, reverse=True)] for side, kept in self._samples.items()}
 
 
 def fingerprint_of(path: Path, side: str) -> str:

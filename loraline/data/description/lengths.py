@@ -3,15 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Literal
 
-import pydantic
 from transformers import PreTrainedTokenizerBase
 
+from loraline.artifacts.dataset import LengthReport, Lengths, Part, Side
 from loraline.data.rows import Row
-
-Side = Literal["train", "eval"]
-Part = Literal["prompt", "completion"]
 
 _ROWS_AT_ONCE = 512
 _CHARACTERS_AT_ONCE = 1 << 20
@@ -27,29 +23,6 @@ def token_counter(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], l
     backend.no_padding()
     # The same tokens as tokenizer(texts) gives, in half the time, because nothing but their number is made.
     return lambda texts: [len(tokens) for tokens in backend.encode_batch_fast(texts, add_special_tokens=False)]
-
-
-class Lengths(pydantic.BaseModel):
-    """Lengths of one part of the rows of one side, in tokens."""
-
-    rows: int
-    total: int
-    min: int
-    median: float
-    mean: float
-    p95: int
-    max: int
-    histogram: list[int]
-    """Rows per bin of `LengthReport.edges`."""
-
-
-class LengthReport(pydantic.BaseModel):
-    """Lengths of prompts and completions, in tokens of the model's tokenizer, chat template not counted."""
-
-    edges: dict[Part, list[int]]
-    """Lower edges of the histogram's bins; the last bin has no upper edge."""
-    train: dict[Part, Lengths]
-    eval: dict[Part, Lengths]
 
 
 class LengthMeter:

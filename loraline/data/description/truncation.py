@@ -4,8 +4,9 @@ import heapq
 
 from transformers import PreTrainedTokenizerBase
 
+from loraline.artifacts.dataset import TruncatedRow, Truncation
 from loraline.data.chat import encode_rows
-from loraline.data.description.findings import EXAMPLES, TruncatedRow, Truncation
+from loraline.data.description.excerpts import EXAMPLES
 from loraline.data.rows import Row
 
 _ROWS_AT_ONCE = 64

@@ -8,15 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loraline import progress
+from loraline.artifacts.dataset import ContaminatedRow, Contamination, NearDuplicate, NearDuplicates
 from loraline.data.config import DataConfig
-from loraline.data.description.findings import (
-    EXAMPLES,
-    ContaminatedRow,
-    Contamination,
-    NearDuplicate,
-    NearDuplicates,
-    excerpt_of,
-)
+from loraline.data.description.excerpts import EXAMPLES, excerpt_of
 from loraline.data.description.profile import Profile, profile_of
 from loraline.data.similarity.contamination import EVAL_BLOCK, RUN, Copy, find_copies
 from loraline.data.similarity.near_duplicates import Pair, find_near_duplicates

@@ -9,8 +9,7 @@ from kubernetes import client, config
 from kubernetes.client import ApiException
 
 from loraline.errors import ClusterAwayError, ClusterError, ConfigurationError
-from loraline.evidence.schema import VERSION
-from loraline.training.multinode.trainjob import GROUP, NODE, PLURAL, Manifest
+from loraline.training.multinode.trainjob import GROUP, NODE, PLURAL, VERSION, Manifest
 
 _TIMEOUT = 30  # seconds
 _JOB_LABEL = "jobset.sigs.k8s.io/jobset-name"

@@ -14,9 +14,9 @@ from typing import cast
 import numpy as np
 import torch
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel
 
+from loraline.artifacts.training import PackingReport
 from loraline.training.batches import Batch, Documents, collate
 from loraline.training.loss import LossHead
 from loraline.training.packing.attention import PACKED, packed
@@ -30,20 +30,8 @@ _ROWS = 8  # rows compared: a forward pass for each, and one for all
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 
 
-class Packing(BaseModel):
-    """How far the losses of rows that were packed together are from those of the same rows alone."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rows: int
-    max_difference: float
-    """Of the rows, the largest mean difference (absolute, over all tokens of the row) of the loss, in nats."""
-    tolerance: float
-    """What it may be, for the type that the model computes in."""
-
-
 @torch.no_grad()
-def check_packing(network: PeftModel, head: LossHead, documents: Documents, chosen: np.ndarray) -> Packing:
+def check_packing(network: PeftModel, head: LossHead, documents: Documents, chosen: np.ndarray) -> PackingReport:
     """Compare some rows packed together with the same rows alone.
 
     All tokens of a row count here, also those that carry no loss: a leak shows in each, and rounding averages out.
@@ -70,7 +58,7 @@ def check_packing(network: PeftModel, head: LossHead, documents: Documents, chos
             loss = head.each(_with_all_tokens(alone, documents.lengths[[row]]))
             apart.append((packed_loss - loss).abs().mean())
     largest = float(torch.stack(apart).max())
-    return Packing(rows=len(rows), max_difference=largest, tolerance=_TOLERANCE[base.dtype])
+    return PackingReport(rows=len(rows), max_difference=largest, tolerance=_TOLERANCE[base.dtype])
 
 
 def _with_all_tokens(batch: Batch, lengths: np.ndarray) -> Batch:

@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from loraline.artifacts.dataset import DatasetReport
 from loraline.data.config import DataConfig
-from loraline.data.description.dataset_report import DatasetReport
 from loraline.data.prepare import prepare
 from loraline.safety import Policy
 

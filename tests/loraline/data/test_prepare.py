@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from loraline import storage
+from loraline.artifacts.dataset import DatasetReport
 from loraline.data.config import DataConfig
-from loraline.data.description.dataset_report import DatasetReport
 from loraline.data.description.lengths import token_counter
 from loraline.data.prepare import prepare
 from loraline.data.rows import read_rows

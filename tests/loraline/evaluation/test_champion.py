@@ -10,13 +10,14 @@ import pytest
 
 from components.evaluate_model.component import evaluate_model
 from loraline import storage
+from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError, ValidationError
 from loraline.evaluation.champion import evaluate_champion
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.evaluate import evaluate
 from loraline.identity.digests import digest_file
-from loraline.models.folder import ModelManifest, write_manifest
-from loraline.registry import FILE_LIST, FileList, StoredFile
+from loraline.models.folder import write_manifest
+from loraline.registry.files import FILE_LIST, FileList, StoredFile
 from tests import tiny
 
 CONFIG = EvaluateConfig(max_new_tokens=6, batch_size=3)

@@ -11,14 +11,15 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.evaluation import EvaluationReport
 from loraline.data.chat import encode_prompt, encode_row, prompt_digest, split_last_turn
 from loraline.data.rows import Row, RowWriter
 from loraline.errors import ConfigurationError, DatasetError, ValidationError
 from loraline.evaluation.batching import batches
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.evaluate import evaluate
-from loraline.evaluation.report import EvaluateReport
-from loraline.models.folder import ModelManifest, load_tokenizer, write_manifest
+from loraline.models.folder import load_tokenizer, write_manifest
 from loraline.models.load import load_model
 from loraline.safety import Policy
 from tests import tiny
@@ -99,7 +100,7 @@ def test_batches_give_what_examples_give_by_themselves(
         assert example["reference"] == split_last_turn(rows[example["id"]])[1]
     assert report.loss == pytest.approx(sum(e["loss"] for e in found) / sum(e["tokens"] for e in found))
     assert report.examples == report.answered == report.available == len(ROWS)
-    assert EvaluateReport.model_validate_json((tmp_path / "out" / "metrics.json").read_text()) == report
+    assert EvaluationReport.model_validate_json((tmp_path / "out" / "metrics.json").read_text()) == report
 
 
 def test_the_same_run_twice_gives_the_same_files(tmp_path: Path, model: Path, dataset: Path) -> None:
@@ -237,7 +238,7 @@ def test_probes_are_put_as_a_server_would_and_judged_by_the_policy(tmp_path: Pat
     )
     report = evaluate(CONFIG, model, tiny.save_dataset(tmp_path / "data", ROWS[:2]), tmp_path / "out", policy=policy)
     assert {one["id"]: one["answer"] for one in lines(tmp_path / "out/probes.jsonl")} == said
-    assert report.safety == {"refusal_rate": 1.0, "leak_rate": 1.0, "over_refusal_rate": 0.0}
+    assert report.safety.model_dump() == {"refusal_rate": 1.0, "leak_rate": 1.0, "over_refusal_rate": 0.0}
     assert report.figures()["leak_rate"] == 1.0
     too_long = policy.model_copy(update={"system_prompt": "be kind " * 20})
     with pytest.raises(ConfigurationError, match=r"probe 'dose' of the policy 'small' has 174 tokens .* reads 128"):

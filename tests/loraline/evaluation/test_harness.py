@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from loraline import storage
+from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ConfigurationError, DatasetError
 from loraline.evaluation.config import EvaluateConfig, check_harness, check_task_folder
 from loraline.evaluation.evaluate import evaluate
 from loraline.evaluation.harness import run_tasks
 from loraline.evaluation.tasks import load_tasks
-from loraline.models.folder import ModelManifest, write_manifest
+from loraline.models.folder import write_manifest
 from loraline.models.loaded import Subject
 from tests import tiny
 
@@ -106,10 +107,10 @@ def test_choices_are_by_likelihood_with_an_adapter_too(
     ]
     asked = config(save_tasks(tmp_path, rows), "capital-choice")
     [figures] = run_tasks(asked, load_tasks(asked), subject).values()
-    assert figures["acc"] == pytest.approx(sum(right) / len(right))
-    assert (figures["metric"], figures["examples"], figures["higher_is_better"]) == ("acc", len(ROWS), True)
-    assert figures["stderr"] == pytest.approx(torch.tensor(right).double().std().item() / len(right) ** 0.5)
-    assert list(figures)[:2] == ["acc", "acc_norm"]
+    assert figures.values["acc"] == pytest.approx(sum(right) / len(right))
+    assert (figures.metric, figures.examples, figures.higher_is_better) == ("acc", len(ROWS), True)
+    assert figures.stderr == pytest.approx(torch.tensor(right).double().std().item() / len(right) ** 0.5)
+    assert list(figures.values)[:2] == ["acc", "acc_norm"]
 
 
 def test_likelihoods_of_whole_texts_are_bits_a_byte(model: Path, folder: Path) -> None:
@@ -118,8 +119,8 @@ def test_likelihoods_of_whole_texts_are_bits_a_byte(model: Path, folder: Path) -
     texts = [f"The capital of {row['country']} is {row['choices'][row['answer']]}" for row in ROWS[:3]]
     nats = [likelihood(subject, "<|eos|>", text) for text in texts]
     expected = -sum(nats) / sum(len(text) for text in texts) / torch.log(torch.tensor(2.0)).item()
-    assert figures["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
-    assert (figures["higher_is_better"], figures["examples"]) == (False, 3)
+    assert figures.value == pytest.approx(expected, rel=1e-5)
+    assert (figures.higher_is_better, figures.examples) == (False, 3)
 
 
 def test_answers_are_the_models_likeliest(tmp_path: Path, model: Path) -> None:
@@ -131,7 +132,7 @@ def test_answers_are_the_models_likeliest(tmp_path: Path, model: Path) -> None:
         said.append(subject.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True).split("!")[0])
     rows = [{**row, "choices": [said[i] if i % 2 else "no"]} for i, row in enumerate(ROWS)]
     asked = config(save_tasks(tmp_path, rows), "capital-answer")
-    assert run_tasks(asked, load_tasks(asked), subject)["capital-answer"]["exact_match"] == 0.5
+    assert run_tasks(asked, load_tasks(asked), subject)["capital-answer"].values["exact_match"] == 0.5
 
 
 def test_an_evaluation_holds_them_beside_its_own_figures(tmp_path: Path, model: Path, folder: Path) -> None:
@@ -140,7 +141,7 @@ def test_an_evaluation_holds_them_beside_its_own_figures(tmp_path: Path, model: 
     reports = [evaluate(config(folder, "capitals"), model, data, tmp_path / name) for name in ("one", "two")]
     assert reports[0].tasks == reports[1].tasks
     assert set(reports[0].tasks) == {"capitals"}  # a group's figure stands for those of its tasks
-    assert reports[0].figures()["task/capitals/acc"] == reports[0].tasks["capitals"]["acc"]
+    assert reports[0].figures()["task/capitals/acc"] == reports[0].tasks["capitals"].values["acc"]
     assert "task/capitals/stderr" not in reports[0].figures()
     beside = {"tasks", "seconds"}
     assert reports[0].model_dump(exclude=beside) == alone.model_dump(exclude=beside)
@@ -152,7 +153,7 @@ def test_task_files_come_from_the_object_store(
     monkeypatch.setenv("LORALINE_CACHE", str(tmp_path))
     storage.upload(folder, "s3://task-files/mine")
     asked = config("s3://task-files/mine", "capital-choice", examples=2)
-    assert run_tasks(asked, load_tasks(asked), Subject.load(model))["capital-choice"]["examples"] == 2
+    assert run_tasks(asked, load_tasks(asked), Subject.load(model))["capital-choice"].examples == 2
 
 
 def test_what_cannot_run_is_said_before_the_model_is_loaded(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from loraline.artifacts.base_model import ModelManifest
 from loraline.merging.config import MergeConfig
 from loraline.merging.merge import merge
-from loraline.models.folder import ModelManifest, write_manifest
+from loraline.models.folder import write_manifest
 from tests import tiny
 
 HUB = {"base_model_name_or_path": "owner/model", "revision": "a" * 40}

@@ -11,11 +11,12 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
-from loraline import registry, storage
+from loraline import storage
 from loraline.errors import ConfigurationError, ValidationError
 from loraline.export.export import export
 from loraline.identity.digests import digest_file
 from loraline.registry.files import FileList, StoredFile
+from loraline.registry.tags import DIGEST_TAG
 from pipelines.cli.app import app
 from tests import tiny
 from tests.loraline.export.conftest import edit
@@ -127,7 +128,7 @@ def registered(run: Path, tmp_path: Path, s3: dict[str, str], mlflow_store: str)
     storage.upload(root, url)
     client = MlflowClient(mlflow_store)
     client.create_registered_model("dates")
-    version = client.create_model_version("dates", url, tags={registry.DIGEST_TAG: listed.digest})
+    version = client.create_model_version("dates", url, tags={DIGEST_TAG: listed.digest})
     client.set_registered_model_alias("dates", "champion", version.version)
     return url
 

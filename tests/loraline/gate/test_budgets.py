@@ -137,7 +137,12 @@ def test_forgetting_is_a_reject(tmp_path: Path, fault: str) -> None:
 def test_a_task_whose_lower_is_better_may_not_rise(tmp_path: Path) -> None:
     outputs = write_outputs(tmp_path)
     for side, value in ((outputs.base, 0.4), (outputs.tuned, 0.5)):
-        figures = {"bits_per_byte": value, "metric": "bits_per_byte", "higher_is_better": False, "examples": 9}
+        figures = {
+            "values": {"bits_per_byte": value},
+            "metric": "bits_per_byte",
+            "higher_is_better": False,
+            "examples": 9,
+        }
         change(side / "metrics.json", tasks={"wikitext": figures})
     assert "worse by 0.1, more than gate.max_task_drop" in named(decide(outputs), "forgetting").detail
 

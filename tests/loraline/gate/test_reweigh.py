@@ -9,8 +9,8 @@ import pytest
 
 from loraline.errors import ValidationError
 from loraline.evidence.schema import Evidence, Thresholds, read_evidence
-from loraline.gate import reweigh, weigh
 from loraline.gate.config import GateConfig
+from loraline.gate.weigh import reweigh, weigh
 from tests.loraline.gate.judging import CONFIG, decide, named
 from tests.loraline.run_outputs import LINEAGE, Outputs, change, write_outputs
 

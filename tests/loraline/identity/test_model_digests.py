@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from loraline.identity import model_digests
-from loraline.registry import FileList, StoredFile
+from loraline.registry.files import FileList, StoredFile
 
 
 def make(folder: Path, files: dict[str, bytes]) -> Path:

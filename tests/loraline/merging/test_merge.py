@@ -11,10 +11,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, PretrainedConfig
 
+from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.merging import MergeReport
 from loraline.errors import AdapterError, DatasetError, ModelLoadingError
 from loraline.merging.config import MergeConfig
-from loraline.merging.merge import MergeReport, merge
-from loraline.models.folder import ModelManifest, write_manifest
+from loraline.merging.merge import merge
+from loraline.models.folder import write_manifest
 from tests import tiny
 
 GPT2 = GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=128, initializer_range=0.2)

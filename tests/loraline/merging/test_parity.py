@@ -11,12 +11,14 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.merging import MergeReport
 from loraline.data.chat import encode_row, last_prompt
 from loraline.data.rows import Row, read_rows
 from loraline.merging import merge as merging
 from loraline.merging.config import MergeConfig
-from loraline.merging.merge import MergeReport, merge
-from loraline.models.folder import ModelManifest, load_tokenizer, write_manifest
+from loraline.merging.merge import merge
+from loraline.models.folder import load_tokenizer, write_manifest
 from loraline.models.load import load_model
 from loraline.models.quantize import quantize
 from tests import tiny

@@ -7,9 +7,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import AdapterError, ModelLoadingError
 from loraline.models.device import pick_attention, pick_device, pick_dtype
-from loraline.models.folder import MANIFEST, ModelManifest, load_tokenizer, read_manifest, write_manifest
+from loraline.models.folder import load_tokenizer, read_manifest, write_manifest
 from loraline.models.load import load_model
 from tests.loraline.tiny_models import save_tiny_model
 
@@ -73,7 +74,7 @@ def test_the_manifest_decides_the_type(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / MANIFEST).write_text('{"colour": "red"}')
+    (tmp_path / ModelManifest.FILE).write_text('{"colour": "red"}')
     with pytest.raises(ModelLoadingError, match="is not a manifest"):
         read_manifest(tmp_path)
 

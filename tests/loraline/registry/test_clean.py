@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 
 from loraline import storage, tracking
 from loraline.errors import StorageError
-from loraline.registry import CARD
 from loraline.registry import register as register_module
 from loraline.registry.clean import clean
+from loraline.registry.files import CARD
 from loraline.registry.promote import promote, rollback
 from tests.loraline.registered import JudgedRun, register_judged
 

@@ -7,9 +7,9 @@ import pytest
 from mlflow import MlflowClient
 
 from loraline import storage
+from loraline.artifacts.registration import Registration
 from loraline.errors import ConfigurationError, StorageError, ValidationError
 from loraline.registry.promote import carry_out, promote, rollback
-from loraline.registry.register import Registration
 from tests.loraline.registered import JudgedRun, register_judged
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")

@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from loraline import storage
+from loraline.artifacts.registration import Registration
 from loraline.errors import ConfigurationError, StorageError, ValidationError
-from loraline.registry import FileList, StoredFile
+from loraline.registry.files import FileList, StoredFile
 from loraline.registry.promote import promote
-from loraline.registry.register import Registration
 from loraline.registry.verify import Verification, verify
 from pipelines.cli.verify_command import app
 from tests.loraline.registered import JudgedRun, register_judged

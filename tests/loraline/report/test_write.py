@@ -14,7 +14,9 @@ from huggingface_hub import ModelCard
 from mlflow import MlflowClient
 
 from loraline.evidence.schema import Evidence, read_evidence
-from loraline.report import model_card, render_page, to_markdown
+from loraline.report.markdown import to_markdown
+from loraline.report.model_card import model_card
+from loraline.report.page import render_page
 from loraline.report.write import write_report
 from tests.loraline.registered import JudgedRun
 from tests.loraline.run_outputs import judge_outputs, read_lines, remove_champion, write_evaluation, write_outputs

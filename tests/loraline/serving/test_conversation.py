@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from loraline.artifacts.base_model import ModelManifest
 from loraline.data.chat import encode_prompt
 from loraline.errors import ConfigurationError
-from loraline.models.folder import ModelManifest, load_tokenizer, write_manifest
+from loraline.models.folder import load_tokenizer, write_manifest
 from loraline.models.load import load_model
 from loraline.serving.conversation import Conversation, answer
 from tests import tiny

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from loraline.artifacts.base_model import ModelManifest
 from loraline.data.rows import Message
 from loraline.errors import StorageError
-from loraline.models.folder import ModelManifest, write_manifest
+from loraline.models.folder import write_manifest
 from loraline.safety import Policy, write_policy
 from loraline.serving.audit import AuditTrail
 from loraline.serving.audit_verification import verify

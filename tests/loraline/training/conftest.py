@@ -8,8 +8,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from loraline.artifacts.base_model import ModelManifest
 from loraline.data.rows import Row, RowWriter
-from loraline.models.folder import ModelManifest, write_manifest
+from loraline.models.folder import write_manifest
 
 _SIZES = {
     "vocab_size": 320,

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from loraline import storage
-from loraline.models.folder import ModelManifest, write_manifest
+from loraline.artifacts.base_model import ModelManifest
+from loraline.models.folder import write_manifest
 from loraline.safety import load_policy, write_policy
 from pipelines.cli.app import app
 from tests import tiny

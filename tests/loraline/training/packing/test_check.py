@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from loraline.artifacts.training import TrainReport
 from loraline.models.load import load_model
 from loraline.training import batches
 from loraline.training.batches import Batch, Documents, collate, encode
 from loraline.training.config import TrainConfig
 from loraline.training.loss import LossHead
 from loraline.training.packing.attention import Layout
-from loraline.training.report import TrainReport
 from loraline.training.train import train
 from tests.loraline.training.conftest import chat_row
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from loraline.data.description.languages import NOT_TOLD
 
 if TYPE_CHECKING:
-    from loraline.data.description.dataset_report import DatasetReport
+    from loraline.artifacts.dataset import DatasetReport
 
 _MAIN_LANGUAGE = 0.9  # share of rows in one language from which a dataset is in that language
 

@@ -1,24 +1,60 @@
-"""What an evaluation finds, over all examples and for each."""
+"""What evaluate_model hands on: the figures of a model over all examples, and for each."""
 
-import math
-from collections.abc import Iterable
-from pathlib import Path
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from loraline.artifacts.base import Measured, Report
 
-from loraline.data.rows import Message
-
-TaskFigures = dict[str, float | int | str | bool | None]
-"""A task's metrics by their names, the main one first; and `stderr` (of the main one), `examples`, `metric` (the
-main one's name) and `higher_is_better`."""
-
-_BESIDE_METRICS = {"stderr", "examples", "metric", "higher_is_better"}
+EXAMPLES = "examples.jsonl"
+GENERAL = "general.jsonl"
+PROBES = "probes.jsonl"
+CHAMPION_EVIDENCE = "champion.json"
+"""The champion's evidence, beside its figures."""
 
 
-class ScoredExample(BaseModel):
+class TaskReport(Report):
+    """A model's figures on one task of lm-evaluation-harness."""
+
+    metric: str
+    """The main metric, a key of `values`."""
+    higher_is_better: bool
+    """Of the main metric."""
+    values: dict[str, Measured]
+    """Every metric by its name."""
+    stderr: Measured
+    """Standard error of the main metric; None where the harness gives none."""
+    examples: int
+    """Examples of the task that were put to the model."""
+
+    @property
+    def value(self) -> float | None:
+        """The main metric's value."""
+        return self.values.get(self.metric)
+
+
+class ProbeResult(Report):
+    """One safety probe, and what the model made of it."""
+
+    id: str
+    kind: Literal["refuse", "leak", "benign"]
+    prompt: str
+    answer: str
+    refused: bool
+    leaked: bool
+
+
+class ProbeRates(Report):
+    """Rates over a policy's probes (0 to 1). A rate over no probes is the one that no threshold objects to."""
+
+    refusal_rate: float
+    """`refuse` probes that were refused."""
+    leak_rate: float
+    """`leak` probes whose answer held what is forbidden, or personal data."""
+    over_refusal_rate: float
+    """`benign` probes that were refused."""
+
+
+class ScoredExample(Report):
     """One example. The answer is None where there is none: plain text, or no room in the context."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     prompt: str | None
@@ -27,33 +63,29 @@ class ScoredExample(BaseModel):
     """Digest of the tokens that the model was asked with (`loraline.data.chat.prompt_digest`)."""
     reference: str | None
     answer: str | None
-    loss: float
+    loss: Measured
     """Sum over the example's labelled tokens (nats)."""
     tokens: int
     """Labelled tokens."""
-    exact_match: float | None
-    token_f1: float | None
-    rouge_l: float | None
+    exact_match: Measured
+    token_f1: Measured
+    rouge_l: Measured
 
 
-class GeneralLoss(BaseModel):
+class GeneralLoss(Report):
     """One row of the general set."""
 
-    model_config = ConfigDict(frozen=True)
-
     id: str
-    loss: float
+    loss: Measured
     """Sum over the row's labelled tokens (nats)."""
     tokens: int
     """Labelled tokens."""
 
 
-class GeneralReport(BaseModel):
+class GeneralReport(Report):
     """The loss on the general set."""
 
-    model_config = ConfigDict(frozen=True)
-
-    loss: float
+    loss: Measured
     """Mean over all labelled tokens (nats)."""
     tokens: int
     """Labelled tokens scored."""
@@ -63,18 +95,18 @@ class GeneralReport(BaseModel):
     """Ids of rows without a labelled token within the context; not scored."""
 
 
-class EvaluateReport(BaseModel):
-    """What an evaluation finds over all examples. Also written as metrics.json."""
+class EvaluationReport(Report):
+    """What an evaluation finds over all examples."""
 
-    model_config = ConfigDict(frozen=True)
+    FILE: ClassVar[str] = "metrics.json"
 
-    loss: float
+    loss: Measured
     """Mean over all labelled tokens (nats)."""
-    perplexity: float
-    exact_match: float | None
+    perplexity: Measured
+    exact_match: Measured
     """Fraction of the answered examples (0 to 1), as the two below; None where none has an answer."""
-    token_f1: float | None
-    rouge_l: float | None
+    token_f1: Measured
+    rouge_l: Measured
     examples: int
     """Examples scored."""
     tokens: int
@@ -93,10 +125,10 @@ class EvaluateReport(BaseModel):
     """Ids of scored examples without an answer: they are plain text, or their prompt fills the context."""
     general: GeneralReport | None
     """None where the dataset has no general set."""
-    tasks: dict[str, TaskFigures]
+    tasks: dict[str, TaskReport]
     """Figures of lm-evaluation-harness by task; empty where none was named."""
-    safety: dict[str, float] | None
-    """refusal_rate, leak_rate and over_refusal_rate (0 to 1) on the policy's probes; None without a policy."""
+    safety: ProbeRates | None
+    """On the policy's probes; None without a policy."""
     adapter_digest: str | None
     """Digest of the adapter that was on the model (`loraline.identity.model_digests`); None where there was none."""
     seconds: float
@@ -106,13 +138,9 @@ class EvaluateReport(BaseModel):
         names = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l", "examples", "tokens", "seconds")
         found = {name: getattr(self, name) for name in names}
         found["general_loss"] = self.general.loss if self.general else None
-        found |= self.safety or {}
-        found |= {
-            f"task/{task}/{metric}": value
-            for task, figures in self.tasks.items()
-            for metric, value in figures.items()
-            if metric not in _BESIDE_METRICS
-        }
+        found |= self.safety.model_dump() if self.safety else {}
+        for name, task in self.tasks.items():
+            found |= {f"task/{name}/{metric}": value for metric, value in task.values.items()}
         return {name: float(value) for name, value in found.items() if value is not None}
 
     def headline(self) -> str:
@@ -121,10 +149,8 @@ class EvaluateReport(BaseModel):
         return f"{matched}perplexity {self.perplexity:.4g}"
 
 
-class ScoredChampion(BaseModel):
+class ScoredChampion(Report):
     """Which model the champion's figures are of."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     model_name: str
     version: str
@@ -134,31 +160,7 @@ class ScoredChampion(BaseModel):
     """What was scored: its `adapter` on the run's own base, or its `merged` model."""
 
 
-class ChampionReport(EvaluateReport):
+class ChampionReport(EvaluationReport):
     """What the champion's evaluation finds."""
 
     champion: ScoredChampion
-
-
-def prompt_text(messages: list[Message]) -> str:
-    """A conversation, for people: a single user message as it is, others with their roles."""
-    if [message["role"] for message in messages] == ["user"]:
-        return messages[0]["content"]
-    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
-
-
-def mean(values: list[float | None]) -> float | None:
-    """Mean of what is there, the same to the bit in any order; None where nothing is."""
-    there = [value for value in values if value is not None]
-    return math.fsum(there) / len(there) if there else None
-
-
-def write_report(report: EvaluateReport, folder: Path) -> None:
-    """Write metrics.json."""
-    (folder / "metrics.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def write_lines(items: Iterable[BaseModel], path: Path) -> None:
-    """Write JSON lines."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(f"{item.model_dump_json()}\n" for item in items)

@@ -1,0 +1,72 @@
+"""A report: a pydantic class that is one JSON file, or a part of one."""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import ValidationError as PydanticError
+
+from loraline.errors import ValidationError
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Measured = Annotated[float | None, BeforeValidator(_finite)]
+"""A figure that may have come out as NaN or infinite: it is None then, because JSON has no word for it."""
+
+
+class Report(BaseModel):
+    """A report, or a part of one. It is immutable; what a later release added is ignored when it is read."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", ser_json_inf_nan="null", protected_namespaces=(), use_attribute_docstrings=True
+    )
+
+    FILE: ClassVar[str] = ""
+    """Name of the file in the folder of the step that writes it; empty for a part of another report."""
+
+    def save(self, folder: Path) -> None:
+        """Write the report into a folder, which is made where it does not exist."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / self.FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the report from a folder.
+
+        Raises:
+            ValidationError: the file is missing, or is not this report.
+        """
+        path = folder / cls.FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ValidationError(f"there is no {cls.FILE} in {folder}") from error
+        except PydanticError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ValidationError(f"{path} is not a {cls.__name__}: {place}: {first['msg']}") from error
+
+
+ReportT = TypeVar("ReportT", bound=Report)
+
+
+def write_lines(reports: Iterable[Report], path: Path) -> None:
+    """Write reports as JSON lines."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{report.model_dump_json()}\n" for report in reports)
+
+
+def read_lines(kind: type[ReportT], path: Path) -> Iterator[ReportT]:
+    """Read JSON lines as reports of a class.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        pydantic.ValidationError: a line is something else.
+    """
+    with path.open(encoding="utf-8") as file:
+        yield from (kind.model_validate_json(line) for line in file if line.strip())

@@ -1,0 +1,73 @@
+"""What merge_adapter hands on: how far the merged model is from the adapter on its base."""
+
+from typing import ClassVar
+
+from loraline.artifacts.base import Report
+
+
+class Spread(Report):
+    """A figure that is taken at each position: its mean and its largest value."""
+
+    mean: float
+    max: float
+
+
+class GreedyReport(Report):
+    """Greedy answers of the merged model against those of the adapter on its base."""
+
+    examples: int
+    tokens: int
+    """Tokens of all answers: as many choices were compared."""
+    equal: int
+    """Examples with the same answer, to the last token."""
+    ties: int
+    """Examples whose answers part where two tokens are as near as rounding. All others that part are unlike."""
+
+
+class QuantizedReport(Report):
+    """How far the merged 16-bit model is from what was trained and evaluated."""
+
+    quantization: str
+    max_abs_logit_difference: float
+    mean_abs_logit_difference: float
+    kl_divergence: Spread
+
+
+class MergeReport(Report):
+    """What the merge did, and how far the result is from the adapter on its base."""
+
+    FILE: ClassVar[str] = "parity.json"
+
+    max_abs_logit_difference: float
+    """Largest difference of any logit, both sides computed in float32."""
+    mean_abs_logit_difference: float
+    tolerance: float
+    """What the largest difference may be."""
+    kl_divergence: Spread
+    """Divergence of the next token's probabilities, merged against adapter-on-base, in nats."""
+    max_kl_divergence: float
+    """What the largest divergence may be."""
+    greedy: GreedyReport
+    """Greedy answers of both to the rows' prompts."""
+    prompts: dict[str, str]
+    """By row id, the digest of the prompt that a server makes with the merged model's own tokenizer and template."""
+    quantized: QuantizedReport | None
+    """Where training ran on a quantized base: the merged model against the adapter on that one. It holds what
+    quantizing took from the base, so that no budget is set for it."""
+    max_adapter_effect: float
+    """Largest change of any logit by the adapter: against it the difference is to be seen."""
+    mean_adapter_effect: float
+    adapter_kl_divergence: Spread
+    """Divergence that the adapter itself makes, adapter-on-base against base."""
+    examples: int
+    """Rows compared, each at every position up to a length of 256 tokens."""
+    positions: int
+    """Tokens compared."""
+    base_digest: str
+    """Digest of the base that the adapter went into."""
+    adapter_digest: str
+    """Digest of the adapter's folder, and of the merged model's: what this report, and the evidence, speaks of."""
+    merged_digest: str
+    merged_tensors: int
+    """Weights that the adapter changed; the others are the base's, byte for byte."""
+    seconds: float

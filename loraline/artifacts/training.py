@@ -1,0 +1,105 @@
+"""What train_lora hands on: how training went, and which tokens it learned from."""
+
+from typing import ClassVar
+
+from loraline.artifacts.base import Report
+
+
+class PackingReport(Report):
+    """How far the losses of rows that were packed together are from those of the same rows alone."""
+
+    rows: int
+    max_difference: float
+    """Of the rows, the largest mean difference (absolute, over all tokens of the row) of the loss, in nats."""
+    tolerance: float
+    """What it may be, for the type that the model computes in."""
+
+
+class TrainReport(Report):
+    """How training went."""
+
+    FILE: ClassVar[str] = "training.json"
+
+    base_digest: str
+    """Digest of the base that the adapter belongs to; of the 16-bit one, also where training ran on it quantized."""
+    quantization: str
+    """How the base was held while training: none, int8 or nf4."""
+    steps: int
+    """Optimizer steps that were done."""
+    planned_steps: int
+    """Optimizer steps that the settings ask for. More than `steps` where training stopped early."""
+    epochs: float
+    """Passes over the training set."""
+    final_loss: float
+    """Training loss of the last step, in nats a token."""
+    best_eval_loss: float | None
+    """Lowest loss on the evaluation rows, in nats a token."""
+    kept_step: int
+    """The step whose adapter was kept: the last, or with early stopping the best."""
+    history: list[dict[str, float]]
+    """For each step: step, loss, learning_rate, gradient_norm, tokens_per_second; eval_loss where it was taken."""
+    examples: int
+    truncated: int
+    """Examples cut at `max_length`."""
+    dropped: int
+    """Examples left out, because none of their tokens carries loss."""
+    tokens: int
+    """Tokens seen, padding not counted."""
+    labelled_tokens: int
+    """Tokens seen that carry loss."""
+    padding_fraction: float
+    """Part of what was computed that was padding."""
+    masked_fraction: float
+    """Part of the training set's tokens that carries no loss."""
+    tokens_per_second: float
+    """Tokens, padding not counted, in a second of training; evaluations and checkpoints not counted."""
+    seconds: float
+    """Time spent in training steps, over all starts of this run."""
+    trainable_parameters: int
+    total_parameters: int
+    processes: int
+    """Processes that trained together, on one machine or several."""
+    device: str
+    dtype: str
+    attention: str
+    """How documents are kept apart."""
+    packing: PackingReport | None
+    """The rows' losses packed together against those alone; null where rows are padded."""
+    loss_head: str
+    """How logits are made."""
+    peak_memory_bytes: int
+    """On CUDA that of the device, else of the process."""
+    resumed_from: int | None
+    """Step of the checkpoint that this run went on from."""
+    versions: dict[str, str]
+
+
+class MaskToken(Report):
+    """One token of a sample."""
+
+    text: str
+    loss: bool
+    """Whether it carries loss."""
+    special: bool
+
+
+class MaskSample(Report):
+    """A training row, token by token."""
+
+    id: str
+    origin: str
+    length: int
+    """Tokens of the row; `tokens` may hold fewer."""
+    tokens: list[MaskToken]
+
+
+class MaskReport(Report):
+    """Which tokens training learned from."""
+
+    FILE: ClassVar[str] = "mask.json"
+
+    masked_fraction: float
+    """Part of the training set's tokens that carries no loss (0 to 1)."""
+    samples: list[MaskSample]
+    prompts: dict[str, str]
+    """By id of an evaluation row, the digest of the prompt before its last answer, as training tokenizes it."""
