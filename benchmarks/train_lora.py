@@ -144,7 +144,12 @@ def _loraline(work: Path, texts: list[dict[str, str]]) -> dict[str, Any]:
                 user = {"role": "user", "content": text["prompt"]}
                 writer.write(Row.of(messages=[user, {"role": "assistant", "content": text["completion"]}]))
     config = TrainConfig(
-        learning_rate=_RATE, schedule="constant", epochs=1, max_length=_LENGTH, batch_size=_BATCH, warmup_fraction=0.0
+        learning_rate=_RATE,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_ratio=0.0,
+        epochs=1,
+        max_length=_LENGTH,
+        batch_size=_BATCH,
     )
     clock = _Clock()
     report = train(config, work / "model", work, work / "adapter", tracker=clock)

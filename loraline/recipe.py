@@ -2,6 +2,7 @@
 
 import difflib
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Literal, get_origin
 
@@ -22,6 +23,16 @@ from loraline.registry.config import RegistryConfig
 from loraline.safety.config import SafetyConfig
 from loraline.training.config import TrainConfig
 
+# Former names of settings, which get_close_matches alone would take for others.
+_FORMER_NAMES = {
+    "schedule": "lr_scheduler_type",
+    "warmup_fraction": "warmup_ratio",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "gradient_clipping": "max_grad_norm",
+    "eval_every": "eval_steps",
+    "checkpoint_every": "save_steps",
+}
+
 
 class Recipe(StepConfig):
     """One fine-tuning, whole."""
@@ -31,7 +42,7 @@ class Recipe(StepConfig):
     model: ModelConfig
     """Which base model, and how it is held in memory."""
     training: TrainConfig = TrainConfig()
-    """The adapter, the optimizer and the schedule."""
+    """The adapter, the optimizer and the learning rate schedule."""
     evaluation: EvaluateConfig = EvaluateConfig()
     """How many examples are scored, and how answers are generated."""
     safety: SafetyConfig = SafetyConfig()
@@ -146,5 +157,13 @@ def _description(path: tuple[int | str, ...]) -> str:
 
 def _suggestion(path: tuple[int | str, ...]) -> str:
     known = _fields_at(path[:-1])
-    near = difflib.get_close_matches(str(path[-1]), known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
+    near = closest_name(str(path[-1]), known)
+    return f" Did you mean {near!r}?" if near else f" There are: {', '.join(known)}."
+
+
+def closest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known setting that an unknown name most likely stands for; None if none is similar."""
+    names = {one: one for one in known}
+    names |= {former: new for former, new in _FORMER_NAMES.items() if new in names}
+    near = difflib.get_close_matches(name, names, n=1)
+    return names[near[0]] if near else None

@@ -108,7 +108,7 @@ def plan(documents: Documents, config: TrainConfig) -> tuple[list[Step], list[in
     ends = []
     for epoch in range(config.epochs):
         rows = shuffled_rows(documents.lengths, config.max_length, config.seed, epoch)
-        steps += _portions(rows, config.batch_size * config.gradient_accumulation)
+        steps += _portions(rows, config.batch_size * config.gradient_accumulation_steps)
         ends.append(len(steps))
         if config.max_steps and len(steps) >= config.max_steps:
             break

@@ -93,11 +93,12 @@ class Ranks:
 
     def check_work(self, config: TrainConfig) -> None:
         """Raises ConfigurationError where there are more processes than a step can have packed rows."""
-        rows_in_step = config.batch_size * config.gradient_accumulation
+        rows_in_step = config.batch_size * config.gradient_accumulation_steps
         if rows_in_step < self.count:
             raise ConfigurationError(
-                f"a step has {rows_in_step} packed rows (training.batch_size x training.gradient_accumulation), too "
-                f"few for {self.count} processes (nodes x GPUs of each); raise one of the two, or take fewer processes"
+                f"an optimizer step has {rows_in_step} packed rows (training.batch_size x "
+                f"training.gradient_accumulation_steps), too few for {self.count} processes (nodes x GPUs of each); "
+                "raise one of the two, or use fewer processes"
             )
 
 

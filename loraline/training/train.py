@@ -84,13 +84,13 @@ def train(
 
     while now.step < len(steps) and not _is_enough(config, now):
         figures = _step(machine, documents, steps[now.step], now, len(steps))
-        if held_out and _is_due(config.eval_every, now.step, epoch_ends):
+        if held_out and _is_due(config.eval_steps, now.step, epoch_ends):
             figures["eval_loss"] = _evaluate(machine, eval_documents, held_out)
             _compare(config, now, figures["eval_loss"], machine)
         now.history.append(figures)
         tracker.metrics({name: value for name, value in figures.items() if name != "step"}, now.step)
         progress.advance(now.step, len(steps), "steps", loss=figures["loss"], tokens_per_second=now.tokens_per_second)
-        if ranks.leads and (_is_due(config.checkpoint_every, now.step, epoch_ends) or _is_enough(config, now)):
+        if ranks.leads and (_is_due(config.save_steps, now.step, epoch_ends) or _is_enough(config, now)):
             store.save(now.step, state(now, machine))
 
     summary = _summarize(machine, now, documents, steps, resumed_from, model)
@@ -148,7 +148,7 @@ def _step(machine: Machine, documents: Documents, step: Step, now: Position, tot
     if now.step == 0:
         adapter.check_gradients(machine.network)
     scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(weights, config.gradient_clipping or math.inf)
+    norm = torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm or math.inf)
     loss_value, norm_value = torch.stack([loss, norm]).tolist()
     _check_finite(loss_value, norm_value, machine, now.step + 1, [documents.origins[i] for i in step[0][:3]])
     rate = learning_rate(config, now.step, total)

@@ -1,12 +1,12 @@
 """What a compiled pipeline says of its steps and parameters, as the server keeps it in a version."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from loraline.errors import ConfigurationError
+from loraline.recipe import closest_name
 
 _TEXT = "STRING"
 
@@ -74,8 +74,8 @@ def arguments(spec: Mapping[str, Any], recipe: Mapping[str, Any], more: list[str
                 problems.append(f"{text!r}: the value is not YAML")
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            problems.append(f"{name!r}: no such parameter." + (f" Did you mean {near[0]!r}?" if near else ""))
+            near = closest_name(name, known)
+            problems.append(f"{name!r}: no such parameter." + (f" Did you mean {near!r}?" if near else ""))
     if problems:
         raise ConfigurationError(
             f"version {version!r} of the pipeline does not take these arguments"

@@ -46,6 +46,22 @@ def test_every_error_is_said_at_once(recipe_file: str) -> None:
     assert "gate.min_gain = 'much'" in message
 
 
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [
+        ("schedule", "lr_scheduler_type"),
+        ("warmup_fraction", "warmup_ratio"),
+        ("gradient_accumulation", "gradient_accumulation_steps"),
+        ("gradient_clipping", "max_grad_norm"),
+        ("eval_every", "eval_steps"),
+        ("checkpoint_every", "save_steps"),
+    ],
+)
+def test_a_former_name_is_refused_with_the_present_one(recipe_file: str, former: str, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"training\.{former} = 1: .* Did you mean '{name}'\?"):
+        load_recipe(recipe_file, [f"training.{former}=1"], {})
+
+
 def test_malformed_overrides_are_said_at_once(recipe_file: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_recipe(recipe_file, ["rank=3", "training.rank", "data.source.deep=1"], {})

@@ -34,10 +34,10 @@ CONFIG = TrainConfig(
     learning_rate=1e-2,
     max_length=256,
     batch_size=2,
-    gradient_accumulation=6,
+    gradient_accumulation_steps=6,
     epochs=3,
-    schedule="linear",
-    checkpoint_every=2,
+    lr_scheduler_type="linear",
+    save_steps=2,
     early_stopping_patience=9,
     nodes=2,
 )
@@ -105,7 +105,7 @@ def workers(kept: Path) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         jobs = [part for part in line.split("\0") if part.endswith("job.json")]
-        if "train_lora.worker" in line and jobs and str(kept) in Path(jobs[0]).read_text():
+        if "training.worker" in line and jobs and str(kept) in Path(jobs[0]).read_text():
             found.append(int(folder.name))
     return found
 
@@ -158,10 +158,10 @@ def test_the_error_of_a_process_is_the_steps(make_model: ModelMaker, tmp_path: P
 
 
 def test_processes_without_work_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="a step has 12 packed rows"):
+    with pytest.raises(ConfigurationError, match="an optimizer step has 12 packed rows"):
         Ranks(count=13).check_work(CONFIG)
 
 
 def test_more_nodes_than_rows_in_a_step_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"nodes=3 cannot share out the 2 packed rows of a step"):
-        TrainConfig(batch_size=2, gradient_accumulation=1, nodes=3)
+    with pytest.raises(ValueError, match=r"nodes=3 is more than the 2 packed rows of an optimizer step"):
+        TrainConfig(batch_size=2, gradient_accumulation_steps=1, nodes=3)

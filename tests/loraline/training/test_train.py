@@ -25,7 +25,9 @@ from loraline.training.train import train
 from tests.loraline.training.conftest import chat_row, write_rows
 
 ModelMaker = Callable[..., Path]
-SMALL = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, max_length=256, batch_size=2, epochs=2, schedule="linear")
+SMALL = TrainConfig(
+    rank=4, alpha=8, learning_rate=1e-2, max_length=256, batch_size=2, epochs=2, lr_scheduler_type="linear"
+)
 
 
 def adapter_bytes(folder: Path) -> bytes:
@@ -71,9 +73,9 @@ def test_accumulation_is_a_larger_batch(make_model: ModelMaker, dataset: Path, t
     """The gradient is weighted by tokens over the whole step, so how the step is cut up changes nothing."""
     for name, changes in {
         "batch": {"batch_size": 4},
-        "accumulated": {"batch_size": 1, "gradient_accumulation": 4},
+        "accumulated": {"batch_size": 1, "gradient_accumulation_steps": 4},
     }.items():
-        config = SMALL.model_copy(update={**changes, "gradient_clipping": 0.0})
+        config = SMALL.model_copy(update={**changes, "max_grad_norm": 0.0})
         train(config, make_model(), dataset, tmp_path / name)
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("batch", "accumulated"))
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
@@ -141,7 +143,7 @@ def test_early_stopping_keeps_the_best(make_model: ModelMaker, tmp_path: Path) -
     ]
     dataset = write_rows(tmp_path / "data", [chat_row(i) for i in range(40)], wrong)
     config = SMALL.model_copy(
-        update={"early_stopping_patience": 2, "eval_every": 1, "epochs": 8, "learning_rate": 5e-2}
+        update={"early_stopping_patience": 2, "eval_steps": 1, "epochs": 8, "learning_rate": 5e-2}
     )
     report = train(config, make_model(), dataset, tmp_path / "adapter")
     assert report.steps < report.planned_steps
@@ -151,7 +153,7 @@ def test_early_stopping_keeps_the_best(make_model: ModelMaker, tmp_path: Path) -
 
 def test_resumes_to_the_bit_after_kill(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     """A real process, killed with SIGKILL once it has a checkpoint, and started again."""
-    config = SMALL.model_copy(update={"epochs": 3, "dropout": 0.1, "checkpoint_every": 2, "early_stopping_patience": 9})
+    config = SMALL.model_copy(update={"epochs": 3, "dropout": 0.1, "save_steps": 2, "early_stopping_patience": 9})
     program = (
         "import sys; from pathlib import Path; from loraline.training.config import TrainConfig;"
         "from loraline.training.train import train; model, data, out, kept, config = sys.argv[1:];"
@@ -233,6 +235,6 @@ def test_unknown_target_names_those_there_are(make_model: ModelMaker, dataset: P
 
 
 def test_nan_stops(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
-    config = SMALL.model_copy(update={"learning_rate": 1e30, "warmup_fraction": 0.0})
+    config = SMALL.model_copy(update={"learning_rate": 1e30, "warmup_ratio": 0.0})
     with pytest.raises(TrainingError, match=r"step \d: the loss is .* lower training.learning_rate"):
         train(config, make_model(), dataset, tmp_path)

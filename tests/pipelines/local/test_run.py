@@ -65,7 +65,7 @@ def rows(workplace: Path) -> Path:
 def on_rows(rows: Path) -> tuple[str, ...]:
     """The command that trains on those rows, for seconds, with checkpoints close to each other."""
     few = ("evaluation.max_examples=8", "evaluation.max_new_tokens=4", "gate.min_examples=1")
-    slow = ("training.epochs=40", "training.max_steps=400", "training.max_length=64", "training.checkpoint_every=10")
+    slow = ("training.epochs=40", "training.max_steps=400", "training.max_length=64", "training.save_steps=10")
     return ("run", "quickstart", f"data.source={rows}", *slow, *few)
 
 

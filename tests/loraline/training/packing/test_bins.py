@@ -37,7 +37,7 @@ def test_plan(changes: dict[str, int], steps: int, ends: list[int]) -> None:
     lengths = np.full(16, 16)
     tokens = np.zeros(256, np.int32)
     documents = Documents([""] * 16, [""] * 16, tokens, tokens == 0, lengths, 0, 0)
-    config = TrainConfig(max_length=32, batch_size=2, gradient_accumulation=2, epochs=3, **changes)
+    config = TrainConfig(max_length=32, batch_size=2, gradient_accumulation_steps=2, epochs=3, **changes)
     planned, epoch_ends = plan(documents, config)
     assert (len(planned), epoch_ends) == (steps, ends)
     assert all(len(step) == 4 and all(len(row) == 2 for row in step) for step in planned)
@@ -56,12 +56,14 @@ def test_ranks_share_every_row_and_a_forward_pass_is_no_larger_than_alone() -> N
 
 
 def test_schedules() -> None:
-    def rates(schedule: str) -> list[float]:
-        config = TrainConfig.model_validate({"schedule": schedule, "warmup_fraction": 0.2, "learning_rate": 1.0})
+    def rates(lr_scheduler_type: str) -> list[float]:
+        config = TrainConfig.model_validate(
+            {"lr_scheduler_type": lr_scheduler_type, "warmup_ratio": 0.2, "learning_rate": 1.0}
+        )
         return [learning_rate(config, step, 10) for step in range(10)]
 
-    for schedule in ("constant", "linear", "cosine"):
-        assert rates(schedule)[:3] == [0.5, 1.0, 1.0]
-    assert rates("constant")[-1] == 1.0
+    for lr_scheduler_type in ("constant_with_warmup", "linear", "cosine"):
+        assert rates(lr_scheduler_type)[:3] == [0.5, 1.0, 1.0]
+    assert rates("constant_with_warmup")[-1] == 1.0
     assert rates("linear")[-1] == pytest.approx(1 / 8)
     assert rates("cosine")[6] == pytest.approx(0.5)
