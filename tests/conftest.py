@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.local import object_store
+from pipelines.local.s3_server import serve
 
 # Two workers share the machine's cores: threads of one that spin while they wait would starve the other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real S3 server for the whole session; the environment variables that reach it."""
-    with object_store.serve(tmp_path_factory.mktemp("s3")) as environment:
+    with serve(tmp_path_factory.mktemp("s3")) as environment:
         yield environment
 
 

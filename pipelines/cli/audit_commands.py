@@ -1,4 +1,4 @@
-"""The command line's part for audit trails: `loraline audit`."""
+"""The `audit` group: verify the audit trails of `loraline infer`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,51 +6,53 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.cli.exits import FAILED, errors_told
-from pipelines.local.services import HOME
+from pipelines.cli.exits import FAILED, exit_on_error
+from pipelines.local.services import AUDIT_TRAIL
 
-audit = typer.Typer(
+app = typer.Typer(
     no_args_is_help=True,
-    help="Audit trails: what was decided on each prompt and answer of `loraline infer`.",
+    help="Audit trails: the policy decision on each prompt and answer of `loraline infer`.",
 )
 
 
-@audit.callback()
+@app.callback()
 def _group() -> None:
-    """Keep `verify` a command of its own, though it is the only one."""
+    """Make typer keep `verify` as a subcommand, although it is the only one."""
 
 
-@audit.command()
+@app.command()
 def verify(
-    file: Annotated[Path, typer.Argument(help="The audit trail.")] = HOME / "audit.jsonl",
+    file: Annotated[Path, typer.Argument(help="The audit trail.")] = AUDIT_TRAIL,
     head: Annotated[
-        str, typer.Option(help="A head that was noted earlier, elsewhere: shows whether the end was cut off since.")
+        str, typer.Option(help="A head hash that was noted earlier: shows whether records at the end were removed.")
     ] = "",
 ) -> None:
-    """Check that an audit trail is what was written, and print its head.
+    """Verify the hash chain of an audit trail, and print its head.
 
-    Each record holds the hash of the one before it, so that a line that was edited, removed or moved breaks the chain.
-    That lines at the end are missing shows only against a head: note the one that is printed where nobody who can
-    write to the trail can change it, and give it with --head the next time.
+    Each record holds the hash of the record before it, so that a line that was edited, removed or moved breaks the
+    chain. Records missing at the end can be detected only with --head: keep the printed head where nobody who can
+    write to the trail can change it, and give it the next time.
 
-    Exits with 1 where the chain is broken, and names the first line.
+    Exits with 1 if the chain is broken, and prints the first line that breaks it.
     """
-    from loraline.serving.audit_verification import verify as follow
+    from loraline.serving.audit_verification import verify as check
 
     out = Console(highlight=False, soft_wrap=True)
-    with errors_told():
-        found = follow(file, head)
-    if found.torn:
-        out.print(f"[yellow]note[/yellow]  {found.torn} torn while it was written, and vouched for by what came after")
-    if found.unfinished:
+    with exit_on_error():
+        result = check(file, head)
+    if result.torn:
+        out.print(f"[yellow]note[/yellow]  {result.torn} records are incomplete; a later record accounts for them")
+    if result.unfinished:
         out.print(
-            f"[yellow]note[/yellow]  the last {found.unfinished} bytes are a record that was cut off while it was "
-            "written; the next one will be put behind it"
+            f"[yellow]note[/yellow]  the last {result.unfinished} bytes are an incomplete record; the next record "
+            "will be written after it"
         )
-    if found.broken:
-        out.print(f"[bold red]{found.broken.how}[/bold red]  {file}, line {found.broken.line}: {found.broken.detail}")
-        if found.records:
-            out.print(f"before it {found.records:,} records are whole, up to {found.head}")
+    if result.broken:
+        out.print(
+            f"[bold red]{result.broken.how}[/bold red]  {file}, line {result.broken.line}: {result.broken.detail}"
+        )
+        if result.records:
+            out.print(f"the {result.records:,} records before it are intact, up to {result.head}")
         raise typer.Exit(FAILED)
-    out.print(f"[green]whole[/green]  {file}: {found.records:,} records")
-    out.print(f"head   {found.head}")
+    out.print(f"[green]intact[/green]  {file}: {result.records:,} records")
+    out.print(f"head   {result.head}")

@@ -1,4 +1,4 @@
-"""The command line's part for a cluster: upload, submit, runs, logs and stop."""
+"""Commands for a cluster: `upload`, `submit`, `runs`, `logs`, `stop`."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from loraline.recipe_file import load_recipe
-from pipelines.cli.display import coloured, follow_to_exit, print_link, print_runs, print_step
-from pipelines.cli.exits import errors_told
+from pipelines.cli.display import colored, follow_to_exit, print_link, print_runs, print_step
+from pipelines.cli.exits import exit_on_error
 from pipelines.cli.options import (
     Endpoint,
     Experiment,
@@ -24,10 +24,9 @@ from pipelines.cli.options import (
     TokenFile,
     connected,
 )
-from pipelines.cli.schedule_commands import schedule
 from pipelines.client.follow import FINAL, steps_of
-from pipelines.client.logs import by_hand, check_step, show_log
-from pipelines.client.runs import EXPERIMENT, PIPELINE, choose_version, find_run, list_runs, run_namespace, spec_of
+from pipelines.client.logs import find_step, kubectl_commands, show_log
+from pipelines.client.runs import EXPERIMENT, PIPELINE, choose_version, find_run, list_runs, run_namespace, run_spec
 from pipelines.client.runs import submit as start_run
 from pipelines.client.spec import arguments, step_labels
 from pipelines.client.upload import code_revision, version_name
@@ -36,17 +35,16 @@ from pipelines.compile import compile_pipeline
 
 _PACKAGE = Path("build/finetune.yaml")
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
-app.add_typer(schedule, name="schedule")
+app = typer.Typer()
 
 
 @app.command()
 def upload(
     package: Annotated[
-        Path | None, typer.Argument(help="A compiled pipeline; not given: compile the fine-tuning pipeline first.")
+        Path | None, typer.Argument(help="A compiled pipeline. Default: compile the fine-tuning pipeline first.")
     ] = None,
     version: Annotated[
-        str | None, typer.Option(help="Name of the version; not given: the code's git revision.", show_default=False)
+        str | None, typer.Option(help="Name of the version. Default: the code's git revision.", show_default=False)
     ] = None,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
@@ -54,24 +52,26 @@ def upload(
 ) -> None:
     """Compile the pipeline and upload it to Kubeflow Pipelines, as a version named after the git revision.
 
-    The pipeline is made where it is not there yet. The same code uploaded again changes nothing. Changes that are
-    not committed are marked in the version's name.
+    The pipeline is created if the server does not have it. Uploading the same code again changes nothing. A version
+    with uncommitted changes is marked as such in its name.
 
     `export KFP_ENDPOINT=http://localhost:8080`, then `loraline upload`
     """
     console = Console()
-    with errors_told():
+    with exit_on_error():
         package = package or compile_pipeline(_PACKAGE)
         if version is None:
             revision = code_revision()
             version = version_name(package, revision)
             if revision.dirty:
-                console.print("[yellow]note[/yellow]  there are changes that are not committed: the version is marked")
+                console.print(
+                    "[yellow]note[/yellow]  there are uncommitted changes: the version's name is marked -dirty"
+                )
         cluster = connected(endpoint, namespace, token_file)
-        done = upload_package(cluster, package, version)
-        word = "[green]uploaded[/green]" if done.is_new else "[cyan]already there[/cyan]"
-        console.print(f"{word}  {escape(done.pipeline)}  version {escape(done.version)}", highlight=False)
-        print_link(console, done.link)
+        result = upload_package(cluster, package, version)
+        word = "[green]uploaded[/green]" if result.is_new else "[cyan]already there[/cyan]"
+        console.print(f"{word}  {escape(result.pipeline)}  version {escape(result.version)}", highlight=False)
+        print_link(console, result.link)
 
 
 @app.command()
@@ -79,10 +79,10 @@ def submit(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     version: Annotated[
-        str | None, typer.Option(help="Run this version; not given: the latest on the server.", show_default=False)
+        str | None, typer.Option(help="The version to run. Default: the latest on the server.", show_default=False)
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The run's name; not given: the recipe and the time.", show_default=False)
+        str | None, typer.Option(help="The run's name. Default: the recipe and the time.", show_default=False)
     ] = None,
     watch: Annotated[bool, typer.Option("--follow/--no-follow", help="Watch the run to its end.")] = True,
     parameters: Parameters = None,
@@ -98,10 +98,10 @@ def submit(
     `loraline submit quickstart training.rank=8`
 
     **Exit status**: 0 the run succeeded (or was started, with --no-follow); 1 it failed or was stopped; 2 refused:
-    nothing was started, or the server can no longer be asked; 130 you stopped watching, and the run goes on.
+    nothing was started, or the server no longer answers; 130 you stopped watching, and the run continues.
     """
     console = Console()
-    with errors_told():
+    with exit_on_error():
         settings = load_recipe(recipe, overrides or []).parameters()
         cluster = connected(endpoint, namespace, token_file)
         chosen = choose_version(cluster, pipeline, version)
@@ -119,12 +119,12 @@ def submit(
 @app.command()
 def runs(
     run: Annotated[
-        str | None, typer.Argument(help="Show this run's steps: its id, its first letters, or 'latest'.")
+        str | None, typer.Argument(help="Show this run's steps: its id, a prefix of it, or 'latest'.")
     ] = None,
     watch: Annotated[bool, typer.Option("--follow", help="Watch that run to its end; exits as `submit` does.")] = False,
     limit: Annotated[int, typer.Option(help="How many runs to list.", min=1)] = 20,
     experiment: Experiment = EXPERIMENT,
-    everything: Annotated[bool, typer.Option("--all", help="The runs of all experiments.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="List the runs of all experiments.")] = False,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
@@ -134,16 +134,16 @@ def runs(
     `loraline runs`, then `loraline runs latest --follow`
     """
     console = Console()
-    with errors_told():
+    with exit_on_error():
         cluster = connected(endpoint, namespace, token_file)
         if run is None:
             print_runs(console, list_runs(cluster, None if everything else experiment, limit))
             return
         found = find_run(cluster, run, experiment)
-        spec = spec_of(cluster, found)
+        spec = run_spec(cluster, found)
         if watch:
             follow_to_exit(console, cluster, found, spec)
-        console.print(f"[bold]{escape(found.display_name)}[/bold]  {coloured(found.state.lower())}", highlight=False)
+        console.print(f"[bold]{escape(found.display_name)}[/bold]  {colored(found.state.lower())}", highlight=False)
         for step in steps_of(found, spec):
             print_step(console, step)
         print_link(console, cluster.link(f"runs/details/{found.run_id}"))
@@ -152,26 +152,28 @@ def runs(
 @app.command()
 def logs(
     run: RunArgument,
-    step: Annotated[str, typer.Argument(help="A step, as `loraline runs <run>` names it.")],
-    watch: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing while the step runs.")] = False,
-    command: Annotated[bool, typer.Option("--command", help="Print the kubectl commands and run nothing.")] = False,
+    step: Annotated[str, typer.Argument(help="A step's name, as `loraline runs <run>` shows it.")],
+    watch: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing while the step runs.")] = False,
+    command: Annotated[
+        bool, typer.Option("--command", help="Print the kubectl commands instead of running them.")
+    ] = False,
     endpoint: Endpoint = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Print a step's log, of its last attempt.
+    """Print the log of a step's last attempt.
 
-    KFP's API does not hand out logs, so they are read with kubectl, which must be set up for the same cluster.
+    KFP's API does not serve logs, so they are read with kubectl, which must be configured for the same cluster.
 
     `loraline logs latest train-lora --follow`
     """
-    with errors_told():
+    with exit_on_error():
         cluster = connected(endpoint, namespace, token_file)
         found = find_run(cluster, run)
-        name = check_step(step, step_labels(spec_of(cluster, found)))
+        name = find_step(step, step_labels(run_spec(cluster, found)))
         where = run_namespace(cluster, found)
         if command:
-            typer.echo(by_hand(where, found.run_id, name))
+            typer.echo(kubectl_commands(where, found.run_id, name))
         else:
             show_log(where, found.run_id, name, watch)
 
@@ -180,12 +182,12 @@ def logs(
 def stop(
     run: RunArgument, endpoint: Endpoint = None, namespace: Namespace = None, token_file: TokenFile = None
 ) -> None:
-    """Stop a run. What its finished steps made stays in the cache, for the next run of the same recipe."""
-    with errors_told():
+    """Stop a run. The outputs of its finished steps stay in the cache, for the next run of the same recipe."""
+    with exit_on_error():
         cluster = connected(endpoint, namespace, token_file)
         found = find_run(cluster, run)
         if found.state in FINAL:
-            typer.echo(f"{found.display_name} has ended already: {found.state.lower()}")
+            typer.echo(f"{found.display_name} has already ended: {found.state.lower()}")
             return
         cluster.client.terminate_run(found.run_id)
         typer.echo(f"stopping {found.display_name} ({found.run_id}); see `loraline runs {found.run_id[:8]}`")

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and the words for an error. One meaning each, in every command."""
+"""Exit statuses and error messages, the same for every command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,22 +10,22 @@ from loraline.errors import ClusterError, LoralineError
 from pipelines.local.run import RunFailedError
 
 FAILED = 1
-"""Exit status: what was asked for was done, and it came out badly: a run failed, a recipe does not fit."""
+"""Exit status: the command did its work and the result is bad: a run failed, a recipe does not fit."""
 REFUSED = 2
-"""Exit status: nothing was done, or it cannot be told; the message says why. Also a word the command does not know."""
+"""Exit status: nothing was done, or the result is unknown; the message says why. Also typer's own for a bad option."""
 STOPPED = 130
-"""Exit status: Ctrl-C. A run on this machine goes on when the same command is given again; one on a cluster goes on."""
+"""Exit status: Ctrl-C. A run on this machine resumes with the same command; a run on a cluster continues."""
 
 MEANINGS = (
-    "**Exit status** of every command: 0 it is done; 1 it was done and came out badly (a run failed or was stopped, a"
-    " recipe does not fit, a check does not pass); 2 refused: nothing was done, or it cannot be told, and the message"
-    " says why; 130 Ctrl-C."
+    "**Exit status** of every command: 0 success; 1 the result is bad (a run failed or was stopped, a recipe does not"
+    " fit, a check does not pass); 2 refused: nothing was done, or the result is unknown, and the message says why;"
+    " 130 Ctrl-C."
 )
 
 
 @contextmanager
-def errors_told() -> Iterator[None]:
-    """Tell an error of ours in one message, without a traceback, and exit with what it means."""
+def exit_on_error() -> Iterator[None]:
+    """Print one of Loraline's errors as one message without a traceback, and exit with its status."""
     console = Console(stderr=True)
     try:
         yield
@@ -35,7 +35,7 @@ def errors_told() -> Iterator[None]:
         console.print(str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(status) from error
     except KeyboardInterrupt:
-        console.print("\n[yellow]stopped[/yellow]  The same command goes on from where this one was.")
+        console.print("\n[yellow]stopped[/yellow]  Give the same command again to resume.")
         raise typer.Exit(STOPPED) from None
 
 

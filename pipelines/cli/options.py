@@ -1,4 +1,4 @@
-"""What the cluster's commands share: their options."""
+"""Options and arguments that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ Endpoint = Annotated[
 Namespace = Annotated[
     str | None,
     typer.Option(
-        help="Your namespace (profile), on an installation for several users (KFP_NAMESPACE).",
+        help="Your namespace (profile), on a multi-user installation (KFP_NAMESPACE).",
         rich_help_panel="Connection",
         show_default=False,
     ),
@@ -25,7 +25,7 @@ Namespace = Annotated[
 TokenFile = Annotated[
     Path | None,
     typer.Option(
-        help="File with a bearer token (KFP_TOKEN_FILE). A session cookie goes into KFP_COOKIE.",
+        help="File with a bearer token (KFP_TOKEN_FILE). For a session cookie set KFP_COOKIE.",
         rich_help_panel="Connection",
         show_default=False,
     ),
@@ -33,23 +33,21 @@ TokenFile = Annotated[
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Settings over the recipe's: section.field=value, such as training.rank=8."),
+    typer.Argument(help="Settings that override the recipe's: section.field=value, such as training.rank=8."),
 ]
 Parameters = Annotated[
     list[str] | None,
-    typer.Option(
-        "--parameter", "-p", help="A pipeline parameter that is no recipe's setting, as name=value: where steps run."
-    ),
+    typer.Option("--parameter", "-p", help="A pipeline parameter outside the recipe, as name=value: where steps run."),
 ]
 Pipeline = Annotated[str, typer.Option(help="The pipeline's name on the server.")]
-Experiment = Annotated[str, typer.Option(help="KFP's folder for runs; made where it is not there yet.")]
+Experiment = Annotated[str, typer.Option(help="KFP experiment of the runs; created if it does not exist.")]
 ServiceAccount = Annotated[
     str | None,
-    typer.Option(help="Kubernetes service account of the steps, where it is not the installation's default."),
+    typer.Option(help="Kubernetes service account of the steps. Default: the installation's."),
 ]
-RunArgument = Annotated[str, typer.Argument(help="A run's id, its first letters, or 'latest'.")]
+RunArgument = Annotated[str, typer.Argument(help="A run's id, a prefix of it, or 'latest'.")]
 
 
 def connected(endpoint: str | None, namespace: str | None, token_file: Path | None) -> Cluster:
-    """The cluster that the options and the environment name."""
+    """Connect to the cluster that the options and the environment name."""
     return connect(cluster_settings(endpoint, namespace, token_file))

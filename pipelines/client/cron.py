@@ -1,20 +1,33 @@
-"""Cron expressions as KFP reads them: six fields, seconds first."""
+"""Cron expressions in KFP's dialect: six fields, seconds first, as the Go package robfig/cron reads them.
+
+cronsim computes the times. What it takes and KFP does not is refused here: five fields, Sunday as 7, `L`, `#`, and a
+step on a range of one value.
+"""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice, product
+from itertools import islice
+
+from cronsim import CronSim, CronSimError
 
 from loraline.errors import ConfigurationError
 
 TIME_ZONE = "UTC"
-"""KFP's own default. An installation may set another (cronScheduleTimezone) and its API does not tell which."""
+"""KFP's default. An installation may set another (cronScheduleTimezone), which its API does not report."""
 
-_FIELDS = (("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
-_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, start=1)}
-_WEEKDAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_WEEKDAYS = "sun|mon|tue|wed|thu|fri|sat"
+_FIELDS = {
+    "second": (r"\d+", "0 to 59"),
+    "minute": (r"\d+", "0 to 59"),
+    "hour": (r"\d+", "0 to 23"),
+    "day": (r"\d+", "1 to 31"),
+    "month": (rf"\d+|{_MONTHS}", "1 to 12"),
+    "weekday": (rf"[0-6]|{_WEEKDAYS}", "0 to 6"),
+}
+"""Of each field: a value, as a regular expression; the range of its numbers, in words."""
 _SHORTHANDS = {
     "@hourly": "0 0 * * * *",
     "@daily": "0 0 0 * * *",
@@ -24,46 +37,27 @@ _SHORTHANDS = {
     "@yearly": "0 0 0 1 1 *",
     "@annually": "0 0 0 1 1 *",
 }
-_HORIZON = timedelta(days=8 * 366)  # two leap days even across a year such as 2100
+_ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 _SHORTEST = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class Cron:
-    """A checked cron expression."""
+    """A valid cron expression."""
 
     text: str
     """Six fields, as KFP takes them."""
-    values: tuple[frozenset[int], ...]
-    """What each field allows: seconds, minutes, hours, days, months, weekdays (0 is Sunday)."""
-    any_day: bool
-    """Whether days are not limited, so that weekdays decide; where both are limited, either is enough."""
-    any_weekday: bool
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        """The moments at which it fires after a moment, in that moment's time zone, for the next eight years."""
-        seconds, minutes, hours, *_ = (sorted(allowed) for allowed in self.values)
-        day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-        end = moment + _HORIZON
-        while day < end:
-            if self._fires_on(day):
-                times = (day.replace(hour=h, minute=m, second=s) for h, m, s in product(hours, minutes, seconds))
-                yield from (time for time in times if time > moment)
-            day += timedelta(days=1)
-
-    def _fires_on(self, day: datetime) -> bool:
-        *_, days, months, weekdays = self.values
-        in_days, in_weekdays = day.day in days, day.isoweekday() % 7 in weekdays
-        either = in_days or in_weekdays
-        both = in_days and in_weekdays
-        return day.month in months and (both if self.any_day or self.any_weekday else either)
+        """The times at which it fires after a moment, in that moment's time zone."""
+        return CronSim(_for_cronsim(self.text.split()), moment)
 
 
 def parse_cron(text: str) -> Cron:
     """Check a cron expression.
 
     Raises:
-        ConfigurationError: it is not six valid fields, never fires, or fires every few seconds.
+        ConfigurationError: it does not have six valid fields, never fires, or fires more than once a minute.
     """
     fields = _SHORTHANDS.get(text.strip().lower(), text).split()
     if len(fields) == 5:
@@ -73,53 +67,51 @@ def parse_cron(text: str) -> Cron:
             f"cron {text!r} has {len(fields)} fields; KFP's has six: second minute hour day month weekday, "
             "such as '0 0 2 * * *' for every day at 02:00"
         )
-    values = tuple(_values(text, field, *place) for field, place in zip(fields, _FIELDS, strict=True))
-    cron = Cron(" ".join(fields), values, any_day=fields[3][0] in "*?", any_weekday=fields[5][0] in "*?")
-    first = list(islice(cron.after(datetime(2024, 1, 1, tzinfo=UTC)), 2))
-    if not first:
-        raise ConfigurationError(f"cron {text!r} never fires: no month has such a day")
-    if len(first) == 2 and first[1] - first[0] < _SHORTEST:
+    for number, (name, field) in enumerate(zip(_FIELDS, fields, strict=True)):
+        _check_field(text, number, name, field)
+    cron = Cron(" ".join(fields))
+    try:
+        first, second = islice(cron.after(_ANY_DAY), 2)
+    except (CronSimError, ValueError) as error:
+        raise ConfigurationError(f"cron {text!r} never fires: no month has such a day") from error
+    if second - first < _SHORTEST:
         raise ConfigurationError(
-            f"cron {text!r} fires every {(first[1] - first[0]).seconds} s. The first field is the second: "
-            f"write {' '.join(['0', *fields[1:]])!r} for once in each minute that the rest names"
+            f"cron {text!r} fires every {(second - first).seconds} s. The first field is the second: "
+            f"write {' '.join(['0', *fields[1:]])!r} to fire once in each minute that the other fields select"
         )
     return cron
 
 
 def _five_fields(text: str, fields: list[str]) -> str:
     meant = " ".join(["0", *fields[:4], re.sub(r"\b7\b", "0", fields[4])])
-    taken = ", ".join(
+    meaning = ", ".join(
         f"every {name}" if value in ("*", "?") else f"{name} {value}"
-        for (name, _, _), value in zip(_FIELDS, fields, strict=False)
+        for name, value in zip(_FIELDS, fields, strict=False)
     )
     return (
-        f"cron {text!r} has five fields. KFP would take it without a word and read it with seconds first: {taken}. "
+        f"cron {text!r} has five fields. KFP would accept it and read it with seconds first: {meaning}. "
         f"Write six fields; you most likely mean {meant!r}"
     )
 
 
-def _values(text: str, field: str, name: str, low: int, high: int) -> frozenset[int]:
-    """What one field allows, such as `*`, `1-5`, `*/15`, `mon,fri`."""
-    allowed: set[int] = set()
-    for part in field.lower().split(","):
-        span, slash, step = part.partition("/")
-        first, dash, last = span.partition("-")
-        whole = span in ("*", "?")
-        try:
-            start = low if whole else _number(first, name)
-            stop = high if whole or (slash and not dash) else _number(last, name) if dash else start
-            stride = int(step) if slash else 1
-        except ValueError:
-            start, stop, stride = 0, -1, 0
-        if not low <= start <= stop <= high or stride < 1:
-            raise ConfigurationError(
-                f"cron {text!r}: {field!r} is no valid {name}. It takes {low} to {high}, '*', lists (1,2), "
-                "ranges (1-5) and steps (*/15)" + ("; Sunday is 0" if name == "weekday" else "")
-            )
-        allowed.update(range(start, stop + 1, stride))
-    return frozenset(allowed)
+def _check_field(text: str, number: int, name: str, field: str) -> None:
+    """Raise a ConfigurationError if a field is not valid in KFP's dialect, or out of range."""
+    value, bounds = _FIELDS[name]
+    part = rf"((\*|\?|({value})(-({value}))?)(/\d+)?)"
+    alone = ["*"] * len(_FIELDS)
+    alone[number] = field
+    try:
+        if not re.fullmatch(f"{part}(,{part})*", field, re.IGNORECASE) or re.search(r"\b(\w+)-\1/", field):
+            raise CronSimError(field)
+        CronSim(_for_cronsim(alone), _ANY_DAY)
+    except CronSimError as error:
+        raise ConfigurationError(
+            f"cron {text!r}: {field!r} is no valid {name}. It takes {bounds}, '*', lists (1,2), "
+            "ranges (1-5) and steps (*/15)" + ("; Sunday is 0" if name == "weekday" else "")
+        ) from error
 
 
-def _number(word: str, name: str) -> int:
-    names = {"month": _MONTHS, "weekday": _WEEKDAYS}.get(name, {})
-    return names[word] if word in names else int(word)
+def _for_cronsim(fields: list[str]) -> str:
+    """The same schedule for cronsim, which has no `?` and in whose week a step goes up to 7."""
+    *others, weekday = (field.replace("?", "*") for field in fields)
+    return " ".join([*others, re.sub(r"(^|,)(\w+)/", r"\1\2-6/", weekday)])

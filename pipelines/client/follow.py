@@ -1,4 +1,4 @@
-"""A run's progress, step by step, as the server tells it."""
+"""Follow a run on the server, step by step."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,29 +11,29 @@ from pipelines.client.connection import Cluster
 from pipelines.client.spec import step_labels
 
 FINAL = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
-"""States that a run does not leave by itself."""
-_PATIENCE = 900.0  # seconds without an answer after which watching ends; a server's upgrade takes minutes
-_DRIVER = "-driver"  # the engine prepares each step in a task of this name
+"""States in which a run has ended."""
+_PATIENCE = 900.0  # seconds without an answer after which polling ends; upgrading a server takes minutes
+_DRIVER = "-driver"  # suffix of the task in which KFP prepares a step
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of a run."""
+class ClusterStep:
+    """The state of one step of a run."""
 
     name: str
-    """In the engine; what `loraline logs` takes."""
+    """The task's name in KFP; what `loraline logs` takes."""
     label: str
-    """For people."""
+    """The display name."""
     state: str
     """waiting, starting, running, succeeded, failed, canceled or skipped."""
     seconds: float | None = None
-    """From its start to its end, where both are known."""
+    """Duration, where start and end are known."""
 
 
-def steps_of(run: Any, spec: Mapping[str, Any]) -> list[Step]:
-    """The steps of a run in the order in which they can run.
+def steps_of(run: Any, spec: Mapping[str, Any]) -> list[ClusterStep]:
+    """The steps of a run in topological order.
 
-    The server names a step's state and times only; what runs inside it is in its logs.
+    The server reports each step's state and times only; its output is in its logs.
     """
     details = run.run_details.task_details if run.run_details else None
     tasks = {task.display_name: task for task in details or []}
@@ -46,25 +46,25 @@ def follow(
     cluster: Cluster,
     run: Any,
     spec: Mapping[str, Any],
-    tell: Callable[[Step], None],
-    warn: Callable[[str], None],
-    every: float = 5.0,
+    on_change: Callable[[ClusterStep], None],
+    on_warning: Callable[[str], None],
+    interval: float = 5.0,
 ) -> Any:
-    """Watch a run to its end; returns the run as it ended (KFP's V2beta1Run).
+    """Poll a run until it ends; returns the run in its final state (KFP's V2beta1Run).
 
     Args:
-        cluster: where it runs.
+        cluster: the server.
         run: KFP's V2beta1Run.
         spec: its compiled pipeline.
-        tell: called for each step whenever it starts or ends.
-        warn: called once when the server stops answering; watching goes on.
-        every: seconds between two looks.
+        on_change: called with a step when its state changes.
+        on_warning: called once when the server stops answering; polling continues.
+        interval: seconds between two requests.
 
     Raises:
         ClusterAwayError: the server has not answered for a quarter of an hour.
-        ClusterError: it refuses, for one because the login has expired. The run itself goes on.
+        ClusterError: the server refuses, for example because the login has expired. The run itself continues.
     """
-    told: dict[str, str] = {}
+    states: dict[str, str] = {}
     last_answer = time.monotonic()
     away = False
     while True:
@@ -74,21 +74,21 @@ def follow(
             if time.monotonic() - last_answer > _PATIENCE:
                 raise
             if not away:
-                warn(f"{error} Still trying; the run does not depend on it.")
+                on_warning(f"{error} Still trying; the run does not depend on it.")
             away = True
         else:
             last_answer, away = time.monotonic(), False
             for step in steps_of(run, spec):
-                if step.state != told.get(step.name, "waiting"):
-                    tell(step)
-                    told[step.name] = step.state
+                if step.state != states.get(step.name, "waiting"):
+                    on_change(step)
+                    states[step.name] = step.state
             if run.state in FINAL:
                 return run
-        time.sleep(every)
+        time.sleep(interval)
 
 
 def duration(start: datetime | None, end: datetime | None) -> float | None:
-    """Seconds between two times of the server's, which says year 1 or 1970 for what has not happened."""
+    """Seconds between two times of the server, which sends year 1 or 1970 for what has not happened yet."""
     if start is None or start.year <= 1970:
         return None
     if end is None or end.year <= 1970:
@@ -96,11 +96,11 @@ def duration(start: datetime | None, end: datetime | None) -> float | None:
     return max(0.0, (end - start).total_seconds())
 
 
-def _step(name: str, label: str, task: Any, driver: Any, over: bool) -> Step:
+def _step(name: str, label: str, task: Any, driver: Any, over: bool) -> ClusterStep:
     if driver is not None and driver.state == "FAILED":
-        return Step(name, label, "failed", duration(driver.start_time, driver.end_time))
+        return ClusterStep(name, label, "failed", duration(driver.start_time, driver.end_time))
     if task is None or task.state in (None, "RUNTIME_STATE_UNSPECIFIED"):
-        return Step(name, label, "skipped" if over else "starting" if driver is not None else "waiting")
+        return ClusterStep(name, label, "skipped" if over else "starting" if driver is not None else "waiting")
     if task.state in FINAL:
-        return Step(name, label, task.state.lower(), duration(task.start_time, task.end_time))
-    return Step(name, label, "running" if task.state == "RUNNING" else "starting")
+        return ClusterStep(name, label, task.state.lower(), duration(task.start_time, task.end_time))
+    return ClusterStep(name, label, "running" if task.state == "RUNNING" else "starting")

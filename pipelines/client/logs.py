@@ -1,11 +1,10 @@
-"""The log of a run's step. KFP's API has no call for it: the pods' logs are read with kubectl."""
+"""Print the log of a step. KFP's API does not serve logs, so the pods' logs are read with kubectl."""
 
 import json
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable
 
 from loraline.errors import ClusterError, ConfigurationError
 
@@ -18,12 +17,12 @@ def pods_command(namespace: str, run_id: str) -> list[str]:
 
 
 def log_command(namespace: str, pod: str, follow: bool = False) -> list[str]:
-    """The kubectl command that prints a step's log; the other containers of its pod are the engine's."""
+    """The kubectl command that prints a step's log; the pod's other containers belong to Argo."""
     return ["kubectl", "logs", "-n", namespace, pod, "-c", "main", *(["-f"] if follow else [])]
 
 
-def by_hand(namespace: str, run_id: str, step: str) -> str:
-    """The same in two commands for a person: find the step's pod, print its log."""
+def kubectl_commands(namespace: str, run_id: str, step: str) -> str:
+    """Two shell commands that find the pod of a step and print its log."""
     column = "custom-columns=POD:.metadata.name,STEP:.metadata.annotations." + _NODE_NAME.replace(".", r"\.")
     find = ["kubectl", "get", "pods", "-n", namespace, "-l", f"pipeline/runid={run_id}", "-o", column]
     show = shlex.join(log_command(namespace, "POD")).replace("POD", "<POD>")
@@ -33,11 +32,11 @@ def by_hand(namespace: str, run_id: str, step: str) -> str:
 def pods_of_step(listing: str, step: str) -> list[str]:
     """Names of the pods in which a step ran, oldest first: one for each attempt.
 
-    Where it never came to run, the pods that prepared it.
+    If it never ran, the driver pods that prepared it.
 
     Args:
-        listing: what `pods_command` printed.
-        step: the step's name in the engine.
+        listing: output of `pods_command`.
+        step: the task's name in KFP.
     """
     pods = [
         (pod["metadata"]["creationTimestamp"], pod["metadata"]["annotations"].get(_NODE_NAME, ""), pod)
@@ -46,7 +45,7 @@ def pods_of_step(listing: str, step: str) -> list[str]:
     ]
     name = re.escape(step)
     for wanted in (rf"\.{name}\.executor(\(\d+\))?", rf"\.{name}-driver(\(\d+\))?"):
-        found = [(born, pod["metadata"]["name"]) for born, node, pod in pods if re.search(wanted + "$", node)]
+        found = [(created, pod["metadata"]["name"]) for created, node, pod in pods if re.search(wanted + "$", node)]
         if found:
             return [pod for _, pod in sorted(found)]
     return []
@@ -56,17 +55,17 @@ def show_log(namespace: str, run_id: str, step: str, follow: bool) -> None:
     """Print the log of a step's last attempt to standard output, through kubectl.
 
     Raises:
-        ClusterError: there is no kubectl, it fails, or the step has no pod (any more).
+        ClusterError: kubectl is missing or fails, or the step has no pod (any more).
     """
     if shutil.which("kubectl") is None:
         raise ClusterError(
-            "KFP's API does not hand out logs, and kubectl, which does, is not on this machine's PATH. "
-            f"Where it is:\n{by_hand(namespace, run_id, step)}"
+            "KFP's API does not serve logs, and kubectl is not on this machine's PATH. "
+            f"On a machine that has it:\n{kubectl_commands(namespace, run_id, step)}"
         )
     listing = subprocess.run(pods_command(namespace, run_id), capture_output=True, text=True, check=False)
     if listing.returncode:
-        said = listing.stderr.strip().rpartition("\n")[2]  # before its last line it tells its attempts
-        raise ClusterError(f"kubectl cannot list the run's pods in {namespace}: {said}")
+        reason = listing.stderr.strip().rpartition("\n")[2]  # the lines before the last report its attempts
+        raise ClusterError(f"kubectl cannot list the run's pods in {namespace}: {reason}")
     pods = pods_of_step(listing.stdout, step)
     if not pods:
         raise ClusterError(
@@ -77,17 +76,13 @@ def show_log(namespace: str, run_id: str, step: str, follow: bool) -> None:
         raise ClusterError(f"kubectl cannot read the log of pod {pods[-1]} in {namespace}")
 
 
-def check_step(said: str, labels: dict[str, str]) -> str:
-    """The engine's name of the step that is meant: by that name, by its label, or with underscores.
+def find_step(wanted: str, labels: dict[str, str]) -> str:
+    """The task's name in KFP of a step that is given by that name, by its label, or with underscores.
 
     Raises:
-        ConfigurationError: no step has it.
+        ConfigurationError: there is no such step.
     """
     for name, label in labels.items():
-        if said.replace("_", "-") == name or said == label:
+        if wanted.replace("_", "-") == name or wanted == label:
             return name
-    raise ConfigurationError(f"no step {said!r}; there are: {_listing(labels)}")
-
-
-def _listing(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    raise ConfigurationError(f"no step {wanted!r}; there are: {', '.join(labels)}")

@@ -1,4 +1,4 @@
-"""Start, find, list and stop runs."""
+"""Start, find and list runs."""
 
 import contextlib
 import io
@@ -14,14 +14,14 @@ from pipelines.client.upload import find_pipeline, find_version
 
 PIPELINE = "loraline-finetune"
 EXPERIMENT = "loraline"
-"""KFP's folder for runs."""
+"""KFP experiment of the runs."""
 _NEWEST_FIRST = "created_at desc"
-_LOOK_BACK = 200  # runs among which an abbreviated id is looked for
+_LOOK_BACK = 200  # runs that are searched for an abbreviated id
 
 
 @dataclass(frozen=True)
-class Version:
-    """A version of a pipeline that runs can be made of."""
+class PipelineVersion:
+    """A version of a pipeline on the server."""
 
     pipeline_id: str
     version_id: str
@@ -30,7 +30,7 @@ class Version:
     """The compiled pipeline."""
 
 
-def choose_version(cluster: Cluster, pipeline: str = PIPELINE, name: str | None = None) -> Version:
+def choose_version(cluster: Cluster, pipeline: str = PIPELINE, name: str | None = None) -> PipelineVersion:
     """The version with a name, or the latest.
 
     Raises:
@@ -38,26 +38,28 @@ def choose_version(cluster: Cluster, pipeline: str = PIPELINE, name: str | None 
     """
     pipeline_id = find_pipeline(cluster, pipeline)
     if pipeline_id is None:
-        raise ConfigurationError(f"pipeline {pipeline!r} is not on the server: bring it there with `loraline upload`")
+        raise ConfigurationError(f"pipeline {pipeline!r} is not on the server: upload it with `loraline upload`")
     found = find_version(cluster, pipeline_id, name)
     if found is None:
-        there = cluster.client.list_pipeline_versions(pipeline_id, page_size=5, sort_by=_NEWEST_FIRST)
-        names = ", ".join(one.display_name for one in there.pipeline_versions or []) or "none"
+        latest = cluster.client.list_pipeline_versions(pipeline_id, page_size=5, sort_by=_NEWEST_FIRST)
+        names = ", ".join(one.display_name for one in latest.pipeline_versions or []) or "none"
         raise ConfigurationError(f"{pipeline} has no version {name or 'yet'!r}. The latest are: {names}")
-    whole = cluster.client.get_pipeline_version(pipeline_id, found.pipeline_version_id)  # a list may leave out the spec
-    return Version(pipeline_id, whole.pipeline_version_id, whole.display_name, pipeline_spec(whole))
+    whole = cluster.client.get_pipeline_version(
+        pipeline_id, found.pipeline_version_id
+    )  # a listing may leave out the spec
+    return PipelineVersion(pipeline_id, whole.pipeline_version_id, whole.display_name, pipeline_spec(whole))
 
 
 def submit(
     cluster: Cluster,
-    version: Version,
+    version: PipelineVersion,
     arguments: Mapping[str, Any],
     name: str,
     experiment: str = EXPERIMENT,
     service_account: str | None = None,
 ) -> Any:
-    """Start a run of a version; returns KFP's V2beta1Run. The experiment is made where it is not there yet."""
-    with contextlib.redirect_stdout(io.StringIO()):  # the client prints links of its own
+    """Start a run of a version; returns KFP's V2beta1Run. The experiment is created if it does not exist."""
+    with contextlib.redirect_stdout(io.StringIO()):  # the client prints its own links
         return cluster.client.run_pipeline(
             experiment_id=make_experiment(cluster, experiment),
             job_name=name,
@@ -69,7 +71,7 @@ def submit(
 
 
 def make_experiment(cluster: Cluster, name: str) -> str:
-    """The id of the experiment with a name, made where it is not there yet."""
+    """The id of the experiment with a name, created if it does not exist."""
     with contextlib.redirect_stdout(io.StringIO()):
         return str(cluster.client.create_experiment(name, namespace=cluster.namespace).experiment_id)
 
@@ -92,26 +94,26 @@ def list_runs(cluster: Cluster, experiment: str | None = EXPERIMENT, limit: int 
     return list(islice(listed(cluster.client.list_runs, "runs", sort_by=_NEWEST_FIRST, **where), limit))
 
 
-def find_run(cluster: Cluster, said: str, experiment: str = EXPERIMENT) -> Any:
-    """The run that is meant (KFP's V2beta1Run, with its steps): an id, its first letters, or an experiment's "latest".
+def find_run(cluster: Cluster, wanted: str, experiment: str = EXPERIMENT) -> Any:
+    """A run (KFP's V2beta1Run, with its steps) by its id, by a prefix of its id, or an experiment's "latest".
 
     Raises:
-        ConfigurationError: none is meant, or more than one.
+        ConfigurationError: no run matches, or more than one.
     """
-    if len(said) == 36:  # a whole id
-        return cluster.client.get_run(said)
-    if said == "latest":
+    if len(wanted) == 36:  # a whole id
+        return cluster.client.get_run(wanted)
+    if wanted == "latest":
         found = list_runs(cluster, experiment, limit=1)
     else:
-        found = [run for run in list_runs(cluster, None, _LOOK_BACK) if run.run_id.startswith(said)]
+        found = [run for run in list_runs(cluster, None, _LOOK_BACK) if run.run_id.startswith(wanted)]
     if len(found) != 1:
-        meant = "no run" if not found else f"{len(found)} runs"
-        raise ConfigurationError(f"{said!r} means {meant}: give an id that `loraline runs` lists, or 'latest'")
+        matches = "no run" if not found else f"{len(found)} runs"
+        raise ConfigurationError(f"{wanted!r} matches {matches}: give an id from `loraline runs`, or 'latest'")
     return cluster.client.get_run(found[0].run_id)
 
 
-def spec_of(cluster: Cluster, run: Any) -> dict[str, Any]:
-    """The compiled pipeline that a run carries out."""
+def run_spec(cluster: Cluster, run: Any) -> dict[str, Any]:
+    """The compiled pipeline of a run."""
     reference = run.pipeline_version_reference
     if run.pipeline_spec or reference is None or not reference.pipeline_version_id:
         return pipeline_spec(run)

@@ -1,4 +1,4 @@
-"""Where the Kubeflow Pipelines server is, and how this user logs in."""
+"""Settings of the connection: the Kubeflow Pipelines server's address, and this user's credentials."""
 
 import os
 from collections.abc import Mapping
@@ -18,20 +18,20 @@ REACHING_KFP = (
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """How a Kubeflow Pipelines server is reached. At most one of token file and cookie is set."""
+    """Address and credentials of a Kubeflow Pipelines server. At most one of token file and cookie is set."""
 
     endpoint: str
-    """Address of the API, with http:// or https:// and without a slash at its end."""
+    """URL of the API, with its scheme and without a trailing slash."""
     ui: str
-    """Address of the pages, which differs from the API's where each is reached by a way of its own."""
+    """URL of the UI, which differs from the API's in some installations."""
     namespace: str = ""
-    """The user's namespace (profile), where runs live; empty where the installation has one user only."""
+    """The user's namespace (profile), which holds the runs; empty for a single-user installation."""
     token_file: Path | None = None
-    """A bearer token; read anew for each request, because a projected token is renewed in place."""
+    """File with a bearer token; read again for each request, because a projected token is renewed in place."""
     cookie: str | None = field(default=None, repr=False)
-    """The session cookie that Dex or oauth2-proxy gave, as `name=value`."""
+    """The session cookie from Dex or oauth2-proxy, as `name=value`."""
     ca_file: Path | None = None
-    """PEM file of the authorities that signed the server's certificate; the public ones if not set."""
+    """PEM file of the certificate authorities to trust; None: the public ones."""
 
 
 def cluster_settings(
@@ -41,13 +41,13 @@ def cluster_settings(
     environment: Mapping[str, str] | None = None,
     pod_secrets: Path = _POD_SECRETS,
 ) -> ClusterSettings:
-    """Gather the settings: options win over the environment, which wins over what a pod is given.
+    """Gather the settings: options take precedence over the environment, which does over a pod's defaults.
 
     Environment: KFP_ENDPOINT (or KF_PIPELINES_ENDPOINT), KFP_NAMESPACE, KFP_TOKEN_FILE, KFP_COOKIE, KFP_CA_FILE;
     KF_PIPELINES_UI_ENDPOINT and KF_PIPELINES_SA_TOKEN_PATH as kfp itself reads them.
 
     Raises:
-        ConfigurationError: with all that is wrong at once.
+        ConfigurationError: lists all problems at once.
     """
     env = os.environ if environment is None else environment
     pod_namespace = pod_secrets / "kubernetes.io/serviceaccount/namespace"
@@ -75,7 +75,7 @@ def _path(env: Mapping[str, str], name: str) -> Path | None:
 
 
 def _service_account_token(env: Mapping[str, str], pod_secrets: Path) -> Path | None:
-    """The token that Kubernetes projects into a pod for the audience of KFP, where there is one."""
+    """The token that Kubernetes projects into a pod for KFP's audience, if there is one."""
     places = [_path(env, "KF_PIPELINES_SA_TOKEN_PATH"), pod_secrets / "kubeflow/pipelines/token"]
     return next((place for place in places if place and place.is_file()), None)
 
@@ -83,15 +83,15 @@ def _service_account_token(env: Mapping[str, str], pod_secrets: Path) -> Path | 
 def _problems(address: str, token_file: Path | None, cookie: str | None, ca_file: Path | None) -> list[str]:
     problems = []
     if not address:
-        problems.append(f"its address is not known: give --endpoint or set KFP_ENDPOINT. {REACHING_KFP}")
+        problems.append(f"its address is not set: give --endpoint or set KFP_ENDPOINT. {REACHING_KFP}")
     elif not address.startswith(("http://", "https://")):
         problems.append(f"endpoint {address!r}: write it with its scheme, such as https://{address}")
     if token_file and not token_file.is_file():
-        problems.append(f"token file {str(token_file)!r}: there is no such file (--token-file or KFP_TOKEN_FILE)")
+        problems.append(f"token file {str(token_file)!r}: no such file (--token-file or KFP_TOKEN_FILE)")
     if ca_file and not ca_file.is_file():
-        problems.append(f"KFP_CA_FILE={str(ca_file)!r}: there is no such file")
+        problems.append(f"KFP_CA_FILE={str(ca_file)!r}: no such file")
     if cookie and "=" not in cookie:
         problems.append("KFP_COOKIE: write it as name=value, such as oauth2_proxy_kubeflow=..., from your browser")
     if token_file and cookie:
-        problems.append("both a token file and KFP_COOKIE are set: unset one, so that it is clear who logs in")
+        problems.append("both a token file and KFP_COOKIE are set: unset one of them")
     return problems

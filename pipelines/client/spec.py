@@ -1,4 +1,4 @@
-"""What a compiled pipeline says of its steps and parameters, as the server keeps it in a version."""
+"""Read the steps and parameters of a compiled pipeline, as the server stores it in a version."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,13 @@ _TEXT = "STRING"
 
 
 def pipeline_spec(version: Any) -> dict[str, Any]:
-    """The spec in KFP's V2beta1PipelineVersion; one compiled with Kubernetes' settings is wrapped once more."""
+    """The spec in KFP's V2beta1PipelineVersion; one with Kubernetes settings is nested one level deeper."""
     spec: dict[str, Any] = version.pipeline_spec or {}
     return spec.get("pipeline_spec", spec)
 
 
 def step_labels(spec: Mapping[str, Any]) -> dict[str, str]:
-    """The pipeline's steps in the order in which they can run: name in the engine -> name for people.
+    """The pipeline's steps in topological order: the task's name in KFP -> its display name.
 
     Groups (conditions, loops) are not steps; the steps inside them are.
     """
@@ -28,7 +28,7 @@ def step_labels(spec: Mapping[str, Any]) -> dict[str, str]:
 def _steps_of(component: Mapping[str, Any], components: Mapping[str, Any]) -> dict[str, str]:
     labels: dict[str, str] = {}
     tasks = component.get("dag", {}).get("tasks", {})
-    for name in _in_order(tasks):
+    for name in _topological_order(tasks):
         inner = components.get(tasks[name].get("componentRef", {}).get("name"), {})
         if "dag" in inner:
             labels |= _steps_of(inner, components)
@@ -37,8 +37,8 @@ def _steps_of(component: Mapping[str, Any], components: Mapping[str, Any]) -> di
     return labels
 
 
-def _in_order(tasks: Mapping[str, Any]) -> list[str]:
-    """Names of tasks, each after those that it depends on."""
+def _topological_order(tasks: Mapping[str, Any]) -> list[str]:
+    """Names of tasks, each after the tasks that it depends on."""
     ordered: list[str] = []
 
     def place(name: str) -> None:
@@ -54,10 +54,10 @@ def _in_order(tasks: Mapping[str, Any]) -> list[str]:
 
 
 def arguments(spec: Mapping[str, Any], recipe: Mapping[str, Any], more: list[str], version: str) -> dict[str, Any]:
-    """A run's arguments: the recipe's, and those given one by one (`name=value`, read as YAML unless text).
+    """A run's arguments: the recipe's, and single ones (`name=value`, parsed as YAML unless the parameter is a string).
 
     Raises:
-        ConfigurationError: with every argument that the version has no parameter for.
+        ConfigurationError: lists every argument that the version has no parameter for.
     """
     known = spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
     values, problems = dict(recipe), []
@@ -79,7 +79,6 @@ def arguments(spec: Mapping[str, Any], recipe: Mapping[str, Any], more: list[str
     if problems:
         raise ConfigurationError(
             f"version {version!r} of the pipeline does not take these arguments"
-            " (`loraline upload` brings this code's version to the server):\n"
-            + "\n".join(f"  {one}" for one in problems)
+            " (`loraline upload` uploads this code's version):\n" + "\n".join(f"  {one}" for one in problems)
         )
     return values

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the steps as they go, then base against tuned and where things are."""
+"""Terminal output of a run: its steps while it runs, then the metrics, the verdict and the paths."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from loraline.units import format_bytes
-from pipelines.local.run import Step
+from pipelines.local.run import LocalStep
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
-_FIGURES = {
+_METRICS = {
     "exact_match": "exact match",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
@@ -20,9 +20,9 @@ _FIGURES = {
 
 
 class ConsoleWatcher:
-    """Shows the steps of a run on a terminal: a line for each that ended, a bar for the one that runs.
+    """Shows a run on a terminal: a line for each finished step, a progress bar for the running one.
 
-    Where the output is no terminal, only the lines are written.
+    If the output is not a terminal, only the lines are written.
     """
 
     def __init__(self, console: Console) -> None:
@@ -45,13 +45,13 @@ class ConsoleWatcher:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def step_started(self, step: Step) -> None:
-        """Show an empty bar for the step."""
+    def step_started(self, step: LocalStep) -> None:
+        """Show an empty progress bar for the step."""
         self._clear()
         self.bar.add_task(f"{step.name:<16}", total=None, detail="")
 
-    def progressed(self, step: Step, event: dict[str, Any]) -> None:
-        """Move the bar."""
+    def progressed(self, step: LocalStep, event: dict[str, Any]) -> None:
+        """Update the progress bar."""
         figures = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in event["figures"].items())
         self.bar.update(
             self.bar.task_ids[-1],
@@ -61,10 +61,10 @@ class ConsoleWatcher:
         )
 
     def noted(self, text: str) -> None:
-        """Write a line above the bar."""
+        """Write a line above the progress bar."""
         self.console.print(f"  {'':<16}  [dim]{text}[/dim]", highlight=False, soft_wrap=True)
 
-    def step_ended(self, step: Step) -> None:
+    def step_ended(self, step: LocalStep) -> None:
         """Write the step's line."""
         self._clear()
         style = _STYLES[step.state]
@@ -79,12 +79,12 @@ class ConsoleWatcher:
             self.bar.remove_task(task)
 
 
-def show_outcome(console: Console, summary: dict[str, Any]) -> None:
-    """Write the table of base against tuned, the verdict with its reasons, and where things are."""
+def show_summary(console: Console, summary: dict[str, Any]) -> None:
+    """Print the metrics of base and tuned model, the verdict with its reasons, and the paths."""
     table = Table(title="held-out examples", title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("", "base", "tuned", "change"):
         table.add_column(column, justify="left" if not column else "right")
-    for key, label in _FIGURES.items():
+    for key, label in _METRICS.items():
         base, tuned = summary["base"][key], summary["tuned"][key]
         if base is not None and tuned is not None:
             table.add_row(label, f"{base:.4g}", f"{tuned:.4g}", f"{tuned - base:+.4g}")
@@ -94,15 +94,15 @@ def show_outcome(console: Console, summary: dict[str, Any]) -> None:
     console.print(f"\n[{style}]{summary['verdict']}[/{style}]", highlight=False)
     for reason in summary["reasons"]:
         console.print(f"  - {reason}", highlight=False, markup=False, soft_wrap=True)
-    where = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for name, place in summary["where"].items():
-        where.add_row(name.replace("_", " "), str(place))
+    paths = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    for name, path in summary["where"].items():
+        paths.add_row(name.replace("_", " "), str(path))
     console.print()
-    console.print(where, soft_wrap=True)
+    console.print(paths, soft_wrap=True)
 
 
 def show_plan(console: Console, plan: Any) -> None:
-    """Write a fit plan (`loraline.models.memory.FitPlan`): what is needed, what there is, what to change."""
+    """Print a memory estimate (`loraline.models.memory.FitPlan`): needed, available, and settings to change."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("memory for")
     table.add_column("bytes", justify="right")

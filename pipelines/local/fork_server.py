@@ -1,8 +1,8 @@
-"""The process that the steps of a run on this machine are forked from, because a step is mostly its imports.
+"""The process that forks the steps of a local run, so that they share the time of their imports.
 
-mlflow, torch and transformers take seconds to import and a step of a small run works for one. On a cluster a
-pod pays that once; here each step in turn would. So this process imports what a step imports, and then forks the
-step: a module is read once in a run, and a step still has a process that no other step sees.
+Importing mlflow, torch and transformers takes seconds, and a step of a small run works for about one. This process
+imports what a step imports and then forks the step: a module is imported once per run, and each step still runs in its
+own process.
 """
 
 import ast
@@ -19,16 +19,16 @@ from typing import Any
 
 
 def main() -> None:
-    """Fork a step for each job that comes in over the socket in the first argument, until that is closed.
+    """Fork a step for each job that arrives on the socket in the first argument, until it is closed.
 
-    The answer to a job is its step's exit status.
+    The reply to a job is the exit status of its step.
     """
     fork = multiprocessing.get_context("fork")
     with socket.socket(fileno=int(sys.argv[1])) as control, control.makefile("r") as jobs:
         for line in jobs:
             job = json.loads(line)
             _import_for(job["source"])
-            gc.freeze()  # what is here already is not looked at again, and so not copied, in the step
+            gc.freeze()  # garbage collection in the step then does not touch, and so not copy, what is loaded here
             step = fork.Process(target=_run, args=(job,))
             step.start()
             step.join()
@@ -36,10 +36,10 @@ def main() -> None:
 
 
 def _import_for(source: str) -> None:
-    """Carry out the import statements of a step's source, and what tracking imports once it has something to send."""
+    """Run the import statements of a step's source, and the imports of tracking."""
     for statement in ast.walk(ast.parse(source)):
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            # What cannot be imported here cannot be in the step either, which says so in its own log.
+            # An import that fails here also fails in the step, which reports it in its log.
             with contextlib.suppress(Exception):
                 exec(compile(ast.Module([statement], []), "imports", "exec"), {})
     if os.environ.get("MLFLOW_TRACKING_URI"):
@@ -49,7 +49,7 @@ def _import_for(source: str) -> None:
 
 
 def _run(job: dict[str, Any]) -> None:
-    """What KFP's command does: write the step's source to a file, and hand that to KFP's executor."""
+    """Do what KFP's command does: write the step's source to a file and call KFP's executor with it."""
     from kfp.dsl.executor_main import executor_main
 
     os.environ.update(job["environment"])

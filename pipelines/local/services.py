@@ -1,18 +1,22 @@
-"""Object store and tracking for a machine without a cluster."""
+"""Object store and tracking store on a machine without a cluster."""
 
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pipelines.local import object_store
+from pipelines.local import s3_server
 
 HOME = Path(".loraline")
-"""Where everything lies that a run on this machine keeps: models, data, runs, cache; below the current folder."""
+"""Caches, stores and tracked runs of this machine, below the current folder."""
+RUNS = Path("runs")
+"""A folder for each run, for people to look at."""
+AUDIT_TRAIL = HOME / "audit.jsonl"
+"""The audit trail of `loraline infer`, unless another is named."""
 
 
 def configure(home: Path) -> None:
-    """Set, where the environment does not say otherwise, where this machine keeps its cache and tracks its runs."""
+    """Set the folders of the cache and the tracking store, unless the environment does."""
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("LORALINE_CACHE", str(home / "cache"))
@@ -24,13 +28,13 @@ def configure(home: Path) -> None:
 
 @contextmanager
 def services(home: Path) -> Iterator[None]:
-    """Set this process's environment so that steps find an object store and a tracking store.
+    """Set up this process's environment so that steps find an object store and a tracking store.
 
-    What the environment names already (AWS_ENDPOINT_URL, MLFLOW_TRACKING_URI) is used as it is; otherwise
-    an S3 server is started until the context ends, and runs are tracked in a sqlite file.
+    Stores that the environment names (AWS_ENDPOINT_URL, MLFLOW_TRACKING_URI) are used as they are. Otherwise
+    an S3 server runs until the context ends, and runs are tracked in a SQLite file.
     """
     configure(home)
     with ExitStack() as stack:
-        if not object_store.is_configured():
-            os.environ.update(stack.enter_context(object_store.serve(home.absolute() / "s3")))
+        if not s3_server.is_configured():
+            os.environ.update(stack.enter_context(s3_server.serve(home.absolute() / "s3")))
         yield

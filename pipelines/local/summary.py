@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipelines.local.run import Step
+from pipelines.local.run import LocalStep
 
 _FIGURES = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l", "examples")
 
 
-def write_summary(folder: Path, steps: list[Step]) -> dict[str, Any]:
+def write_summary(folder: Path, steps: list[LocalStep]) -> dict[str, Any]:
     """Gather a run's outcome from its steps' outputs into `folder`/summary.json; point runs/latest at it.
 
     Keys: `verdict`, `reasons`, `base`, `tuned`, `merge`, `training`, `seconds` (by step), `cached` (steps),

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from loraline.errors import LoralineError
-from pipelines.local import object_store
+from pipelines.local import s3_server
 from tests.faults.faults import FAULTS, Fault, chance, recipe
 from tests.faults.steps import fine_tune
 from tests.faults.world import World, make_world
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--fault-seeds", type=int, default=3, help="runs with each fault")
     told = parser.parse_args()
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    with tempfile.TemporaryDirectory() as name, object_store.serve(Path(name) / "s3") as store:
+    with tempfile.TemporaryDirectory() as name, s3_server.serve(Path(name) / "s3") as store:
         os.environ.update(store, MLFLOW_TRACKING_URI=f"sqlite:///{name}/mlflow.db")
         with redirect_stdout(None):
             world = make_world(Path(name) / "world")

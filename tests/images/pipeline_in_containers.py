@@ -1,7 +1,7 @@
 """Run the fine-tuning pipeline through kfp.local's DockerRunner, in the images that the environment names.
 
 `python -m tests.images.pipeline_in_containers job.json`, with the job's `pipeline_root` and `parameters`. Its
-events are those of `pipelines.local.worker`. A process of its own, because the steps' images are read when the
+events are those of `pipelines.local.kfp_worker`. A process of its own, because the steps' images are read when the
 steps are imported.
 """
 

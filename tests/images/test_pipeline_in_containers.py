@@ -21,8 +21,8 @@ import pytest
 from loraline import storage
 from loraline.progress import EVENT_MARK
 from loraline.recipe_file import load_recipe
-from pipelines.local import object_store
-from pipelines.local.run import Step
+from pipelines.local import s3_server
+from pipelines.local.run import LocalStep
 from pipelines.local.summary import write_summary
 from tests import tiny
 from tests.images.engine import Engine
@@ -37,7 +37,7 @@ LORALINE = Path(sysconfig.get_path("scripts")) / "loraline"
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """An S3 server and an MLflow server; the environment variables that reach them."""
     folder = tmp_path_factory.mktemp("stores")
-    with object_store.serve(folder / "s3") as s3, mlflow_server(folder / "mlflow") as tracking:
+    with s3_server.serve(folder / "s3") as s3, mlflow_server(folder / "mlflow") as tracking:
         yield {**s3, "MLFLOW_TRACKING_URI": tracking, "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
@@ -136,7 +136,7 @@ def in_containers(
     assert done.returncode == 0, done.stdout[-8000:]
     events = [json.loads(line.split(EVENT_MARK, 1)[1]) for line in done.stdout.splitlines() if EVENT_MARK in line]
     steps = [
-        Step(one["name"], one["state"], one["seconds"], outputs=one["outputs"])
+        LocalStep(one["name"], one["state"], one["seconds"], outputs=one["outputs"])
         for one in events
         if one["kind"] == "end"
     ]

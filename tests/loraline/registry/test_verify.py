@@ -16,7 +16,7 @@ from loraline.errors import ConfigurationError, StorageError, ValidationError
 from loraline.registry.files import FileList, StoredFile
 from loraline.registry.promote import promote
 from loraline.registry.verify import Verification, verify
-from pipelines.cli.verify_command import app
+from pipelines.cli.app import app
 from tests.loraline.registered import JudgedRun, register_judged
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
@@ -185,15 +185,15 @@ def test_what_is_not_there_is_said(one: Registration) -> None:
 
 def test_the_command_prints_a_table_and_its_status_tells(one: Registration) -> None:
     runner = CliRunner(env={"COLUMNS": "200"})
-    right = runner.invoke(app, ["models:/dates/1"])
+    right = runner.invoke(app, ["verify", "models:/dates/1"])
     assert right.exit_code == 0, right.output
     assert "dates version 1 @challenger" in right.output
     assert right.output.count("passed") == len(NAMES)
     storage.remove(f"{one.url}/adapter/adapter_model.safetensors")
-    wrong = runner.invoke(app, ["models:/dates/1"])
+    wrong = runner.invoke(app, ["verify", "models:/dates/1"])
     assert wrong.exit_code == 1
     assert "FAILED   adapter/adapter_model.safetensors is missing" in wrong.output
     assert "1 of 8 checks failed" in wrong.output
-    told = json.loads(runner.invoke(app, ["models:/dates/1", "--json"]).stdout)
+    told = json.loads(runner.invoke(app, ["verify", "models:/dates/1", "--json"]).stdout)
     assert [check["name"] for check in told["checks"] if not check["passed"]] == ["files"]
-    assert runner.invoke(app, ["models:/dates/7"]).exit_code == 2
+    assert runner.invoke(app, ["verify", "models:/dates/7"]).exit_code == 2

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from loraline.errors import ClusterAwayError, ConfigurationError, LoralineError, ValidationError
 from pipelines.cli.app import app
-from pipelines.cli.exits import FAILED, REFUSED, STOPPED, errors_told
+from pipelines.cli.exits import FAILED, REFUSED, STOPPED, exit_on_error
 from pipelines.local.run import RunFailedError
 
 
@@ -25,7 +25,7 @@ from pipelines.local.run import RunFailedError
 def test_an_error_is_told_in_one_message_and_ends_with_its_status(
     error: BaseException, status: int, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(typer.Exit) as ended, errors_told():
+    with pytest.raises(typer.Exit) as ended, exit_on_error():
         raise error
     assert ended.value.exit_code == status
     said = capsys.readouterr().err
@@ -35,7 +35,7 @@ def test_an_error_is_told_in_one_message_and_ends_with_its_status(
 
 
 def test_other_errors_pass_as_they_are() -> None:
-    with pytest.raises(ZeroDivisionError), errors_told():
+    with pytest.raises(ZeroDivisionError), exit_on_error():
         1 / 0  # noqa: B018
 
 
@@ -64,5 +64,5 @@ def test_every_error_of_ours_is_told() -> None:
     for kind in kinds:
         kinds += kind.__subclasses__()
     for kind in kinds:
-        with pytest.raises(typer.Exit), errors_told():
+        with pytest.raises(typer.Exit), exit_on_error():
             raise kind("said")

@@ -102,13 +102,13 @@ def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path) -
 )
 def test_a_login_that_is_missing_is_asked_for(server: KfpServer, page: Answer) -> None:
     server.refuse("GET /apis/v2beta1/healthz", page)
-    with pytest.raises(ClusterError, match=r"wants a login.*KFP_TOKEN_FILE.*KFP_COOKIE"):
+    with pytest.raises(ClusterError, match=r"requires a login.*KFP_TOKEN_FILE.*KFP_COOKIE"):
         connect(cluster_settings(server.url))
 
 
 def test_a_session_that_ends_on_the_way_is_no_empty_answer(cluster: Cluster, server: KfpServer) -> None:
     server.refuse("GET /apis/v2beta1/runs", Answer(200, html=LOGIN_PAGE))
-    with pytest.raises(ClusterError, match="wants a login"):
+    with pytest.raises(ClusterError, match="requires a login"):
         cluster.client.get_run("some-run")
 
 
@@ -132,13 +132,13 @@ def test_the_server_of_the_pages_answers_for_the_api_server(server: KfpServer) -
     with pytest.raises(ClusterError, match=r"2\.3\.0, which is too old"):
         connect(cluster_settings(server.url))
     server.refuse("GET /apis/v2beta1/healthz", Answer(200, {"apiServerReady": False}))
-    with pytest.raises(ClusterAwayError, match="the API server behind them is away"):
+    with pytest.raises(ClusterAwayError, match="the API server behind it does not answer"):
         connect(cluster_settings(server.url))
 
 
 def test_another_server_is_told_from_kfp(server: KfpServer) -> None:
     server.refuse("GET /apis/", Answer(404, html="<h1>nginx</h1>"), times=2)
-    with pytest.raises(ClusterError, match=r"is no Kubeflow Pipelines.*ends in /pipeline"):
+    with pytest.raises(ClusterError, match=r"is not Kubeflow Pipelines.*ends in /pipeline"):
         connect(cluster_settings(server.url))
 
 
@@ -153,7 +153,7 @@ def test_several_users_need_a_namespace(server: KfpServer) -> None:
     [
         (Answer(403, {"code": 7, "message": "not authorized in team-b"}), ClusterError, "not allow.*team-b"),
         (Answer(404, {"code": 5, "message": "Run x not found"}), ClusterError, "HTTP 404.*Run x not found"),
-        (Answer(503, html="upstream connect error"), ClusterAwayError, "in trouble .HTTP 503"),
+        (Answer(503, html="upstream connect error"), ClusterAwayError, "failed .HTTP 503"),
         (Answer(500, {"error_message": "disk full", "error_details": "..."}), ClusterAwayError, "disk full"),
     ],
 )

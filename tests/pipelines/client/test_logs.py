@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loraline.errors import ClusterError, ConfigurationError
-from pipelines.client.logs import by_hand, check_step, pods_of_step, show_log
+from pipelines.client.logs import find_step, kubectl_commands, pods_of_step, show_log
 
 _FAKE = """#!/bin/sh
 echo "$@" >> {folder}/asked
@@ -79,23 +79,23 @@ def test_a_step_without_pods_is_explained(kubectl: Path) -> None:
         show_log("team", "run-1", "merge-adapter", follow=False)
 
 
-def test_kubectls_failure_is_told(kubectl: Path) -> None:
+def test_kubectls_failure_is_reported(kubectl: Path) -> None:
     _write_kubectl(kubectl, 1)
     with pytest.raises(ClusterError, match="cannot list the run's pods in team"):
         show_log("team", "run-1", "train-lora", follow=False)
 
 
-def test_without_kubectl_the_commands_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kubectl_the_commands_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match="does not hand out logs") as error:
+    with pytest.raises(ClusterError, match="does not serve logs") as error:
         show_log("team", "run-1", "train-lora", follow=False)
-    assert by_hand("team", "run-1", "train-lora") in str(error.value)
+    assert kubectl_commands("team", "run-1", "train-lora") in str(error.value)
     assert "pipeline/runid=run-1" in str(error.value)
 
 
 def test_a_step_is_named_as_people_and_as_the_engine_do() -> None:
     labels = {"train-lora": "train-lora", "evaluate-model-2": "evaluate tuned"}
-    assert check_step("train_lora", labels) == "train-lora"
-    assert check_step("evaluate tuned", labels) == "evaluate-model-2"
+    assert find_step("train_lora", labels) == "train-lora"
+    assert find_step("evaluate tuned", labels) == "evaluate-model-2"
     with pytest.raises(ConfigurationError, match="no step 'nonsense'; there are: train-lora, evaluate-model-2"):
-        check_step("nonsense", labels)
+        find_step("nonsense", labels)

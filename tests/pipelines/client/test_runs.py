@@ -8,30 +8,30 @@ import pytest
 from loraline.errors import ClusterAwayError, ClusterError, ConfigurationError
 from pipelines.client import follow as follow_module
 from pipelines.client.connection import Cluster, connect
-from pipelines.client.follow import Step, follow, steps_of
-from pipelines.client.runs import Version, choose_version, find_run, list_runs, run_namespace, spec_of, submit
+from pipelines.client.follow import ClusterStep, follow, steps_of
+from pipelines.client.runs import PipelineVersion, choose_version, find_run, list_runs, run_namespace, run_spec, submit
 from pipelines.client.settings import cluster_settings
 from pipelines.client.spec import arguments, step_labels
 from pipelines.client.upload import upload
-from tests.pipelines.client.conftest import PARAMETERS
 from tests.pipelines.client.server import Answer, KfpServer
+from tests.pipelines.conftest import PARAMETERS
 
 
 @pytest.fixture
-def version(cluster: Cluster, package: Path) -> Version:
+def version(cluster: Cluster, package: Path) -> PipelineVersion:
     upload(cluster, package, "abc123")
     return choose_version(cluster)
 
 
-def _start(cluster: Cluster, version: Version, name: str = "first") -> Any:
+def _start(cluster: Cluster, version: PipelineVersion, name: str = "first") -> Any:
     return submit(cluster, version, PARAMETERS, name)
 
 
-def _follow(cluster: Cluster, run: Any, version: Version) -> tuple[Any, list[tuple[str, str]], list[str]]:
-    told: list[Step] = []
+def _follow(cluster: Cluster, run: Any, version: PipelineVersion) -> tuple[Any, list[tuple[str, str]], list[str]]:
+    changes: list[ClusterStep] = []
     warnings: list[str] = []
-    ended = follow(cluster, run, version.spec, told.append, warnings.append, every=0.001)
-    return ended, [(step.name, step.state) for step in told], warnings
+    ended = follow(cluster, run, version.spec, changes.append, warnings.append, interval=0.001)
+    return ended, [(step.name, step.state) for step in changes], warnings
 
 
 def test_a_run_is_made_of_the_latest_version_with_the_recipes_arguments(
@@ -48,13 +48,13 @@ def test_a_run_is_made_of_the_latest_version_with_the_recipes_arguments(
     assert server.state.experiments[run.experiment_id].display_name == "loraline"
 
 
-def test_the_experiment_is_made_once(cluster: Cluster, server: KfpServer, version: Version) -> None:
+def test_the_experiment_is_made_once(cluster: Cluster, server: KfpServer, version: PipelineVersion) -> None:
     _start(cluster, version)
     _start(cluster, version, "second")
     assert len(server.state.experiments) == 1
 
 
-def test_a_service_account_is_passed_on(cluster: Cluster, server: KfpServer, version: Version) -> None:
+def test_a_service_account_is_passed_on(cluster: Cluster, server: KfpServer, version: PipelineVersion) -> None:
     run = submit(cluster, version, PARAMETERS, "x", service_account="pipeline-runner")
     assert server.state.runs[run.run_id].service_account == "pipeline-runner"
 
@@ -77,7 +77,7 @@ def test_what_is_not_uploaded_is_said(cluster: Cluster, package: Path) -> None:
         choose_version(cluster, name="xyz")
 
 
-def test_arguments_are_checked_against_the_version_on_the_server(version: Version) -> None:
+def test_arguments_are_checked_against_the_version_on_the_server(version: PipelineVersion) -> None:
     assert arguments(version.spec, {"rank": 8}, ["seed=7"], "v") == {"rank": 8, "seed": 7}
     name = next(n for n, p in version.spec["root"]["inputDefinitions"]["parameters"].items() if "STRING" in str(p))
     assert arguments(version.spec, {}, [f"{name}=3"], "v") == {name: "3"}
@@ -95,7 +95,7 @@ def test_arguments_are_checked_against_the_version_on_the_server(version: Versio
 
 
 def test_a_package_with_kubernetes_settings_is_read_as_well(
-    cluster: Cluster, version: Version, package: Path, tmp_path: Path
+    cluster: Cluster, version: PipelineVersion, package: Path, tmp_path: Path
 ) -> None:
     both = tmp_path / "both.yaml"
     both.write_text(package.read_text() + "\n---\nplatforms:\n  kubernetes: {deploymentSpec: {}}\n")
@@ -103,7 +103,7 @@ def test_a_package_with_kubernetes_settings_is_read_as_well(
     assert choose_version(cluster, name="with-platform").spec == version.spec
 
 
-def test_steps_are_in_the_order_in_which_they_run_and_conditions_are_looked_into(version: Version) -> None:
+def test_steps_are_in_the_order_in_which_they_run_and_conditions_are_looked_into(version: PipelineVersion) -> None:
     labels = step_labels(version.spec)
     names = list(labels)
     assert names[0] == "resolve-recipe"
@@ -118,7 +118,9 @@ def test_steps_are_in_the_order_in_which_they_run_and_conditions_are_looked_into
     assert not any(name.startswith("condition") for name in names)
 
 
-def test_a_run_is_followed_step_by_step_to_its_end(cluster: Cluster, server: KfpServer, version: Version) -> None:
+def test_a_run_is_followed_step_by_step_to_its_end(
+    cluster: Cluster, server: KfpServer, version: PipelineVersion
+) -> None:
     run = _start(cluster, version)
     done = {"resolve-recipe-driver": "SUCCEEDED", "resolve-recipe": "SUCCEEDED", "executor": "SUCCEEDED"}
     server.state.frames = [
@@ -128,35 +130,37 @@ def test_a_run_is_followed_step_by_step_to_its_end(cluster: Cluster, server: Kfp
         ("RUNNING", {**done, "load-model-driver": "SUCCEEDED", "load-model": "RUNNING"}),
         ("SUCCEEDED", {**done, **dict.fromkeys(step_labels(version.spec), "SUCCEEDED"), "register-model": "SKIPPED"}),
     ]
-    ended, told, warnings = _follow(cluster, run, version)
+    ended, changes, warnings = _follow(cluster, run, version)
     assert ended.state == "SUCCEEDED"
-    assert [s for n, s in told if n == "resolve-recipe"] == ["starting", "running", "succeeded"]
-    assert [s for n, s in told if n == "load-model"] == ["running", "succeeded"]
-    assert ("register-model", "skipped") in told
-    assert len(told) == len(set(told))
+    assert [s for n, s in changes if n == "resolve-recipe"] == ["starting", "running", "succeeded"]
+    assert [s for n, s in changes if n == "load-model"] == ["running", "succeeded"]
+    assert ("register-model", "skipped") in changes
+    assert len(changes) == len(set(changes))
     assert warnings == []
     assert {step.seconds for step in steps_of(ended, version.spec) if step.state == "succeeded"} == {12.0}
 
 
 def test_a_failure_is_put_down_to_its_step_and_the_rest_is_skipped(
-    cluster: Cluster, server: KfpServer, version: Version
+    cluster: Cluster, server: KfpServer, version: PipelineVersion
 ) -> None:
     run = _start(cluster, version)
     server.state.frames = [("FAILED", {"resolve-recipe": "SUCCEEDED", "load-model": "FAILED"})]
-    ended, told, _ = _follow(cluster, run, version)
+    ended, changes, _ = _follow(cluster, run, version)
     assert ended.state == "FAILED"
-    assert dict(told)["load-model"] == "failed"
-    assert dict(told)["train-lora"] == "skipped"
+    assert dict(changes)["load-model"] == "failed"
+    assert dict(changes)["train-lora"] == "skipped"
 
 
-def test_a_step_that_could_not_be_prepared_has_failed(cluster: Cluster, server: KfpServer, version: Version) -> None:
+def test_a_step_that_could_not_be_prepared_has_failed(
+    cluster: Cluster, server: KfpServer, version: PipelineVersion
+) -> None:
     run = _start(cluster, version)
     server.state.frames = [("FAILED", {"resolve-recipe-driver": "FAILED"})]
     assert dict(_follow(cluster, run, version)[1])["resolve-recipe"] == "failed"
 
 
 def test_watching_outlasts_a_server_that_is_away_for_a_while(
-    cluster: Cluster, server: KfpServer, version: Version
+    cluster: Cluster, server: KfpServer, version: PipelineVersion
 ) -> None:
     run = _start(cluster, version)
     server.refuse("GET /apis/v2beta1/runs/", Answer(503, html="upgrading"), times=4)
@@ -168,11 +172,11 @@ def test_watching_outlasts_a_server_that_is_away_for_a_while(
 
 
 def test_watching_ends_where_the_server_stays_away_or_the_login_expires(
-    cluster: Cluster, server: KfpServer, version: Version, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, server: KfpServer, version: PipelineVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = _start(cluster, version)
     server.refuse("GET /apis/v2beta1/runs/", Answer(401, {"code": 16, "message": "expired"}))
-    with pytest.raises(ClusterError, match="wants a login"):
+    with pytest.raises(ClusterError, match="requires a login"):
         _follow(cluster, run, version)
     monkeypatch.setattr(follow_module, "_PATIENCE", 0.0)
     server.refuse("GET /apis/v2beta1/runs/", Answer(503, html=""), times=3)
@@ -180,12 +184,14 @@ def test_watching_ends_where_the_server_stays_away_or_the_login_expires(
         _follow(cluster, run, version)
 
 
-def test_a_run_is_found_by_its_id_its_first_letters_or_as_the_latest(cluster: Cluster, version: Version) -> None:
+def test_a_run_is_found_by_its_id_its_first_letters_or_as_the_latest(
+    cluster: Cluster, version: PipelineVersion
+) -> None:
     first, second = _start(cluster, version), _start(cluster, version, "second")
     assert find_run(cluster, first.run_id).run_id == first.run_id
     assert find_run(cluster, first.run_id[:12]).run_id == first.run_id
     assert find_run(cluster, "latest").run_id == second.run_id
-    assert spec_of(cluster, first) == version.spec
+    assert run_spec(cluster, first) == version.spec
     for said, words in (("zzz", "no run"), ("", "2 runs")):
         with pytest.raises(ConfigurationError, match=words):
             find_run(cluster, said)
@@ -193,7 +199,7 @@ def test_a_run_is_found_by_its_id_its_first_letters_or_as_the_latest(cluster: Cl
         find_run(cluster, "0" * 36)
 
 
-def test_runs_are_listed_over_many_pages_newest_first(cluster: Cluster, version: Version) -> None:
+def test_runs_are_listed_over_many_pages_newest_first(cluster: Cluster, version: PipelineVersion) -> None:
     assert list_runs(cluster) == []
     ids = [_start(cluster, version, str(number)).run_id for number in range(105)]
     assert [one.run_id for one in list_runs(cluster, limit=103)] == ids[::-1][:103]

@@ -45,7 +45,7 @@ def test_a_version_never_changes_its_content(cluster: Cluster, package: Path, tm
     upload(cluster, package, "abc123")
     other = tmp_path / "other.yaml"
     other.write_text(package.read_text().replace("loraline-gpu:0.1.0", "loraline-gpu:0.2.0"))
-    with pytest.raises(ClusterError, match=r"'abc123' .* with another content"):
+    with pytest.raises(ClusterError, match=r"'abc123' .* with different content"):
         upload(cluster, other, "abc123")
 
 
@@ -76,7 +76,7 @@ def test_what_is_no_package_is_refused(cluster: Cluster, tmp_path: Path) -> None
     with pytest.raises(ConfigurationError, match="loraline compile"):
         upload(cluster, tmp_path / "none.yaml", "v")
     (tmp_path / "recipe.yaml").write_text("data: {}\n")
-    with pytest.raises(ConfigurationError, match="no compiled pipeline"):
+    with pytest.raises(ConfigurationError, match="not a compiled pipeline"):
         upload(cluster, tmp_path / "recipe.yaml", "v")
 
 

@@ -72,7 +72,7 @@ def test_kfp_itself_runs_a_step_so(tmp_path: Path) -> None:
 def test_forked_it_runs_the_same_and_sees_nothing_of_the_one_before(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with forks.steps_forked():
+    with forks.fork_steps():
         assert run(scribble, "one", tmp_path) == (0, "one set true")
         assert run(scribble, "two", tmp_path) == (0, "two set true")
     log = capfd.readouterr().out
@@ -82,14 +82,14 @@ def test_forked_it_runs_the_same_and_sees_nothing_of_the_one_before(
 
 @only_where_it_is_safe
 def test_a_step_that_cannot_import_says_so_in_its_own_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with forks.steps_forked():
+    with forks.fork_steps():
         assert run(lack, "x", tmp_path) == (1, "")
     assert "No module named 'no_such_module_at_all'" in capfd.readouterr().err
 
 
 @only_where_it_is_safe
 def test_a_step_that_is_killed_has_failed_and_the_next_one_runs(tmp_path: Path) -> None:
-    with forks.steps_forked():
+    with forks.fork_steps():
         assert run(die, "x", tmp_path) == (-9, "")
         assert run(scribble, "three", tmp_path)[0] == 0
 
@@ -108,7 +108,7 @@ def server_of_this_process() -> int:
 
 @only_where_it_is_safe
 def test_a_server_that_is_gone_fails_the_step(tmp_path: Path) -> None:
-    with forks.steps_forked():
+    with forks.fork_steps():
         assert run(scribble, "one", tmp_path)[0] == 0
         os.kill(server_of_this_process(), 9)
         assert run(scribble, "two", tmp_path) == (1, "")

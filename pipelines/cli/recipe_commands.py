@@ -1,0 +1,72 @@
+"""Commands on recipes and pipelines that run nothing: `validate`, `recipes`, `plan`, `compile`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from loraline.recipe_file import load_recipe, shipped_recipes
+from pipelines.cli.exits import FAILED, exit_on_error
+from pipelines.cli.options import Overrides, RecipeArgument
+from pipelines.compile import compile_pipelines
+from pipelines.local.services import HOME, services
+
+app = typer.Typer()
+
+
+@app.command()
+def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Check a recipe and print it with all defaults filled in; report every error at once."""
+    import yaml
+
+    with exit_on_error():
+        checked = load_recipe(recipe, overrides or [])
+        typer.echo(yaml.safe_dump(checked.model_dump(mode="json"), sort_keys=False).rstrip())
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that come with Loraline."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in ("recipe", "model", "data", "quantization"):
+        table.add_column(column)
+    with exit_on_error():
+        for name in shipped_recipes():
+            recipe = load_recipe(name, environment={})
+            table.add_row(name, recipe.model.source, recipe.data.source, recipe.model.quantization)
+    Console().print(table)
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="A GPU that this machine need not have, such as H200, A100-80GB, L4 or T4.")
+    ] = None,
+) -> None:
+    """Estimate how much memory a recipe needs, whether it fits, and which settings to change if it does not.
+
+    Reads the model's configuration only. Exits with 1 if the recipe does not fit.
+    """
+    from loraline.models.memory import plan as make_plan
+    from pipelines.local.console import show_plan
+
+    with exit_on_error():
+        checked = load_recipe(recipe, overrides or [])
+        with services(HOME):
+            estimate = make_plan(checked.model, checked.footprint(), accelerator)
+        show_plan(Console(), estimate)
+    raise typer.Exit(0 if estimate.fits else FAILED)
+
+
+@app.command("compile")
+def compile_command(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the packages.")] = Path("build"),
+) -> None:
+    """Compile the pipelines into packages for a KFP server: finetune, retrain and promote."""
+    with exit_on_error():
+        for package in compile_pipelines(output):
+            typer.echo(f"wrote {package}")
