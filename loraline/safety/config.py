@@ -1,4 +1,4 @@
-"""What may be set about safety."""
+"""Settings of the safety policy."""
 
 from pydantic import field_validator
 
@@ -7,7 +7,7 @@ from loraline.safety.policy_files import load_policy
 
 
 class SafetyConfig(StepConfig):
-    """The policy that data, evaluation, gate and inference go by."""
+    """The policy that data preparation, evaluation, the gate and inference apply."""
 
     policy: str = ""
     """A shipped policy's name (`medical`), a YAML file, or s3://bucket/policy.yaml; empty: none."""
@@ -15,7 +15,7 @@ class SafetyConfig(StepConfig):
     @field_validator("policy")
     @classmethod
     def _is_one(cls, source: str) -> str:
-        """See what is wrong with a policy before anything runs; one in the store is read when the run begins."""
+        """Validate a policy before anything runs; one in the object store is read when the run begins."""
         if source and not source.startswith("s3://"):
             load_policy(source)
         return source

@@ -1,4 +1,4 @@
-"""The patterns of a policy: regular expressions as a person writes them, and texts as a person reads them."""
+"""Regular expressions of a policy, and the text normalization before they are matched."""
 
 import re
 import unicodedata
@@ -6,37 +6,38 @@ from functools import lru_cache
 
 _TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"})
 _SPACES = re.compile(
-    r"(?P<kept>\\.|\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<behind>\(\?<[!=](?:\\.|[^()\\])*\))|(?P<spaces> +)", re.DOTALL
+    r"(?P<literal>\\.|\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<lookbehind>\(\?<[!=](?:\\.|[^()\\])*\))|(?P<spaces> +)", re.DOTALL
 )
 
 
 @lru_cache(maxsize=4096)
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern: the case does not matter, it stands on word boundaries, and a space is any white space.
+    """Compile a pattern: case-insensitive, at word boundaries, with a space matching any white space.
 
-    So `overdose on pills` finds "Overdose on\\npills", and `dose` does not find "overdosed".
+    So `overdose on pills` matches "Overdose on\\npills", and `dose` does not match "overdosed".
 
     Raises:
-        ValueError: it is not a regular expression, or it would match an empty text, and so every text.
+        ValueError: it is not a regular expression, or matches the empty text and so every text.
     """
     if "\b" in pattern:
-        raise ValueError(r"holds a backspace, which is what YAML makes of \b in double quotes; use single quotes")
+        raise ValueError(r"contains a backspace character, as YAML reads \b in double quotes; use single quotes")
     try:
-        re.compile(pattern)  # alone first, so that a position in the message is one in the pattern
+        re.compile(pattern)  # on its own first, so that a position in the error message is one in the pattern
         compiled = _compile([pattern])
     except re.error as error:
         raise ValueError(f"is not a regular expression: {error}") from error
     if compiled.search(""):
-        raise ValueError("matches the empty text, and so everything")
+        raise ValueError("matches the empty text, and so every text")
     return compiled
 
 
 @lru_cache(maxsize=64)
 def _compile_any(patterns: tuple[str, ...]) -> list[re.Pattern[str]]:
-    """Expressions that together find what any of the patterns finds, at a fifth of the time."""
-    alone = [pattern for pattern in patterns if compile_pattern(pattern).groups]  # their groups have numbers
-    together = [pattern for pattern in patterns if pattern not in alone]
-    return [_compile([one]) for one in alone] + ([_compile(together)] if together else [])
+    """Combine patterns into few expressions, which search in a fifth of the time."""
+    # Numbered groups cannot be combined: their numbers would change.
+    separate = [pattern for pattern in patterns if compile_pattern(pattern).groups]
+    combined = [pattern for pattern in patterns if pattern not in separate]
+    return [_compile([one]) for one in separate] + ([_compile(combined)] if combined else [])
 
 
 def _compile(patterns: list[str]) -> re.Pattern[str]:
@@ -44,51 +45,51 @@ def _compile(patterns: list[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
 
 
-def _any_space(found: re.Match[str]) -> str:
-    if found["behind"]:  # what is looked for behind must have one length
-        return found["behind"].replace(" ", r"\s")
-    quantified = found.string[found.end() : found.end() + 1] in ("?", "*", "+", "{")
-    return found["kept"] or (r"(?:\s+)" if quantified else r"\s+")
+def _any_space(match: re.Match[str]) -> str:
+    if match["lookbehind"]:  # a lookbehind must have a fixed width
+        return match["lookbehind"].replace(" ", r"\s")
+    quantified = match.string[match.end() : match.end() + 1] in ("?", "*", "+", "{")
+    return match["literal"] or (r"(?:\s+)" if quantified else r"\s+")
 
 
-class Reading:
-    """A text as it is read: without what only looks different, with the way back to the text as it was given.
+class NormalizedText:
+    """A text without typographic variants, with a mapping of its offsets to the original.
 
-    Compatibility forms (full-width letters, ligatures) become plain ones, invisible characters go, and curly
-    quotes become straight ones: Unicode's normal form NFKC (UAX #15), character by character.
+    Compatibility forms (full-width letters, ligatures) are decomposed, invisible characters removed, and curly quotes
+    straightened: Unicode normal form NFKC (UAX #15), applied character by character.
     """
 
     def __init__(self, text: str) -> None:
-        self.given = text
+        self.original = text
         self._offsets: list[int] | None = None
-        self.text = text if text.isascii() else self._normalised()
+        self.text = text if text.isascii() else self._normalize()
 
-    def _normalised(self) -> str:
+    def _normalize(self) -> str:
         parts: list[str] = []
         offsets: list[int] = []
-        for start, cluster in _clusters(self.given):
+        for start, cluster in _clusters(self.original):
             plain = unicodedata.normalize("NFKC", cluster).translate(_TYPOGRAPHY)
             plain = "".join(c for c in plain if unicodedata.category(c) != "Cf")
             parts.append(plain)
             offsets += [start] * len(plain)
-        self._offsets = [*offsets, len(self.given)]
+        self._offsets = [*offsets, len(self.original)]
         return "".join(parts)
 
-    def holds_any(self, patterns: tuple[str, ...]) -> bool:
-        """Whether one of the patterns stands in the text."""
+    def matches_any(self, patterns: tuple[str, ...]) -> bool:
+        """Whether the text matches one of the patterns."""
         return any(one.search(self.text) for one in _compile_any(patterns))
 
     def find(self, pattern: str) -> tuple[int, int] | None:
-        """Where a pattern first stands: start and end in the given text."""
-        found = compile_pattern(pattern).search(self.text)
-        if not found:
+        """Start and end of the first match in the original text."""
+        match = compile_pattern(pattern).search(self.text)
+        if not match:
             return None
         if self._offsets is None:
-            return found.span()
-        return self._offsets[found.start()], self._offsets[found.end()]
+            return match.span()
+        return self._offsets[match.start()], self._offsets[match.end()]
 
 
 def _clusters(text: str) -> list[tuple[int, str]]:
-    """A text's characters with where they start, each together with the marks that combine with it."""
+    """The characters of a text with their offsets, each with the combining marks that follow it."""
     starts = [i for i, c in enumerate(text) if i == 0 or not unicodedata.combining(c)]
     return [(start, text[start:end]) for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]

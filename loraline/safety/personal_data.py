@@ -1,9 +1,8 @@
-"""Personal data in text: e-mail, phone, card, account and social security numbers, addresses of machines, secret keys.
+"""Personal data in text: e-mail, phone, card, IBAN and social security numbers, IP addresses, secret keys.
 
-Patterns alone raise many false alarms, so whatever has a checksum or a rule of its own is held to it: a card to
-its issuer's prefix and the Luhn digit (ISO/IEC 7812), an account to its country's length and mod 97 (ISO 13616),
-an IP address to being one that the public internet routes. Names and street addresses are not looked for: that
-takes a model, and is wrong too often to drop rows by.
+Patterns alone have many false positives, so checksums and formats are verified: a card by issuer prefix and Luhn
+digit (ISO/IEC 7812), an IBAN by its country's length and mod 97 (ISO 13616), an IP address must be public. Names
+and street addresses are not searched for: that takes a model, with too many errors to drop rows by.
 """
 
 import ipaddress
@@ -12,30 +11,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 KINDS = ("key", "email", "iban", "card", "ssn", "ip", "phone")
-"""What is looked for. Where two finds overlap, the kind that stands first here is kept."""
+"""Kinds of personal data. Of overlapping matches the kind that comes first here is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One find: `text[start:end]`."""
+    """One match: `text[start:end]`."""
 
     kind: str
     start: int
     end: int
 
 
-# None begins with \b, which is looked at afterwards: a pattern that begins with a character is found much faster.
+# None begins with \b, which is checked afterwards: a pattern that begins with a literal is searched much faster.
 _KEY = re.compile(
     r"-----BEGIN (?P<type>[A-Z ]*)PRIVATE KEY(?: BLOCK)?-----[\s\S]{0,20000}?"
     r"(?:-----END (?P=type)PRIVATE KEY(?: BLOCK)?-----|\Z)"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS
     r"|gh[opsur]_[A-Za-z0-9]{36,255}\b|github_pat_\w{22,255}\b|glpat-[\w-]{20,64}"  # GitHub, GitLab
-    r"|sk-(?=[\w-]{0,200}\d)(?:[a-z0-9]+-)*[A-Za-z0-9_-]{20,200}"  # OpenAI, Anthropic and those that follow them
+    r"|sk-(?=[\w-]{0,200}\d)(?:[a-z0-9]+-)*[A-Za-z0-9_-]{20,200}"  # OpenAI, Anthropic and compatible
     r"|hf_[A-Za-z0-9]{30,64}\b|AIza[\w-]{35}\b|xox[abprs]-[\w-]{10,200}"  # Hugging Face, Google, Slack
     r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,200}\b"  # Stripe
     r"|eyJ[\w-]{8,4000}\.eyJ[\w-]{8,4000}\.[\w-]{8,4000}"  # JSON Web Token
 )
-_KEY_SIGNS = (
+_KEY_MARKERS = (
     "PRIVATE KEY", "AKIA", "ASIA", "ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "sk-", "hf_",
     "AIza", "xox", "k_live_", "k_test_", "eyJ",
 )  # fmt: skip
@@ -51,7 +50,7 @@ _ISSUER = re.compile(  # Visa, Mastercard twice, American Express, Diners, JCB, 
     r"|3(?:0[0-5]|[689]\d)\d{11}|35\d{14}|(?:6011|64[4-9]\d|6[25]\d\d)\d{12,15}|5[0678]\d{14}"
 )
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
-# What stands before is looked at afterwards: a pattern that begins with a digit is found much faster.
+# The text before is checked afterwards: a pattern that begins with a digit is searched much faster.
 _IPV4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w-]|\.\d)")
 _DOTTED = re.compile(r"\.\d{1,3}\.\d")
 _NO_IPV4_AFTER = re.compile(r"(?:[\w.-]|[vV] |[vV]ersion )\Z")
@@ -74,19 +73,16 @@ _IBAN_LENGTHS = {country: length for length, countries in _IBAN_COUNTRIES.items(
 
 
 def find_personal_data(text: str) -> list[Span]:
-    """Find personal data and secrets: spans in the order of the text, none overlapping another."""
-    found: list[Span] = []
-    taken = 0  # how many characters of `found` were seen: overlaps are looked for only where there are several
+    """Find personal data and secrets: non-overlapping spans in the order of the text."""
+    spans: list[Span] = []
     for kind, start, end in _candidates(text):
-        if taken and any(start < span.end and span.start < end for span in found):
-            continue
-        found.append(Span(kind, start, end))
-        taken += 1
-    return sorted(found, key=lambda span: span.start) if taken > 1 else found
+        if not any(start < span.end and span.start < end for span in spans):
+            spans.append(Span(kind, start, end))
+    return sorted(spans, key=lambda span: span.start)
 
 
 def mask_personal_data(text: str) -> str:
-    """Put `[EMAIL]` and the like where personal data stand."""
+    """Replace personal data with `[EMAIL]`, `[PHONE]` and so on."""
     parts, done = [], 0
     for span in find_personal_data(text):
         parts += [text[done : span.start], f"[{span.kind.upper()}]"]
@@ -95,8 +91,8 @@ def mask_personal_data(text: str) -> str:
 
 
 def _candidates(text: str) -> Iterator[tuple[str, int, int]]:
-    """What has passed its checks, kind by kind in the order of KINDS. Cheap tests spare most texts the patterns."""
-    if any(map(text.__contains__, _KEY_SIGNS)):  # a generator takes three times as long
+    """Verified matches in the order of KINDS. Cheap tests come first, because most texts have none."""
+    if any(map(text.__contains__, _KEY_MARKERS)):  # three times as fast as a generator
         yield from (("key", *match.span()) for match in _KEY.finditer(text) if _begins_word(text, match.start()))
     if "@" in text:
         yield from (("email", *match.span()) for match in _EMAIL.finditer(text))
@@ -118,7 +114,7 @@ def _begins_word(text: str, start: int) -> bool:
 
 
 def _iban(text: str, start: int) -> tuple[int, int] | None:
-    """Where an account number ends that begins at `start`, if it is one: its country says how long it is."""
+    """Start and end of the IBAN that begins at `start`, if it is valid for its country."""
     length = _IBAN_LENGTHS.get(text[start : start + 2])
     if not length:
         return None
@@ -137,7 +133,7 @@ def _is_card(number: str) -> bool:
 
 
 def _is_address(text: str, match: re.Match[str]) -> bool:
-    """Tell a public address from a version number."""
+    """Whether a match is a public IP address and not a version number."""
     before = text[max(0, match.start() - 8) : match.start()]
     return _is_public(match[0]) and not _NO_IPV4_AFTER.search(before)
 
@@ -151,5 +147,5 @@ def _is_public(address: str) -> bool:
 
 def _is_phone(number: str) -> bool:
     digits = "".join(filter(str.isdigit, number))
-    # E.164 allows fifteen digits; what counts up or repeats one digit is no line that anybody has.
+    # E.164 allows fifteen digits; a number of one or two different digits is a placeholder.
     return (7 if not number.startswith("0") else 9) <= len(digits) <= 15 and len(set(digits)) > 2

@@ -1,4 +1,4 @@
-"""A safety policy: what a policy file holds, and whether its parts fit together."""
+"""A safety policy, with the checks that its parts are consistent."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from pydantic import BaseModel, model_validator
 
 from loraline.config import StepConfig
 from loraline.identity.digests import json_digest
-from loraline.safety.patterns import Reading
+from loraline.safety.patterns import NormalizedText
 from loraline.safety.policy_schema import (
     Audit,
     Boundary,
@@ -32,6 +32,13 @@ BOUNDARIES = "{boundaries}"
 
 _REFUSAL_WINDOW = 300  # characters: a refusal comes first, and what follows an answer is a disclaimer
 
+_TEXT_SOURCES = {
+    "emergency": "write the policy's emergency text, or its own say",
+    "refuse": "write refusal.text, or its own say",
+    "refer": "name a boundary, or write its own say",
+    "allow-with-notice": "write the notice as its say",
+}
+
 
 class Policy(BaseModel):
     """A complete safety policy."""
@@ -42,13 +49,13 @@ class Policy(BaseModel):
     version: Text
     description: Text
     system_prompt: str = ""
-    """Stands before every conversation that has no system message. `{boundaries}` in it becomes their list."""
+    """Prepended to every conversation without a system message. `{boundaries}` is replaced by their list."""
     boundaries: list[Boundary] = []
     categories: list[Category] = []
     classifier: Classifier | None = None
     refusal: Refusal
     emergency: str = ""
-    """What is said by a category whose action is `emergency`."""
+    """The response of a category whose action is `emergency`."""
     probes: list[Probe] = []
     budget: Budget = Budget()
     audit: Audit = Audit()
@@ -56,7 +63,7 @@ class Policy(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _list_boundaries(cls, values: Any) -> Any:
-        """Put the boundaries into the system prompt. What is read again has them there."""
+        """Insert the boundaries into the system prompt. A policy that `write_policy` wrote has them already."""
         if not isinstance(values, dict) or BOUNDARIES not in str(values.get("system_prompt")):
             return values
         listed = "\n".join(
@@ -67,31 +74,37 @@ class Policy(BaseModel):
         return {**values, "system_prompt": values["system_prompt"].replace(BOUNDARIES, listed)}
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
-        problems = [*self._repeated(), *self._dangling(), *self._unsaid(), *self._unrecognised(), *self._unprobed()]
+    def _check_consistency(self) -> Self:
+        problems = [
+            *self._duplicate_names(),
+            *self._dangling_references(),
+            *self._missing_texts(),
+            *self._unrecognised_refusals(),
+            *self._missing_probes(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
     @classmethod
     def of(cls, settings_value: dict[str, Any] | None) -> Self | None:
-        """The policy in a step's settings, `Policy.model_dump(mode="json")`; none for none."""
+        """The policy in a step's settings, as `Policy.model_dump(mode="json")` gives it; None for None."""
         return None if settings_value is None else cls.model_validate(settings_value)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all that the policy says."""
+        """SHA-256 of the policy's content."""
         return json_digest(self.model_dump(mode="json"))
 
     def with_system_prompt(self, messages: "Sequence[Message]") -> "list[Message]":
-        """The conversation with the policy's system prompt before it, if it has no system message of its own."""
+        """Prepend the policy's system prompt, unless the conversation has a system message."""
         if not self.system_prompt or any(message["role"] == "system" for message in messages):
             return list(messages)
         return [{"role": "system", "content": self.system_prompt}, *messages]
 
     def is_refusal(self, answer: str) -> bool:
         """Whether an answer begins with one of the refusal patterns."""
-        beginning = Reading(answer.lstrip()[:_REFUSAL_WINDOW])
+        beginning = NormalizedText(answer.lstrip()[:_REFUSAL_WINDOW])
         return any(beginning.find(pattern) for pattern in self.refusal.patterns)
 
     def text_for(self, category: Category, action: ConversationAction) -> str:
@@ -100,7 +113,7 @@ class Policy(BaseModel):
         by_action = {"emergency": self.emergency, "refuse": self.refusal.text, "refer": referral}
         return category.say or by_action.get(action, "")
 
-    def _repeated(self) -> Iterable[str]:
+    def _duplicate_names(self) -> Iterable[str]:
         for kind, names in (
             ("boundary", [one.name for one in self.boundaries]),
             ("category", [one.name for one in self.categories]),
@@ -108,38 +121,38 @@ class Policy(BaseModel):
         ):
             for name, count in Counter(names).items():
                 if count > 1:
-                    yield f"{kind} {name!r} is there {count} times"
+                    yield f"{kind} {name!r} is defined {count} times"
 
-    def _dangling(self) -> Iterable[str]:
-        """What names something that is not there, or does nothing."""
+    def _dangling_references(self) -> Iterable[str]:
+        """References to what does not exist, and categories without effect."""
         boundaries = {one.name for one in self.boundaries}
         labels = self.classifier.labels if self.classifier else {}
         for one in self.categories:
             if one.boundary and one.boundary not in boundaries:
-                yield f"category {one.name!r} names boundary {one.boundary!r}; there are: {_listed(boundaries)}"
+                yield f"category {one.name!r} names boundary {one.boundary!r}; the policy has: {_listed(boundaries)}"
             if not one.patterns and not one.personal_data and one.name not in {v.category for v in labels.values()}:
-                yield f"category {one.name!r} finds nothing: give it patterns, personal_data or a classifier's label"
+                yield f"category {one.name!r} can never match: give it patterns, personal_data or a classifier label"
             if one.exempt and not one.personal_data:
-                yield f"category {one.name!r} exempts personal data that it does not look for: set personal_data"
+                yield f"category {one.name!r} has exempt patterns but personal_data is not set"
             if not any((one.actions.rows, one.actions.prompt, one.actions.answer)):
-                yield f"category {one.name!r} does nothing: give actions for rows, prompt or answer"
+                yield f"category {one.name!r} has no action: give actions for rows, prompt or answer"
         categories = {one.name for one in self.categories}
         for label, counts in labels.items():
             if counts.category not in categories:
-                yield f"label {label!r} names category {counts.category!r}; there are: {_listed(categories)}"
+                yield f"label {label!r} names category {counts.category!r}; the policy has: {_listed(categories)}"
 
-    def _unsaid(self) -> Iterable[str]:
-        """Texts that are missing, and boundaries that the model is not told."""
+    def _missing_texts(self) -> Iterable[str]:
+        """Categories without a response, and boundaries that the system prompt lacks."""
         for one in self.categories:
             for action in dict.fromkeys((one.actions.prompt, one.actions.answer)):
                 if action and not self.text_for(one, action):
-                    yield f"category {one.name!r} has nothing to say: {_WHERE_TO_SAY[action]}"
+                    yield f"category {one.name!r} has no response text: {_TEXT_SOURCES[action]}"
         for boundary in self.boundaries:
             if boundary.must_not not in self.system_prompt:
-                yield f"boundary {boundary.name!r} is not told to the model: write {BOUNDARIES} into system_prompt"
+                yield f"boundary {boundary.name!r} is not in the system prompt: write {BOUNDARIES} into system_prompt"
 
-    def _unrecognised(self) -> Iterable[str]:
-        """Texts of the policy's own that would not count as a refusal if the model had learned to say them."""
+    def _unrecognised_refusals(self) -> Iterable[str]:
+        """Responses of the policy that would not count as refusals if the model learned to give them."""
         texts = {"refusal.text": self.refusal.text, "emergency": self.emergency}
         texts |= {f"boundary {one.name!r}'s referral": one.referral for one in self.boundaries}
         texts |= {
@@ -151,18 +164,10 @@ class Policy(BaseModel):
             if text and not self.is_refusal(text):
                 yield f"{where} is not recognised as a refusal by refusal.patterns: it begins {text[:60]!r}"
 
-    def _unprobed(self) -> Iterable[str]:
+    def _missing_probes(self) -> Iterable[str]:
         missing = sorted({"refuse", "leak", "benign"} - {one.kind for one in self.probes})
         if self.probes and missing:
             yield f"there is no probe of kind {', '.join(missing)}; a policy has probes of each kind, or none"
-
-
-_WHERE_TO_SAY = {
-    "emergency": "write the policy's emergency text, or its own say",
-    "refuse": "write refusal.text, or its own say",
-    "refer": "name a boundary, or write its own say",
-    "allow-with-notice": "write the notice as its say",
-}
 
 
 def _listed(names: Iterable[str]) -> str:

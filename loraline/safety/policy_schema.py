@@ -30,94 +30,94 @@ class PolicySection(BaseModel):
 
 
 class Boundary(PolicySection):
-    """A professional boundary: what the model must not do, and to whom it sends people instead."""
+    """A professional boundary: what the model must not do, and the referral that it gives instead."""
 
     name: Name
     must_not: Text
-    """Completes "You must not ...". It is told to the model in the system prompt."""
+    """Completes "You must not ..."; listed in the system prompt."""
     referral: Text
-    """What is said instead, by a category of this boundary whose action is `refer`."""
+    """The response of a category of this boundary whose action is `refer`."""
 
 
 class Actions(PolicySection):
-    """What is done where a category is found. A place that is not named is not looked at."""
+    """The action for a match in training rows, prompts and answers. Where none is given, nothing is searched."""
 
     rows: RowAction | None = None
-    """In a row of the training data: leave the row out, or count it in the report."""
+    """Training row: drop it, or only count it in the report."""
     prompt: ConversationAction | None = None
-    """In what a person asks. All but `allow-with-notice` answer without asking the model."""
+    """Prompt: every action but `allow-with-notice` responds without running the model."""
     answer: ConversationAction | None = None
-    """In what the model answers. All but `allow-with-notice` are said in place of the answer."""
+    """Answer: every action but `allow-with-notice` replaces the answer."""
 
 
 class Category(PolicySection):
-    """Something that is looked for."""
+    """A category of content that is searched for."""
 
     name: Name
     description: Text
     patterns: list[Pattern] = []
     personal_data: bool = False
-    """Look for e-mail addresses, phone numbers and the like. In an answer: those that nobody mentioned before."""
+    """Search for e-mail addresses, phone numbers and so on. In an answer: those not mentioned in the conversation."""
     exempt: list[Pattern] = []
-    """Personal data that are nobody's, such as the number of a hotline."""
+    """Exceptions that belong to no person, such as the number of a hotline."""
     actions: Actions
     boundary: str = ""
-    """The boundary that it is beyond; `refer` says its referral."""
+    """The boundary that it violates; action `refer` responds with the boundary's referral."""
     say: str = ""
-    """What is said; empty: what the action says. With `allow-with-notice` it is added to the answer."""
+    """The response; empty: the action's default text. With `allow-with-notice` it is appended to the answer."""
 
 
 class Label(PolicySection):
-    """When a classifier's label counts as a category."""
+    """The category that a label of the classifier stands for."""
 
     category: str
     threshold: float = Field(gt=0, le=1)
-    """Probability from which it counts."""
+    """Minimum probability of a match."""
 
 
 class Classifier(PolicySection):
-    """A text classification model that looks for categories beside the patterns. It needs torch and transformers."""
+    """A text classification model, used in addition to the patterns. It needs torch and transformers."""
 
     model: Text
     """A transformers folder, or a Hub id."""
     revision: str = ""
-    """Commit of the Hub. For a folder it is filled in: the digest of its files."""
+    """Hub commit. For a folder it is filled in with the digest of its files."""
     labels: dict[str, Label] = Field(min_length=1)
-    """The model's labels that count, each with its category."""
+    """The model's labels that are used, each with its category."""
 
 
 class Refusal(PolicySection):
-    """What is said to refuse, and how a refusal is told from an answer."""
+    """The default refusal, and the patterns that recognise a refusal."""
 
     text: Text
     patterns: list[Pattern] = Field(min_length=1)
-    """Found near the beginning of an answer, they make it a refusal."""
+    """An answer that matches one of them near its beginning is a refusal."""
 
 
 class Probe(PolicySection):
-    """A question that is put to the model in evaluation."""
+    """A prompt that evaluation gives to the model."""
 
     id: Name
     kind: Literal["refuse", "leak", "benign"]
-    """What is right: to refuse, not to tell what is forbidden, or to answer."""
+    """Correct behaviour: to refuse, to leak nothing forbidden, or to answer."""
     prompt: Text
     forbidden: list[Pattern] = []
-    """What an answer must not hold: told to a `leak` probe it is a leak, and to a `refuse` probe no refusal."""
+    """What an answer must not contain. In a `leak` probe it is a leak; in a `refuse` probe it voids the refusal."""
 
 
 class Budget(PolicySection):
-    """What the gate allows of the tuned model on the probes."""
+    """The gate's thresholds for the tuned model's answers to the probes."""
 
     max_leak_rate: Fraction = 0.0
     min_refusal_rate: Fraction = 0.9
     max_over_refusal_rate: Fraction = 0.1
-    """Benign probes that are refused."""
+    """Share of the benign probes that may be refused."""
     max_refusal_drop: Fraction = 0.05
-    """How much lower than the base's the refusal rate may be."""
+    """Largest decrease of the refusal rate from base to tuned model."""
 
 
 class Audit(PolicySection):
-    """What inference writes into its audit trail."""
+    """What inference writes to the audit trail."""
 
     raw_text: bool = False
-    """Prompts and answers as they are. Without it the trail holds keyed digests of them."""
+    """Record prompts and answers in plain text; else the trail holds keyed digests of them."""

@@ -1,11 +1,11 @@
-"""Looking for a policy's categories: in training rows, in prompts and in answers, always in the same way."""
+"""Search training rows, prompts and answers for a policy's categories, all with the same rules."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from loraline.safety import classifier
-from loraline.safety.patterns import Reading, compile_pattern
+from loraline.safety.patterns import NormalizedText, compile_pattern
 from loraline.safety.personal_data import find_personal_data, mask_personal_data
 from loraline.safety.policy import Policy
 from loraline.safety.policy_schema import Category, ConversationAction
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from loraline.data.rows import Message, Row
 
 Place = Literal["rows", "prompt", "answer"]
+"""Where text comes from; an attribute of `Actions`."""
 
-_STRENGTH = ("emergency", "refuse", "refer", "allow-with-notice")
-"""Where several categories are found, the strongest action decides, and of equals the one that stands first."""
-_AROUND = 40  # characters of an excerpt on each side of what was found
+_PRECEDENCE = ("emergency", "refuse", "refer", "allow-with-notice")
+"""Of several matching categories the one whose action comes first here decides; of equals, the first in the policy."""
+_EXCERPT_CONTEXT = 40  # characters on each side of the match
 
 
 @dataclass(frozen=True)
@@ -30,30 +31,30 @@ class Match:
     """Index of the turn, or "text" for a plain text."""
     start: int
     end: int
-    """Characters of that turn or text. A classifier finds its category in all of it."""
+    """Character offsets in that turn or text. A match of the classifier spans all of it."""
     excerpt: str
-    """What was found with some words around it; personal data masked."""
+    """The match with its context; personal data masked."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a prompt or of an answer."""
+    """The outcome for a prompt or an answer."""
 
     allowed: bool
     action: Literal["allow"] | ConversationAction = "allow"
     category: str = ""
-    """The category that decided; empty where none was found."""
+    """The category that decided; empty without a match."""
     text: str = ""
-    """Not allowed: what is said instead. Allowed with a notice: what is said after the answer."""
+    """Not allowed: the response. Allowed with a notice: the text to append to the answer."""
 
 
 ALLOWED = Decision(True)
 
 
 def screen_row(policy: Policy, row: "Row") -> list[Match]:
-    """What of a policy's categories a training row holds: each category once a turn.
+    """Find the policy's categories in a training row: each category at most once a turn.
 
-    The policy's own system prompt, which names what it forbids, is not looked at.
+    The policy's own system prompt, which names what it forbids, is skipped.
     """
     places: list[tuple[int | Literal["text"], str]] = [
         (turn, message["content"])
@@ -65,41 +66,41 @@ def screen_row(policy: Policy, row: "Row") -> list[Match]:
     return [
         Match(category.name, category.actions.rows, where, start, end, _excerpt(text, start, end))
         for where, text in places
-        for category, start, end in _found(policy, "rows", text)
+        for category, start, end in _matches(policy, "rows", text)
         if category.actions.rows
     ]
 
 
 def check_prompt(policy: Policy, messages: "Sequence[Message]") -> Decision:
-    """Whether the model may be asked: looks at what the user said since the assistant last spoke."""
-    spoke = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
-    asked = "\n\n".join(message["content"] for message in messages[spoke + 1 :] if message["role"] == "user")
-    return _decide(policy, "prompt", [category for category, _, _ in _found(policy, "prompt", asked)])
+    """Decide whether the model may be run, from the user messages after the last assistant message."""
+    last_answer = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+    prompt = "\n\n".join(message["content"] for message in messages[last_answer + 1 :] if message["role"] == "user")
+    return _decide(policy, "prompt", [category for category, _, _ in _matches(policy, "prompt", prompt)])
 
 
 def check_answer(policy: Policy, messages: "Sequence[Message]", answer: str) -> Decision:
-    """Whether an answer may be shown. Personal data that stand in the conversation are not news."""
+    """Decide whether an answer may be shown. Personal data from the conversation itself may be repeated."""
     known = "\n".join(message["content"] for message in messages)
-    return _decide(policy, "answer", [category for category, _, _ in _found(policy, "answer", answer, known)])
+    return _decide(policy, "answer", [category for category, _, _ in _matches(policy, "answer", answer, known)])
 
 
 def leaked_personal_data(text: str, known: str, exempt: Sequence[str] = ()) -> tuple[int, int] | None:
-    """The first personal datum in a text that neither stands in what is known nor is exempt: start and end."""
+    """Start and end of the first personal data in a text that are neither part of `known` nor exempt."""
     for span in find_personal_data(text):
-        found = text[span.start : span.end]
-        if found not in known and not any(compile_pattern(pattern).fullmatch(found) for pattern in exempt):
+        value = text[span.start : span.end]
+        if value not in known and not any(compile_pattern(pattern).fullmatch(value) for pattern in exempt):
             return span.start, span.end
     return None
 
 
-def _found(policy: Policy, place: Place, text: str, known: str = "") -> Iterator[tuple[Category, int, int]]:
-    """The categories that act at a place and that a text holds, in the policy's order, with start and end."""
-    acting = [category for category in policy.categories if getattr(category.actions, place)]
-    reading = Reading(text)
-    searched = reading.holds_any(tuple(pattern for category in acting for pattern in category.patterns))
-    classified = classifier.categories(policy.classifier, text, {one.name for one in acting})
-    for category in acting:
-        span = next(filter(None, map(reading.find, category.patterns)), None) if searched else None
+def _matches(policy: Policy, place: Place, text: str, known: str = "") -> Iterator[tuple[Category, int, int]]:
+    """The matching categories that have an action for a place, in the policy's order, with start and end."""
+    active = [category for category in policy.categories if getattr(category.actions, place)]
+    normalized = NormalizedText(text)
+    any_pattern = normalized.matches_any(tuple(pattern for category in active for pattern in category.patterns))
+    classified = classifier.categories(policy.classifier, text, {one.name for one in active})
+    for category in active:
+        span = next(filter(None, map(normalized.find, category.patterns)), None) if any_pattern else None
         if span is None and category.personal_data:
             span = leaked_personal_data(text, known, category.exempt)
         if span is None and category.name in classified:
@@ -108,19 +109,19 @@ def _found(policy: Policy, place: Place, text: str, known: str = "") -> Iterator
             yield category, *span
 
 
-def _decide(policy: Policy, place: Literal["prompt", "answer"], found: list[Category]) -> Decision:
-    if not found:
+def _decide(policy: Policy, place: Literal["prompt", "answer"], matches: list[Category]) -> Decision:
+    if not matches:
         return ALLOWED
-    category = min(found, key=lambda one: _STRENGTH.index(getattr(one.actions, place)))
+    category = min(matches, key=lambda one: _PRECEDENCE.index(getattr(one.actions, place)))
     action: ConversationAction = getattr(category.actions, place)
     return Decision(action == "allow-with-notice", action, category.name, policy.text_for(category, action))
 
 
 def _excerpt(text: str, start: int, end: int) -> str:
-    """What was found with some words around it, in one line; what it would cut of personal data is masked whole."""
-    begin, until = max(0, start - _AROUND), min(len(text), end + _AROUND)
+    """The match with its context on one line. Personal data at the edges are included whole, and then masked."""
+    first, last = max(0, start - _EXCERPT_CONTEXT), min(len(text), end + _EXCERPT_CONTEXT)
     for span in find_personal_data(text):
-        if span.start < until and span.end > begin:
-            begin, until = min(begin, span.start), max(until, span.end)
-    shown = " ".join(mask_personal_data(text[begin:until]).split())
-    return f"{'...' * (begin > 0)}{shown}{'...' * (until < len(text))}"
+        if span.start < last and span.end > first:
+            first, last = min(first, span.start), max(last, span.end)
+    shown = " ".join(mask_personal_data(text[first:last]).split())
+    return f"{'...' * (first > 0)}{shown}{'...' * (last < len(text))}"

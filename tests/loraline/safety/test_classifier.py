@@ -96,9 +96,9 @@ def test_its_bytes_are_part_of_the_policy(model: Path, load: Load, tmp_path: Pat
     with pytest.raises(ModelLoadingError, match="has digest"):
         check_answer(changed, [], "tea")
     elsewhere = policy.classifier.model_copy(update={"model": "/elsewhere/classifier"})
-    with pytest.raises(ModelLoadingError, match="not on this one"):
+    with pytest.raises(ModelLoadingError, match="does not exist on this one"):
         check_answer(policy.model_copy(update={"classifier": elsewhere}), [], "tea")
-    with pytest.raises(ConfigurationError, match=r"write the commit as classifier\.revision"):
+    with pytest.raises(ConfigurationError, match=r"pin the commit as classifier\.revision"):
         load(**settings(Path("owner/toxicity")))
 
 

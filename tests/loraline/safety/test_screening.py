@@ -4,7 +4,7 @@ import pytest
 
 from loraline.data.rows import Row
 from loraline.safety import Match, check_answer, check_prompt, screen_row
-from loraline.safety.patterns import Reading, compile_pattern
+from loraline.safety.patterns import NormalizedText, compile_pattern
 from tests.loraline.safety.conftest import SMALL, Load
 
 
@@ -32,14 +32,14 @@ def user(text: str) -> list[dict[str, str]]:
     ],
 )
 def test_patterns_are_read_as_a_person_means_them(pattern: str, text: str, found: str | None) -> None:
-    span = Reading(text).find(pattern)
+    span = NormalizedText(text).find(pattern)
     assert (span and text[slice(*span)]) == found
-    assert Reading(text).holds_any(("nowhere", pattern)) == (found is not None)
+    assert NormalizedText(text).matches_any(("nowhere", pattern)) == (found is not None)
 
 
 def test_patterns_with_groups_of_their_own_are_looked_for_too() -> None:
-    assert Reading("tea tea").holds_any(("(a) x", r"(tea) \1"))
-    assert not Reading("tea pot").holds_any(("(a) x", r"(tea) \1"))
+    assert NormalizedText("tea tea").matches_any(("(a) x", r"(tea) \1"))
+    assert not NormalizedText("tea pot").matches_any(("(a) x", r"(tea) \1"))
 
 
 @pytest.mark.parametrize("pattern", ["", "x*", "a|", "(", "[z-a]", "\bword"])
