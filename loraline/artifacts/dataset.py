@@ -17,7 +17,6 @@ Side = Literal["train", "eval"]
 Part = Literal["prompt", "completion"]
 Message = dict[str, str]
 """One turn: {"role": "system" | "user" | "assistant", "content": text}."""
-Profile = dict[str, int | list[int]]
 
 
 class RowProblem(Report):
@@ -280,12 +279,8 @@ class DatasetReport(Report):
     answers: Answers
     policy: PolicyFindings | None
     """None where there is no policy."""
-    languages: dict[str, int]
-    """Rows of train and eval by language or script."""
     labels: dict[str, dict[str, int]] | None
     """Rows of train and eval by answer, where answers are few and come again and again; else None."""
-    profile: Profile
-    """What `similarity.drift` compares with another run's."""
     general: General | None
     """None where data.general_source is empty."""
     samples: dict[str, list[Sample]]

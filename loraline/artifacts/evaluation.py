@@ -7,8 +7,6 @@ from loraline.artifacts.base import Measured, Report
 EXAMPLES = "examples.jsonl"
 GENERAL = "general.jsonl"
 PROBES = "probes.jsonl"
-CHAMPION_EVIDENCE = "champion.json"
-"""The champion's evidence, beside its figures."""
 
 
 class TaskReport(Report):

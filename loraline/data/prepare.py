@@ -101,9 +101,7 @@ def _report(
             empty=bad.empty_answers, empty_origins=bad.first_empty_answers, truncated=described.truncation()
         ),
         policy=screen.policy(),
-        languages=dict(described.languages.most_common()),
         labels=described.labels(),
-        profile=compared.profile,
         general=_general(config, dataset, compared) if config.general_source else None,
         samples=described.samples(),
     )

@@ -1,12 +1,10 @@
 """Score the champion on the run's own rows: what a new model has to hold its own against."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraline import progress
-from loraline.artifacts.evaluation import CHAMPION_EVIDENCE
 from loraline.errors import ValidationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.safety import Policy
@@ -24,7 +22,7 @@ def evaluate_champion(
     champion: dict[str, str] | None,
     policy: Policy | None = None,
 ) -> "ChampionReport | None":
-    """Score the champion as `evaluate` scores a model, and bring its evidence along.
+    """Score the champion as `evaluate` scores a model.
 
     A champion that was trained on the run's own base is its adapter on `model`, so that both are held in memory in
     the same form; another is its merged model. Every file is fetched anew and must have the digest that it was
@@ -34,7 +32,7 @@ def evaluate_champion(
         config: how much is scored, and which tasks are run.
         model: the run's own model folder.
         dataset: folder with eval.parquet.
-        output: folder to write; as `evaluate` writes it, and champion.json, the champion's evidence.
+        output: folder to write, as `evaluate` writes it.
         champion: `model_name`, `version`, `url`, `content_digest` and `base_digest`; None where there is none.
         policy: its probes are put to the champion.
 
@@ -51,14 +49,12 @@ def evaluate_champion(
     from loraline.artifacts.evaluation import ChampionReport, ScoredChampion
     from loraline.evaluation.evaluate import evaluate
     from loraline.models.folder import read_manifest
-    from loraline.registry.files import EVIDENCE_PATH
 
     is_own_base = bool(champion["base_digest"]) and champion["base_digest"] == read_manifest(model).digest
     part: Part = "adapter" if is_own_base else "merged"
     with tempfile.TemporaryDirectory() as folder:
         fetched = Path(folder)
         _fetch(champion, part, fetched)
-        shutil.copyfile(fetched / EVIDENCE_PATH, output / CHAMPION_EVIDENCE)
         if is_own_base:
             found = evaluate(config, model, dataset, output, fetched / "adapter", policy)
         else:

@@ -263,8 +263,6 @@ class Evidence(Findings):
     """Every metric that two sides have, against the base and then against the champion."""
     forgetting: Forgetting | None = None
     """None where neither a general set nor a task was measured."""
-    drift: dict[str, Any] | None = None
-    """How far the data is from the champion's: `score` from 0 to 1, and its `parts`. It informs and decides nothing."""
 
     @field_validator("version")
     @classmethod

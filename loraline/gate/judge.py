@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from loraline import progress
-from loraline.data.similarity.drift import drift
 from loraline.evidence.schema import Evidence, Findings, Thresholds, VerdictName
 from loraline.gate.config import GateConfig
 from loraline.gate.gather import compare_ids, pair, read_champion, read_report, read_safety, read_scored
@@ -37,8 +36,7 @@ def judge(
         base: folder with metrics.json and examples.jsonl of the base, and with general.jsonl and probes.jsonl
             where those were asked for.
         tuned: the same of the tuned model.
-        champion: the same of the champion, and its evidence as champion.json; where there is no champion,
-            metrics.json says so.
+        champion: the same of the champion; where there is no champion, metrics.json says so.
         adapter: folder with training.json and mask.json.
         parity: folder with the merge's parity.json.
         output: folder to write.
@@ -66,7 +64,7 @@ def judge(
         merge=read_report(parity / "parity.json"),
         lineage=lineage,
     )
-    evidence = _weighed(found, _drift(found, champion))
+    evidence = _weighed(found)
     evidence.write(output)
     progress.headline(f"{evidence.verdict.verdict}: {evidence.verdict.reasons[0]}")
     for reason in evidence.verdict.reasons[1:]:
@@ -74,7 +72,7 @@ def judge(
     return evidence.verdict.verdict
 
 
-def _weighed(found: Findings, drift_found: dict[str, Any] | None) -> Evidence:
+def _weighed(found: Findings) -> Evidence:
     """The bundle. What is weighed is what a reader of the file will see: NaN has become null there."""
     read = Findings.model_validate_json(found.model_dump_json())
     weighed = weigh(read)
@@ -84,18 +82,8 @@ def _weighed(found: Findings, drift_found: dict[str, Any] | None) -> Evidence:
         checks=weighed.checks,
         comparisons=weighed.comparisons,
         forgetting=weighed.forgetting,
-        drift=drift_found,
     )
 
 
 def _named(*folders: Path) -> list[tuple[str, Path]]:
     return list(zip(("base", "tuned", "champion"), folders, strict=False))
-
-
-def _drift(found: Findings, champion: Path) -> dict[str, Any] | None:
-    """How far the data is from the champion's; None where a side has no profile."""
-    theirs = (read_report(champion / "champion.json") or {}).get("data") or {}
-    ours = found.data or {}
-    if not ours.get("profile") or not theirs.get("profile"):
-        return None
-    return drift(ours["profile"], theirs["profile"])

@@ -52,12 +52,10 @@ def rejected_rows(data: dict[str, Any]) -> list[Finding]:
     return [one for one in found if one.examples]
 
 
-def shares(counts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Languages or labels with their counts, the most frequent first."""
-    if all(isinstance(count, dict) for count in counts.values()):
-        ordered = sorted(counts.items(), key=lambda item: (-(item[1].get("train") or 0), item[0]))
-        return [(name, f"{figure(n.get('train'))} / {figure(n.get('eval'))}") for name, n in ordered]
-    return [(name, figure(n)) for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+def labels(counts: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
+    """Labels with their rows of train and of eval, the most frequent in train first."""
+    ordered = sorted(counts.items(), key=lambda item: (-(item[1].get("train") or 0), item[0]))
+    return [(name, f"{figure(n.get('train'))} / {figure(n.get('eval'))}") for name, n in ordered]
 
 
 def _contamination(found: dict[str, Any]) -> list[Finding]:

@@ -4,12 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loraline.data.description.languages import NOT_TOLD
-
 if TYPE_CHECKING:
     from loraline.artifacts.dataset import DatasetReport
-
-_MAIN_LANGUAGE = 0.9  # share of rows in one language from which a dataset is in that language
 
 
 @dataclass(frozen=True)
@@ -55,13 +51,6 @@ def _contents(report: "DatasetReport") -> Iterator[Note]:
         kinds = ", ".join(f"{number:,} {category}" for category, number in policy.found.items()) or "nothing"
         what = f"The policy {policy.name} finds {kinds}"
         yield Note(policy.rows > policy.dropped, f"{what}; {_rows(policy.dropped)} dropped" if policy.rows else what)
-    told = {name: number for name, number in report.languages.items() if name not in NOT_TOLD}
-    if told:
-        language, most = next(iter(told.items()))
-        share = most / sum(told.values())
-        yield Note(
-            share < _MAIN_LANGUAGE, f"Language: {language} in {share:.1%} of the rows whose language can be told"
-        )
 
 
 def _answers(report: "DatasetReport") -> Iterator[Note]:

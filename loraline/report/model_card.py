@@ -66,9 +66,6 @@ def _limits(evidence: Evidence) -> list[str]:
     found = [f"{one.title}: {one.amount} {one.note}" for one in findings(evidence.data or {}) if one.is_concern]
     if evidence.verdict.verdict != "promote":
         found.insert(0, "It was rejected: it is kept to be looked at, not to be used")
-    languages = (evidence.data or {}).get("languages") or {}
-    if languages:
-        found.append(f"It was trained on rows in: {', '.join(sorted(languages))}")
     return [f"{one}." for one in found]
 
 

@@ -125,7 +125,7 @@ def _of_data(data: dict[str, Any]) -> dict[str, Any]:
         "histograms": _histograms(data),
         "findings": data_findings.findings(data),
         "rejected_rows": data_findings.rejected_rows(data),
-        "shares": data_findings.shares,
+        "labels": data_findings.labels,
     }
 
 
@@ -146,5 +146,4 @@ def _of_risks(evidence: Evidence) -> dict[str, Any]:
         "merge": merge,
         "parity": risks.merge_scale(merge),
         "merge_facts": risks.merge_facts(merge),
-        "drift": risks.drift_parts(evidence.drift),
     }

@@ -1,4 +1,4 @@
-"""What could speak against a model beside its gain: forgetting, safety, the merge and drift, as the page shows them."""
+"""What could speak against a model beside its gain: forgetting, safety and the merge, as the page shows them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -169,12 +169,3 @@ def merge_facts(merge: dict[str, Any]) -> list[tuple[str, str]]:
     if merge.get("prompts"):
         found.append(("prompts as served", f"{figure(len(merge['prompts']))} encoded by the merged model's template"))
     return found
-
-
-def drift_parts(drift: dict[str, Any] | None) -> list[tuple[str, float]]:
-    """How far the data is from the champion's, and in what."""
-    if not drift:
-        return []
-    parts = {str(name).replace("_", " "): value for name, value in (drift.get("parts") or {}).items()}
-    named = [("in all", drift.get("score")), *sorted(parts.items(), key=lambda item: item[0])]
-    return [(name, float(value)) for name, value in named if isinstance(value, int | float)]

@@ -133,16 +133,13 @@ def _write_tuned(folder: Path, count: int) -> None:
 
 
 def write_champion(folder: Path, count: int = 40) -> None:
-    """Write the evaluation of a champion that was registered before, and its evidence."""
+    """Write the evaluation of a champion that was registered before."""
     write_evaluation(
         folder,
         [_example(i, _reference(i) if i % 2 else "the second of May", 0.2 if i % 2 else 1.6) for i in range(count)],
     )
     named = {"model_name": "dates", "version": "6", "url": "s3://loraline/models/dates/6", "scored": "adapter"}
     change(folder / "metrics.json", champion={**named, "content_digest": "6" * 64})
-    data = dataset_report(count)
-    data["profile"] |= {"prompt_lengths": [0, 0, 600, 300]}
-    _write(folder / "champion.json", {"data": data})
 
 
 def remove_champion(folder: Path) -> None:

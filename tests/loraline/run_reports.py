@@ -146,13 +146,5 @@ def dataset_report(held_out: int) -> dict[str, Any]:
         "answers": {"empty": 0, "empty_origins": [], "truncated": truncated},
         "general": None,
         "policy": None,
-        "languages": {"latin": 900 + held_out},
         "labels": None,
-        "profile": {
-            "rows": 900,
-            "prompt_words": [3600, 1800, 900, 0],
-            "completion_words": [1800, 1800, 0, 0],
-            "prompt_lengths": [0, 300, 600, 0],
-            "completion_lengths": [0, 900, 0, 0],
-        },
     }

@@ -1,4 +1,4 @@
-"""A look at every row that is kept: fingerprint, lengths, answers, languages, labels, samples."""
+"""A look at every row that is kept: fingerprint, lengths, answers, labels, samples."""
 
 import heapq
 from collections import Counter
@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerBase
 
 from loraline.artifacts.dataset import Sample, Side, Truncation
 from loraline.data.description.excerpts import sample_of
-from loraline.data.description.languages import language_of
 from loraline.data.description.lengths import LengthMeter, token_counter
 from loraline.data.description.truncation import TruncationMeter
 from loraline.data.rows import Row
@@ -26,7 +25,6 @@ class Description:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
         self.fingerprint = Fingerprint()
-        self.languages: Counter[str] = Counter()
         self._truncation = TruncationMeter(tokenizer, max_length) if max_length else None
         hear = self._truncation.add if self._truncation else None
         self.lengths = LengthMeter(token_counter(tokenizer), hear)
@@ -39,7 +37,6 @@ class Description:
         for number, row in enumerate(stored_rows(path), 1):
             self.fingerprint.add(side, row.id)
             self.lengths.add(side, row)
-            self.languages[language_of(text_of(row))] += 1
             self._labels.add(side, row)
             # The smallest ids: as good as a random choice, and the same whatever the order of the rows.
             samples = self._samples[side]
@@ -71,12 +68,6 @@ def fingerprint_of(path: Path, side: str) -> str:
     for row in stored_rows(path):
         fingerprint.add(side, row.id)
     return fingerprint.hexadecimal()
-
-
-def text_of(row: Row) -> str:
-    """A row's text, or what is said in it, system messages aside."""
-    turns = [turn["content"] for turn in row.messages or [] if turn["role"] != "system"]
-    return "\n".join(turns) if row.text is None else row.text
 
 
 class LabelCounter:

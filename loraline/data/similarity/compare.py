@@ -11,7 +11,6 @@ from loraline import progress
 from loraline.artifacts.dataset import ContaminatedRow, Contamination, NearDuplicate, NearDuplicates
 from loraline.data.config import DataConfig
 from loraline.data.description.excerpts import EXAMPLES, excerpt_of
-from loraline.data.description.profile import Profile, profile_of
 from loraline.data.similarity.contamination import EVAL_BLOCK, RUN, Copy, find_copies
 from loraline.data.similarity.near_duplicates import Pair, find_near_duplicates
 from loraline.data.similarity.ngrams import Words
@@ -28,7 +27,6 @@ class Compared:
 
     near_duplicates: NearDuplicates
     contamination: Contamination
-    profile: Profile
     kept: dict[Part, int]
     """Rows that are left of each part."""
 
@@ -80,7 +78,7 @@ def compare(config: DataConfig, paths: dict[Part, Path], words: dict[Part, Words
     for part, those in kept.items():
         _rewrite(part, those, paths[part])
     left = {part: int(those.sum()) for part, those in kept.items()}
-    return Compared(near, contamination, profile_of(train, kept["train"]), left)
+    return Compared(near, contamination, left)
 
 
 def _rewrite(part: Part, kept: NDArray[np.bool_], path: Path) -> None:

@@ -12,7 +12,6 @@ from tests.loraline.run_outputs import (
     change,
     prompt_digests,
     read_lines,
-    remove_champion,
     write_evaluation,
     write_outputs,
 )
@@ -184,17 +183,3 @@ def test_near_duplicates_that_were_left_out_are_no_contamination(tmp_path: Path)
     found = load(outputs.dataset / "report.json")["near_duplicates"]
     change(outputs.dataset / "report.json", near_duplicates={**found, "across": 4, "dropped": 7, "action": "drop"})
     assert decide(outputs).verdict.verdict == "promote"
-
-
-def test_the_drift_from_the_champions_data_informs(tmp_path: Path) -> None:
-    outputs = write_outputs(tmp_path)
-    evidence = decide(outputs)
-    assert evidence.drift is not None
-    assert evidence.drift["score"] == evidence.drift["parts"]["prompt_lengths"] > 0.2
-    assert evidence.drift["parts"]["prompt_words"] == 0
-    change(outputs.champion / "champion.json", data={"fingerprint": "of a release without profiles"})
-    assert decide(outputs).drift is None
-    remove_champion(outputs.champion)
-    evidence = decide(outputs)
-    assert evidence.drift is None
-    assert evidence.verdict.verdict == "promote"

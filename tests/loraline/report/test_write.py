@@ -72,7 +72,7 @@ def changed(run: JudgedRun, change: Callable[[dict[str, Any]], object]) -> Evide
 
 SECTIONS = {
     *("checks", "data", "mask", "training", "figures", "answers"),
-    *("forgetting", "safety", "merge", "drift", "lineage", "where"),
+    *("forgetting", "safety", "merge", "lineage", "where"),
 }
 
 
@@ -81,7 +81,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(verdict: str, request
     evidence = read_evidence(request.getfixturevalue(verdict).evidence)
     page = render_page(evidence)
     parsed = parse(page)
-    assert parsed.ids == (SECTIONS if evidence.drift else SECTIONS - {"drift"})
+    assert parsed.ids == SECTIONS
     assert parsed.requests == []
     assert "url(" not in page
     assert "@import" not in page
@@ -124,12 +124,12 @@ def test_evidence_of_version_1_still_renders(promoted: JudgedRun) -> None:
             del document["verdict"][key]
         for example in document["examples"]:
             del example["champion"]
-        for key in ("near_duplicates", "contamination", "personal_data", "answers", "policy", "languages", "labels"):
+        for key in ("near_duplicates", "contamination", "personal_data", "answers", "policy", "labels"):
             del document["data"][key]
 
     evidence = changed(promoted, age)
     page = render_page(evidence, REGISTRATION)
-    assert parse(page).ids == SECTIONS - {"checks", "forgetting", "safety", "drift"}
+    assert parse(page).ids == SECTIONS - {"checks", "forgetting", "safety"}
     assert "whisker" not in page.split("</style>")[1]
     assert ModelCard(model_card(evidence)).data.model_name == "dates"
     assert to_markdown(evidence).startswith("## Promote")

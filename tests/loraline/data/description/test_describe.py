@@ -1,4 +1,4 @@
-"""What is told about the rows that are kept: answers that are cut, languages, labels, and the general rows."""
+"""What is told about the rows that are kept: answers that are cut, labels, and the general rows."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,6 @@ import pytest
 
 from loraline.data.chat import encode_row
 from loraline.data.config import DataConfig
-from loraline.data.description.languages import language_of
 from loraline.data.prepare import prepare
 from loraline.data.rows import read_rows
 from loraline.errors import DatasetError
@@ -63,35 +62,6 @@ def test_empty_answers_are_named(tmp_path: Path, run: Prepare) -> None:
     assert report.answers.empty == 2
     assert report.answers.empty_origins == [f"{tmp_path / 'rows.jsonl'}:{line}" for line in (61, 63)]
     assert report.rows.bad == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("What is the sum of seven and eleven?", "English"),
-        ("Wie ist das Wetter und was ist zu tun?", "German"),
-        ("Quelle est la date de la bataille?", "French"),
-        ("\u00bfQu\u00e9 es el arte y por qu\u00e9 no?", "Spanish"),
-        ("Quanto costa il libro e che cosa \u00e8?", "Italian"),
-        ("bonjour", "Latin script"),
-        ("\u041f\u0440\u0438\u0432\u0435\u0442, 123", "Cyrillic script"),
-        ("\u03ba\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1", "Greek script"),
-        ("\u4eca\u65e5\u306f\u5929\u6c17", "Japanese"),
-        ("\u4f60\u597d\u4e16\u754c", "Chinese"),
-        ("\uc548\ub155 hello \ud558\uc138\uc694", "Korean"),
-        ("12 + 4 = 16", "no letters"),
-        ("1 " * 300 + "and that is the end of it", "English"),
-        ("", "no letters"),
-    ],
-)
-def test_languages_are_told_or_at_least_scripts(text: str, language: str) -> None:
-    assert language_of(text) == language
-
-
-def test_languages_are_counted(run: Prepare) -> None:
-    german = [{"prompt": f"Wie ist das und was ist {n}?", "completion": "Das ist es."} for n in range(20)]
-    english = [{"prompt": f"What is this and that, {n}?", "completion": "It is the one."} for n in range(40)]
-    assert run([*german, *english]).languages == {"English": 40, "German": 20}
 
 
 def test_labels_are_counted_where_answers_are_labels(run: Prepare) -> None:

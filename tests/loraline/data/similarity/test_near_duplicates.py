@@ -131,6 +131,5 @@ def test_what_is_left_is_what_would_come_of_it_alone(tmp_path: Path, run: Prepar
     }
     alone = run([fields for line, fields in enumerate(left, 1) if line in origins])
     assert alone.fingerprint == dropped.fingerprint
-    assert alone.profile == dropped.profile
     assert alone.lengths == dropped.lengths
     assert alone.near_duplicates.within_train == alone.near_duplicates.across == 0
