@@ -62,7 +62,7 @@ class TrainReport(Report):
     device: str
     dtype: str
     attention: str
-    """How documents are kept apart."""
+    """The attention implementation, and whether sequences were packed or padded, and why."""
     packing: PackingReport | None
     """The rows' losses packed together against those alone; null where rows are padded."""
     loss_head: str

@@ -21,7 +21,8 @@ class ModelConfig(StepConfig):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """Where the model runs. auto: CUDA, else MPS, else CPU."""
     attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = "auto"
-    """Attention implementation. auto: the fastest that is installed and that the device can run."""
+    """Attention implementation. auto: the fastest that is installed and that the device can run, and in training
+    sequences are packed, which has an attention of its own. With any other value they are padded instead."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. It can do anything that you can."""
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from loraline import progress
+from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
 from loraline.training import adapter
 from loraline.training.batches import Documents, collate
@@ -69,7 +70,7 @@ class Machine:
 def assemble(config: TrainConfig, folder: Path, documents: Documents, ranks: Ranks) -> Machine:
     """Load the base, put a new adapter on it, and make the rest."""
     base = cast(PreTrainedModel, load_model(folder))
-    obstacle = enable_packing(base)
+    obstacle = _obstacle_to_packing(base, read_manifest(folder).attention)
     if obstacle:
         progress.note(f"documents are not packed but padded, because {obstacle}")
     set_seed(config.seed)  # here and not before: what loading does with random numbers is of no consequence
@@ -82,6 +83,13 @@ def assemble(config: TrainConfig, folder: Path, documents: Documents, ranks: Ran
     optimizer = torch.optim.AdamW(adapter.trained(network).values(), weight_decay=config.weight_decay, fused=True)
     scaler = torch.amp.GradScaler(base.device.type, enabled=base.dtype == torch.float16 and base.device.type == "cuda")
     return Machine(config, network, head, optimizer, scaler, obstacle, base.device, ranks)
+
+
+def _obstacle_to_packing(base: PreTrainedModel, requested: str) -> str:
+    """Enable packing unless the recipe asks for an attention implementation; return why sequences are padded."""
+    if requested != "auto":
+        return f"packing needs its own attention, and model.attention={requested} was asked for"
+    return enable_packing(base)
 
 
 def state(now: Position, machine: Machine) -> State:

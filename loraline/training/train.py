@@ -13,6 +13,7 @@ was killed goes on from its checkpoint (checkpoint.py) to the adapter it would h
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -269,10 +270,18 @@ def _summarize(
         processes=machine.ranks.count,
         device=str(machine.device),
         dtype=str(machine.network.get_base_model().dtype).removeprefix("torch."),
-        attention=f"padded documents: {machine.obstacle}" if machine.obstacle else "packed documents, each by itself",
+        attention=_attention(machine),
         packing=packing,
         loss_head="labelled positions, in chunks" if machine.head.chunked else "the model's own",
         peak_memory_bytes=report.peak_memory(machine.device),
         resumed_from=resumed_from,
         versions=library_versions("train_lora"),
     )
+
+
+def _attention(machine: Machine) -> str:
+    """The attention implementation, and how the sequences of a batch are laid out."""
+    if not machine.obstacle:
+        return "packed sequences, block-diagonal causal"
+    base: Any = machine.network.get_base_model()
+    return f"{base.config._attn_implementation}, padded sequences: {machine.obstacle}"

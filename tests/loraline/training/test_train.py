@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from loraline.data import chat
 from loraline.data.rows import Row
 from loraline.errors import ConfigurationError, DatasetError, TrainingError
-from loraline.models.folder import load_tokenizer
+from loraline.models.folder import load_tokenizer, read_manifest, write_manifest
 from loraline.models.load import load_model
 from loraline.training.config import TrainConfig
 from loraline.training.train import train
@@ -110,6 +111,24 @@ def test_kinds_of_adapter(changes: dict[str, object], make_model: ModelMaker, da
     told = json.loads((tmp_path / "adapter_config.json").read_text())
     assert told["use_dora"] == changes.get("use_dora", False)
     assert told["use_rslora"] == changes.get("use_rslora", False)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_an_attention_implementation_that_is_asked_for_is_the_one_that_trains(
+    attention: str, make_model: ModelMaker, dataset: Path, tmp_path: Path
+) -> None:
+    config = SMALL.model_copy(update={"max_steps": 3})
+    packed = train(config, make_model(), dataset, tmp_path / "auto")
+    assert packed.attention.startswith("packed sequences")
+    model = Path(shutil.copytree(make_model(), tmp_path / "model"))
+    write_manifest(model, read_manifest(model).model_copy(update={"attention": attention}))
+    padded = train(config, model, dataset, tmp_path / attention)
+    assert padded.attention.startswith(f"{attention}, padded sequences")
+    assert f"model.attention={attention} was asked for" in padded.attention
+    assert padded.padding_fraction > 0
+    assert padded.packing is None
+    losses = [[figures["loss"] for figures in report.history[1:]] for report in (packed, padded)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_quantized_base_learns_after_an_evaluation(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
