@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 # torch comes first and through pip, which honours a local wheel of the CPU build; uv installs the rest in seconds.
 TORCH := torch==2.13.0
 
+# Compiling, uploading and building images take the light core alone: an environment of their own, without torch, where
+# .venv is not there to serve as well.
+LIGHT := $(if $(wildcard $(VENV)/run),$(VENV)/run,.venv-light/core)
+LIGHT_BIN := $(dir $(LIGHT))bin
 
 # The images that were pushed last, by digest, for the compiled pipelines.
 -include build/images.env
@@ -24,19 +28,19 @@ run: $(VENV)/run ## fine-tune the quickstart model on this machine, through the 
 ui: $(VENV)/run ## open MLflow's pages: runs, curves, models
 	@$(BIN)/loraline ui
 
-compile: $(VENV)/run ## compile the pipelines for a cluster, into build/
-	@$(BIN)/loraline compile
+compile: $(LIGHT) ## compile the pipelines for a cluster, into build/
+	@$(LIGHT_BIN)/loraline compile
 
 compile-and-upload: compile ## compile the pipelines and upload them to Kubeflow Pipelines (KFP_ENDPOINT)
 	@for name in finetune retrain promote; do \
-		$(BIN)/loraline upload build/$$name.yaml $(if $(VERSION),--version $(VERSION)) || exit; done
+		$(LIGHT_BIN)/loraline upload build/$$name.yaml $(if $(VERSION),--version $(VERSION)) || exit; done
 
-images: $(VENV)/torch ## build the images of the steps (CPU=1: with torch for CPUs)
-	@$(BIN)/python images/build.py $(if $(CPU),--cpu)
+images: $(LIGHT) ## build the images of the steps (CPU=1: with torch for CPUs)
+	@$(LIGHT_BIN)/python images/build.py $(if $(CPU),--cpu)
 
-push: $(VENV)/torch ## push the images to REGISTRY, and keep their digests for `make compile`
+push: $(LIGHT) ## push the images to REGISTRY, and keep their digests for `make compile`
 	@test -n "$(REGISTRY)" || { echo "say where to: make images push REGISTRY=registry.example/team"; exit 1; }
-	@$(BIN)/python images/build.py $(if $(CPU),--cpu) --push $(REGISTRY)
+	@$(LIGHT_BIN)/python images/build.py $(if $(CPU),--cpu) --push $(REGISTRY)
 
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -53,8 +57,8 @@ format: $(VENV)/dev ## put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/run ## write docs/parameters.md anew, from the code
-	@$(BIN)/python -m pipelines.document
+docs: $(LIGHT) ## regenerate docs/parameters.md from the code
+	@$(LIGHT_BIN)/python -m pipelines.document
 
 lock: $(VENV)/dev ## pin every dependency's version anew, in requirements.lock
 	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \
@@ -62,11 +66,15 @@ lock: $(VENV)/dev ## pin every dependency's version anew, in requirements.lock
 	@$(BIN)/python images/lock.py
 
 clean: ## remove what was installed and built, but no runs
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-light build *.egg-info
 
-$(VENV)/torch:
+define check_python
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "Loraline needs Python 3.11 to 3.13; set PYTHON=python3.12 or the like"; exit 1; }
+endef
+
+$(VENV)/torch:
+	$(check_python)
 	@echo "installing into $(VENV) (a minute, once) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check $(TORCH) uv
@@ -78,4 +86,12 @@ $(VENV)/run: $(VENV)/torch pyproject.toml requirements.lock
 
 $(VENV)/dev: $(VENV)/run
 	@$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock -e '.[dev]'
+	@touch $@
+
+.venv-light/core: pyproject.toml requirements.lock
+	$(check_python)
+	@echo "installing the light core into .venv-light (seconds, once) ..."
+	@$(PYTHON) -m venv .venv-light
+	@.venv-light/bin/pip install -q --disable-pip-version-check uv
+	@.venv-light/bin/uv pip install -q --python .venv-light/bin/python -c requirements.lock -e .
 	@touch $@
