@@ -1,48 +1,104 @@
-"""What a running step tells the person who waits for it.
+"""Progress of the work that runs in this process, for the person who waits for it.
 
-On a cluster each message is a line of the pod's log. Under `loraline run` it is a JSON line that the
-command turns into a progress bar, a headline or an error.
+An `Output` decides where it is shown. On a cluster each message is a line of the pod's log. Under `loraline run` it is
+a JSON line that the command turns into a progress bar, a headline or an error. In a notebook or a script
+`loraline.progress_display` shows it.
 """
 
 import json
 import os
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 EVENT_MARK = "::loraline::"
-_SECONDS_BETWEEN_UPDATES = {True: 0.2, False: 10.0}  # a person watches / a log grows
-_last_update = 0.0
 
 
-def _events_wanted() -> bool:
+class Output(Protocol):
+    """Receives the events of this process."""
+
+    seconds_between_updates: float
+    """Minimum time between two updates of a progress bar."""
+
+    def show(self, kind: str, text: str, fields: dict[str, Any]) -> None:
+        """Show an event: its kind, what it says in words, and the values that it holds."""
+
+
+class TextLines:
+    """A line of text for each event: a log."""
+
+    seconds_between_updates = 10.0
+
+    def show(self, kind: str, text: str, fields: dict[str, Any]) -> None:
+        """Print the text."""
+        print(text, flush=True)
+
+
+class JsonLines:
+    """A line of JSON for each event, for the process that started this one."""
+
+    seconds_between_updates = 0.2
+
+    def show(self, kind: str, text: str, fields: dict[str, Any]) -> None:
+        """Print the event."""
+        print(f"{EVENT_MARK} {json.dumps({'kind': kind, **fields})}", flush=True)
+
+
+class _State:
+    output: Output | None = None
+    """Set by `shown_by`; None: lines, as the environment asks for."""
+    last_update = 0.0
+
+
+def events_wanted() -> bool:
+    """Whether the process that started this one reads events (LORALINE_EVENTS=1)."""
     return os.environ.get("LORALINE_EVENTS") == "1"
 
 
+def is_shown() -> bool:
+    """Whether `shown_by` decides where events are shown."""
+    return _State.output is not None
+
+
+@contextmanager
+def shown_by(output: Output) -> Iterator[None]:
+    """Show all events of this process by `output`, whatever thread they come from, until the context ends."""
+    before, _State.output = _State.output, output
+    _State.last_update = 0.0
+    try:
+        yield
+    finally:
+        _State.output = before
+
+
+def _output() -> Output:
+    return _State.output or (JsonLines() if events_wanted() else TextLines())
+
+
 def emit(kind: str, text: str, /, **fields: Any) -> None:
-    """Write an event, or `text` where nobody reads events."""
-    line = f"{EVENT_MARK} {json.dumps({'kind': kind, **fields})}" if _events_wanted() else text
-    print(line, flush=True)
+    """Show an event; `text` says in words what its fields hold."""
+    _output().show(kind, text, fields)
 
 
 def advance(done: int, total: int, unit: str, **figures: float) -> None:
-    """Say how far a long piece of work is: `done` of `total` `unit`s, and the figures of the moment.
+    """Report how far a long piece of work is: `done` of `total` `unit`s, and current figures such as the loss.
 
-    Call it as often as convenient; what comes too soon after the last update is not sent, except the end.
+    Call it as often as convenient; updates that follow each other too closely are dropped, except the last.
     """
-    global _last_update  # noqa: PLW0603
     now = time.monotonic()
-    if done < total and now - _last_update < _SECONDS_BETWEEN_UPDATES[_events_wanted()]:
+    if done < total and now - _State.last_update < _output().seconds_between_updates:
         return
-    _last_update = now
+    _State.last_update = now
     shown = "".join(f", {name} {value:.4g}" for name, value in figures.items())
     emit("progress", f"{done}/{total} {unit}{shown}", done=done, total=total, unit=unit, figures=figures)
 
 
 def headline(text: str) -> None:
-    """Say the one figure that matters of what the step has done, such as `exact match 0.95`."""
+    """Report the one result that matters of what the step has done, such as `exact match 0.95`."""
     emit("headline", text, text=text)
 
 
 def note(text: str) -> None:
-    """Say something that a person would want to know while waiting."""
+    """Report something worth knowing while waiting."""
     emit("note", text, text=text)
