@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
+from loraline.artifacts.dataset_files import EVAL_ROWS
 from loraline.data.rows import Row, RowWriter
 
 VOCABULARY = 320
@@ -88,7 +89,7 @@ def chat(prompt: str, answer: str, *before: dict[str, str]) -> Row:
 def save_dataset(folder: Path, rows: list[Row]) -> Path:
     """Write a dataset folder with these rows to evaluate on."""
     folder.mkdir(parents=True, exist_ok=True)
-    with RowWriter(folder / "eval.parquet") as writer:
+    with RowWriter(folder / EVAL_ROWS) as writer:
         for row in rows:
             writer.write(row)
     return folder

@@ -4,7 +4,7 @@ A module for each step that writes, so that a change to one report does not touc
 
 | step | module | files |
 |---|---|---|
-| prepare_dataset | dataset | report.json, train.parquet, eval.parquet, general.parquet, bad_rows.jsonl |
+| prepare_dataset | dataset, dataset_files | report.json, train.parquet, eval.parquet, general.parquet, bad_rows.jsonl |
 | load_model | base_model | loraline.json, beside a Hugging Face folder |
 | train_lora | training | training.json, mask.json, beside a PEFT folder |
 | evaluate_model | evaluation | metrics.json, examples.jsonl, general.jsonl, probes.jsonl |

@@ -5,18 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from loraline.artifacts.base import Report
+from loraline.artifacts.dataset_files import Message
 
-TRAIN_ROWS = "train.parquet"
-EVAL_ROWS = "eval.parquet"
-GENERAL_ROWS = "general.parquet"
-"""Rows on which forgetting is measured; only where data.general_source is set."""
-BAD_ROWS = "bad_rows.jsonl"
-PAGE = "report.html"
-
-Side = Literal["train", "eval"]
 Part = Literal["prompt", "completion"]
-Message = dict[str, str]
-"""One turn: {"role": "system" | "user" | "assistant", "content": text}."""
 
 
 class RowProblem(Report):

@@ -25,10 +25,9 @@ from typing import Any
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
+from loraline.artifacts.dataset_files import Message
 from loraline.data.rows import Row
 from loraline.errors import DatasetError, ModelLoadingError
-
-Message = dict[str, str]
 
 # A system message takes the preamble's place, and further turns follow with their headings.
 _ALPACA = """\

@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 from loraline import progress
 from loraline.artifacts.dataset import SourceReport
+from loraline.artifacts.dataset_files import RowSet
 from loraline.data.chunk import Chunker
 from loraline.data.config import DataConfig
 from loraline.data.reading.bad_rows import BadRows
@@ -15,7 +16,7 @@ from loraline.data.reading.readers import Outcome
 from loraline.data.reading.records import Problem, Record
 from loraline.data.reading.source_rows import Source, find_source
 from loraline.data.screen import Screen
-from loraline.data.writer import DatasetWriter, Part
+from loraline.data.writer import DatasetWriter
 from loraline.errors import DatasetError
 
 _ROWS_THAT_TELL_THE_SHAPE = 100
@@ -32,13 +33,15 @@ def collect(
     """
     # Rows to evaluate on come first, so that rows to train on can be checked against all of them; and general rows
     # last, to be checked against all that is trained on.
-    parts: list[tuple[Source, Part | None]] = [(find_source(config, chunker), "train" if config.eval_source else None)]
+    parts: list[tuple[Source, RowSet | None]] = [
+        (find_source(config, chunker), "train" if config.eval_source else None)
+    ]
     if config.eval_source:
         parts.insert(0, (find_source(config, chunker, "eval_source"), "eval"))
     if config.general_source:
         parts.append((find_source(config, chunker, "general_source"), "general"))
     total, done = sum(source.size or 0 for source, _ in parts), 0
-    described: dict[Part | None, SourceReport] = {}
+    described: dict[RowSet | None, SourceReport] = {}
     for source, part in parts:
         bad_before = bad.rows
         described[part] = _take(source, part, config, screen, dataset, bad, partial(_tell, done, total))
@@ -49,13 +52,13 @@ def collect(
     good = dataset.counts.read + dataset.general.read - dataset.general.bad
     bad.check(good + bad.rows, config.max_bad_fraction)
     dataset.check_sides(bool(config.eval_source), config.eval_fraction)
-    order: tuple[Part | None, ...] = (None, "train", "eval", "general")
+    order: tuple[RowSet | None, ...] = (None, "train", "eval", "general")
     return [described[part] for part in order if part in described]
 
 
 def _take(
     source: Source,
-    part: Part | None,
+    part: RowSet | None,
     config: DataConfig,
     screen: Screen,
     dataset: DatasetWriter,

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from loraline import progress
 from loraline.artifacts.dataset import (
-    PAGE,
     Answers,
     DatasetReport,
     Duplicate,
@@ -14,6 +13,7 @@ from loraline.artifacts.dataset import (
     RowProblem,
     SourceReport,
 )
+from loraline.artifacts.dataset_files import PAGE, RowSet
 from loraline.data.chunk import Chunker
 from loraline.data.collect import collect
 from loraline.data.config import DataConfig
@@ -22,7 +22,7 @@ from loraline.data.description.lengths import token_counter
 from loraline.data.reading.bad_rows import BadRows
 from loraline.data.screen import Screen
 from loraline.data.similarity.compare import Compared, compare
-from loraline.data.writer import DatasetWriter, Part
+from loraline.data.writer import DatasetWriter
 from loraline.models.folder import load_tokenizer
 from loraline.report.dataset_page import render_dataset_page
 from loraline.safety import Policy
@@ -107,7 +107,7 @@ def _report(
     )
 
 
-def _describe(description: Description, paths: dict[Part, Path], compared: Compared) -> Description:
+def _describe(description: Description, paths: dict[RowSet, Path], compared: Compared) -> Description:
     total = compared.kept["train"] + compared.kept["eval"]
     description.look("train", paths["train"], lambda done: progress.advance(done, total, "rows described"))
     before = compared.kept["train"]

@@ -12,10 +12,8 @@ from typing import Self
 import pyarrow
 import pyarrow.parquet
 
+from loraline.artifacts.dataset_files import Message
 from loraline.errors import DatasetError
-
-Message = dict[str, str]
-"""One turn: {"role": "system" | "user" | "assistant", "content": text}."""
 
 _TURN = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
 SCHEMA = pyarrow.schema(

@@ -7,9 +7,10 @@ from collections import Counter
 from typing import Literal
 
 from loraline.artifacts.dataset import PersonalData, PersonalDatum, PolicyFindings, PolicyMatch
+from loraline.artifacts.dataset_files import Message
 from loraline.data.description.excerpts import EXAMPLES
 from loraline.data.reading.formats import Content
-from loraline.data.rows import Message, Row
+from loraline.data.rows import Row
 from loraline.safety import Policy, screen_row
 from loraline.safety.personal_data import Span, find_personal_data, mask_personal_data
 

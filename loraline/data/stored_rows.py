@@ -10,7 +10,8 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from loraline.data.rows import SCHEMA, Message, Row
+from loraline.artifacts.dataset_files import Message
+from loraline.data.rows import SCHEMA, Row
 
 _ROWS_AT_ONCE = 256
 

@@ -3,11 +3,12 @@
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import pyarrow.parquet
 
-from loraline.artifacts.dataset import Duplicate, RowCounts, Side
+from loraline.artifacts.dataset import Duplicate, RowCounts
+from loraline.artifacts.dataset_files import ROW_FILES, RowSet, Split
 from loraline.data.description.excerpts import EXAMPLES
 from loraline.data.rows import Row, RowWriter
 from loraline.data.screen import Dropped
@@ -16,15 +17,13 @@ from loraline.data.split import HashIndex, Splitter, prompt_key
 from loraline.data.stored_rows import stored_rows
 from loraline.errors import DatasetError
 
-Part = Literal["train", "eval", "general"]
-
 
 class DatasetWriter:
     """Writes train.parquet, eval.parquet and, where it is wanted, general.parquet, and takes down their words."""
 
     def __init__(self, folder: Path, scratch: Path, eval_fraction: float, general: bool) -> None:
-        parts: tuple[Part, ...] = ("train", "eval", "general") if general else ("train", "eval")
-        self.paths = {part: folder / f"{part}.parquet" for part in parts}
+        parts: tuple[RowSet, ...] = ("train", "eval", "general") if general else ("train", "eval")
+        self.paths = {part: folder / ROW_FILES[part] for part in parts}
         self._files = ExitStack()
         self._writers = {part: self._files.enter_context(RowWriter(path)) for part, path in self.paths.items()}
         self._words = {part: self._files.enter_context(WordWriter(scratch / f"{part}.words")) for part in parts}
@@ -42,7 +41,7 @@ class DatasetWriter:
     ) -> None:
         self._files.__exit__(kind, error, trace)
 
-    def add(self, row: Row | Dropped, group: str, part: Part | None) -> None:
+    def add(self, row: Row | Dropped, group: str, part: RowSet | None) -> None:
         """Take in a good row, or what it is dropped for; `part` where its source is for one part only.
 
         General rows come last, when all that is trained on is known.
@@ -57,7 +56,7 @@ class DatasetWriter:
         else:
             self._add(row, group, part)
 
-    def _add(self, row: Row, group: str, side: Side | None) -> None:
+    def _add(self, row: Row, group: str, side: Split | None) -> None:
         fate = self._splitter.decide(row, group, side)
         if fate == "duplicate":
             self.counts.duplicates += 1
@@ -79,11 +78,11 @@ class DatasetWriter:
         else:
             self._keep("general", row)
 
-    def _keep(self, part: Part, row: Row) -> None:
+    def _keep(self, part: RowSet, row: Row) -> None:
         self._writers[part].write(row)
         self._words[part].add(row)
 
-    def words(self) -> dict[Part, Words]:
+    def words(self) -> dict[RowSet, Words]:
         """The words of all rows that were written. The files must be closed."""
         return {part: writer.words() for part, writer in self._words.items()}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from loraline import progress
 from loraline.artifacts.base import write_lines
-from loraline.artifacts.dataset import EVAL_ROWS, GENERAL_ROWS
+from loraline.artifacts.dataset_files import EVAL_ROWS, GENERAL_ROWS
 from loraline.artifacts.evaluation import (
     EXAMPLES,
     GENERAL,

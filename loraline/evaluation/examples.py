@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 from loraline import progress
+from loraline.artifacts.dataset_files import Message
 from loraline.data.chat import Encoded, encode_rows
-from loraline.data.rows import Message, Row
+from loraline.data.rows import Row
 from loraline.errors import DatasetError, ValidationError
 from loraline.evaluation.example_loss import ExampleLoss, example_losses, labelled_tokens
 from loraline.models.loaded import Subject

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from loraline.artifacts.dataset import GENERAL_ROWS
+from loraline.artifacts.dataset_files import GENERAL_ROWS
 from loraline.artifacts.evaluation import GeneralLoss, GeneralReport
 from loraline.data.rows import read_rows
 from loraline.evaluation.config import EvaluateConfig

@@ -10,7 +10,7 @@ from typing import Any
 
 from loraline import progress
 from loraline.artifacts.base_model import ModelManifest
-from loraline.artifacts.dataset import EVAL_ROWS
+from loraline.artifacts.dataset_files import EVAL_ROWS
 from loraline.artifacts.merging import MergeReport, QuantizedReport
 from loraline.artifacts.training import TrainReport
 from loraline.data.chat import encode_rows, last_prompt, stop_token_ids
@@ -133,7 +133,7 @@ def _what_to_compare(
     """Rows of tokens whose logits are compared, and the prompts that are answered; of plain text its first half."""
     chosen = rows[: config.parity_examples]
     if not chosen:
-        raise DatasetError(f"{dataset / 'eval.parquet'} has no rows to compare the merged model on")
+        raise DatasetError(f"{dataset / EVAL_ROWS} has no rows to compare the merged model on")
     tokenizer = load_tokenizer(base)
     context = context_length(load_config(base)) or 2 * _TOKENS_PER_ROW
     answer = min(config.generated_tokens, context // 2)

@@ -25,7 +25,7 @@ from loraline.safety.policy_schema import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loraline.data.rows import Message
+    from loraline.artifacts.dataset_files import Message
 
 BOUNDARIES = "{boundaries}"
 """Placeholder in the system prompt for the list of the boundaries."""

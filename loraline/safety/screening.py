@@ -11,7 +11,8 @@ from loraline.safety.policy import Policy
 from loraline.safety.policy_schema import Category, ConversationAction
 
 if TYPE_CHECKING:
-    from loraline.data.rows import Message, Row
+    from loraline.artifacts.dataset_files import Message
+    from loraline.data.rows import Row
 
 Place = Literal["rows", "prompt", "answer"]
 """Where text comes from; an attribute of `Actions`."""

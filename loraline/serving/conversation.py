@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
+from loraline.artifacts.dataset_files import Message
 from loraline.data.chat import encode_prompt
-from loraline.data.rows import Message
 from loraline.errors import ConfigurationError
 from loraline.models.loaded import Subject
 from loraline.safety import read_policy

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from loraline.data.rows import Message
+from loraline.artifacts.dataset_files import Message
 from loraline.safety import ALLOWED, Decision, Policy, check_answer, check_prompt
 from loraline.serving.audit import AuditTrail
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from loraline import progress
+from loraline.artifacts.dataset_files import EVAL_ROWS, TRAIN_ROWS
 from loraline.artifacts.training import TrainReport
 from loraline.data.chat import template_name
 from loraline.data.rows import read_rows
@@ -69,7 +70,7 @@ def train(
     """
     tracker = tracker or Tracker(None, "")  # which takes figures and keeps none
     tokenizer = load_tokenizer(model)
-    rows, eval_rows = read_rows(dataset / "train.parquet"), read_rows(dataset / "eval.parquet")
+    rows, eval_rows = read_rows(dataset / TRAIN_ROWS), read_rows(dataset / EVAL_ROWS)
     documents = encode(tokenizer, rows, config.max_length)
     eval_documents = encode(tokenizer, eval_rows[:_EVAL_EXAMPLES], config.max_length)
     _check_documents(config, documents, eval_documents, f"{template_name(tokenizer)} of {model}")

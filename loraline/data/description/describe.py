@@ -7,7 +7,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from loraline.artifacts.dataset import Sample, Side, Truncation
+from loraline.artifacts.dataset import Sample, Truncation
+from loraline.artifacts.dataset_files import Split
 from loraline.data.description.excerpts import sample_of
 from loraline.data.description.lengths import LengthMeter, token_counter
 from loraline.data.description.truncation import TruncationMeter
@@ -29,9 +30,9 @@ class Description:
         hear = self._truncation.add if self._truncation else None
         self.lengths = LengthMeter(token_counter(tokenizer), hear)
         self._labels = LabelCounter()
-        self._samples: dict[Side, list[tuple[int, Row]]] = {"train": [], "eval": []}
+        self._samples: dict[Split, list[tuple[int, Row]]] = {"train": [], "eval": []}
 
-    def look(self, side: Side, path: Path, advance: Callable[[int], None]) -> None:
+    def look(self, side: Split, path: Path, advance: Callable[[int], None]) -> None:
         """Take in all rows of a file; `advance` hears how many of them are done."""
         number = 0
         for number, row in enumerate(stored_rows(path), 1):
@@ -76,7 +77,7 @@ class LabelCounter:
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] | None = {}
 
-    def add(self, side: Side, row: Row) -> None:
+    def add(self, side: Split, row: Row) -> None:
         """Take in a row."""
         if self._counts is None:
             return

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from transformers import PreTrainedTokenizerBase
 
-from loraline.artifacts.dataset import LengthReport, Lengths, Part, Side
+from loraline.artifacts.dataset import LengthReport, Lengths, Part
+from loraline.artifacts.dataset_files import Split
 from loraline.data.rows import Row
 
 _ROWS_AT_ONCE = 512
@@ -32,13 +33,13 @@ class LengthMeter:
         """`hear` is told the tokens of each row to train on, prompt and completion together."""
         self._count = count
         self._hear = hear
-        self._waiting: list[tuple[Side, Row, str, str]] = []
+        self._waiting: list[tuple[Split, Row, str, str]] = []
         self._waiting_characters = 0
-        self._counts: dict[tuple[Side, Part], Counter[int]] = {
+        self._counts: dict[tuple[Split, Part], Counter[int]] = {
             (side, part): Counter() for side in ("train", "eval") for part in ("prompt", "completion")
         }
 
-    def add(self, side: Side, row: Row) -> None:
+    def add(self, side: Split, row: Row) -> None:
         """Take in a row. Completion is what the assistant says, or a plain text; prompt is the rest."""
         turns = row.messages or []
         said = [turn["content"] for turn in turns if turn["role"] == "assistant"]

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from loraline.artifacts.dataset_files import BAD_ROWS
 from loraline.data.reading.formats import EMPTY_ANSWER
 from loraline.data.reading.records import Problem
 from loraline.errors import DatasetError
 
-LIST = "bad_rows.jsonl"
 _KEPT = 100
 _SHOWN = 20
 
@@ -20,7 +20,7 @@ class BadRows:
     """The bad rows of a run."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / LIST
+        self._path = folder / BAD_ROWS
         self._file = self._path.open("w", encoding="utf-8")
         self._problems = 0
         self._fatal: list[Problem] = []

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from loraline.artifacts.dataset_files import Message
 from loraline.data.config import Columns
 from loraline.data.normalize import UNDECODED, clean
 from loraline.data.reading.records import Problem, Record
-from loraline.data.rows import Message
 from loraline.errors import DatasetError
 
 # In this order of preference: a data set may carry the same rows in two shapes.

@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from loraline import progress
 from loraline.artifacts.dataset import ContaminatedRow, Contamination, NearDuplicate, NearDuplicates
+from loraline.artifacts.dataset_files import RowSet
 from loraline.data.config import DataConfig
 from loraline.data.description.excerpts import EXAMPLES, excerpt_of
 from loraline.data.similarity.contamination import EVAL_BLOCK, RUN, Copy, find_copies
 from loraline.data.similarity.near_duplicates import Pair, find_near_duplicates
 from loraline.data.similarity.ngrams import Words
 from loraline.data.stored_rows import keep_rows, pick_rows, row_ids
-from loraline.data.writer import Part
 from loraline.errors import DatasetError
 
-Kept = dict[Part, NDArray[np.bool_]]
+Kept = dict[RowSet, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Compared:
 
     near_duplicates: NearDuplicates
     contamination: Contamination
-    kept: dict[Part, int]
+    kept: dict[RowSet, int]
     """Rows that are left of each part."""
 
 
@@ -43,7 +43,7 @@ class _Work:
         progress.advance(min(self._done, self._total), self._total, "rows compared")
 
 
-def compare(config: DataConfig, paths: dict[Part, Path], words: dict[Part, Words], scratch: Path) -> Compared:
+def compare(config: DataConfig, paths: dict[RowSet, Path], words: dict[RowSet, Words], scratch: Path) -> Compared:
     """Find near-duplicates and copies, and rewrite the files of which rows are dropped.
 
     Args:
@@ -81,7 +81,7 @@ def compare(config: DataConfig, paths: dict[Part, Path], words: dict[Part, Words
     return Compared(near, contamination, left)
 
 
-def _rewrite(part: Part, kept: NDArray[np.bool_], path: Path) -> None:
+def _rewrite(part: RowSet, kept: NDArray[np.bool_], path: Path) -> None:
     if part == "general" and not kept.any():
         raise DatasetError(
             "no row of data.general_source is left: all are trained on, or screened out; name other rows to measure "
@@ -97,7 +97,7 @@ def _rewrite(part: Part, kept: NDArray[np.bool_], path: Path) -> None:
 
 
 def _near_duplicates(
-    config: DataConfig, pairs: list[Pair], first_train: int, paths: dict[Part, Path]
+    config: DataConfig, pairs: list[Pair], first_train: int, paths: dict[RowSet, Path]
 ) -> NearDuplicates:
     """Count the pairs and show the nearest of them; rows below `first_train` are rows to evaluate on."""
     within_eval = sum(pair.row < first_train for pair in pairs)
@@ -126,7 +126,7 @@ def _near_duplicates(
     )
 
 
-def _contamination(copies: list[Copy], eval_examples: int, paths: dict[Part, Path]) -> Contamination:
+def _contamination(copies: list[Copy], eval_examples: int, paths: dict[RowSet, Path]) -> Contamination:
     shown = sorted(copies, key=lambda copy: (-copy.overlap, copy.row))[:EXAMPLES]
     held_out = pick_rows(paths["eval"], [copy.row for copy in shown])
     train = pick_rows(paths["train"], [copy.train_row for copy in shown])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from loraline.artifacts.dataset_files import ROW_FILES
 from loraline.data.chunk import Chunk, Chunker
 from loraline.data.description.lengths import token_counter
 from loraline.data.rows import read_rows
@@ -100,7 +101,7 @@ def test_a_folder_of_texts_is_prepared_without_leaks(tmp_path: Path, run: Prepar
     report = run(folder, chunk_tokens=100, chunk_overlap=40, eval_fraction=0.3)
     assert report.sources[0].shape == "text"
     assert report.lengths.train["completion"].max <= 100
-    train, held_out = (read_rows(tmp_path / "out" / f"{side}.parquet") for side in ("train", "eval"))
+    train, held_out = (read_rows(tmp_path / "out" / ROW_FILES[side]) for side in ("train", "eval"))
     sentences = [
         {sentence.strip() for row in rows for sentence in (row.text or "").split(".") if len(sentence) > 20}
         for rows in (train, held_out)

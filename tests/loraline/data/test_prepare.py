@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loraline import storage
 from loraline.artifacts.dataset import DatasetReport
+from loraline.artifacts.dataset_files import BAD_ROWS, EVAL_ROWS, TRAIN_ROWS
 from loraline.data.config import DataConfig
 from loraline.data.description.lengths import token_counter
 from loraline.data.prepare import prepare
@@ -33,8 +34,8 @@ def test_every_row_is_accounted_for(tmp_path: Path, run: Prepare) -> None:
     report = run([*rows, *rows[:7], *_BAD], max_bad_fraction=0.05)
     assert report.rows.model_dump() == {
         "read": 209,
-        "train": len(read_rows(tmp_path / "out" / "train.parquet")),
-        "eval": len(read_rows(tmp_path / "out" / "eval.parquet")),
+        "train": len(read_rows(tmp_path / "out" / TRAIN_ROWS)),
+        "eval": len(read_rows(tmp_path / "out" / EVAL_ROWS)),
         "bad": 2,
         "duplicates": 7,
         "overlap": 0,
@@ -70,7 +71,7 @@ def test_all_bad_rows_are_listed_at_once(tmp_path: Path, run: Prepare) -> None:
     assert f"{tmp_path / 'rows.jsonl'}:51: column 'completion': missing" in message
     assert "and 130 more problems" in message
     assert "data.max_bad_fraction=0.751" in message
-    listed = [json.loads(line) for line in (tmp_path / "out" / "bad_rows.jsonl").read_text().splitlines()]
+    listed = [json.loads(line) for line in (tmp_path / "out" / BAD_ROWS).read_text().splitlines()]
     assert [problem["line"] for problem in listed] == list(range(51, 201))
 
 
@@ -149,7 +150,7 @@ def test_the_same_input_gives_the_same_files(tmp_path: Path, run: Prepare) -> No
     first = files()
     run([*pairs(300), *_BAD], max_bad_fraction=0.1)
     assert files() == first
-    assert set(first) == {"train.parquet", "eval.parquet", "report.json", "report.html", "bad_rows.jsonl"}
+    assert set(first) == {TRAIN_ROWS, EVAL_ROWS, "report.json", "report.html", BAD_ROWS}
 
 
 def test_rows_from_the_object_store(tmp_path: Path, run: Prepare, s3: dict[str, str]) -> None:
@@ -162,7 +163,7 @@ def test_rows_from_the_object_store(tmp_path: Path, run: Prepare, s3: dict[str, 
     report = run("s3://prepare/rows")
     assert report.fingerprint == expected.fingerprint
     assert report.sources[0].bytes == sum(path.stat().st_size for path in folder.rglob("*.jsonl"))
-    origins = {row.origin.rsplit(":", 1)[0] for row in read_rows(tmp_path / "out" / "train.parquet")}
+    origins = {row.origin.rsplit(":", 1)[0] for row in read_rows(tmp_path / "out" / TRAIN_ROWS)}
     assert origins == {"s3://prepare/rows/deeper/a b.jsonl", "s3://prepare/rows/c.jsonl"}
     assert run("s3://prepare/rows/c.jsonl").rows.read == 80
     with pytest.raises(DatasetError, match="s3://prepare/nothing"):
@@ -178,7 +179,7 @@ def test_a_dataset_of_the_hub(tmp_path: Path, run: Prepare, monkeypatch: pytest.
     _write(pairs(50, first=150), tmp_path / "owner" / "name" / "test.jsonl")
     report = run("hf://owner/name", eval_source="hf://owner/name")
     assert (report.rows.train, report.rows.eval) == (150, 50)
-    origins = sorted(row.origin for row in read_rows(tmp_path / "out" / "eval.parquet"))
+    origins = sorted(row.origin for row in read_rows(tmp_path / "out" / EVAL_ROWS))
     assert origins[0] == "hf://owner/name/test:1"
     with pytest.raises(DatasetError, match=r"hf://owner/name/nosplit.*data\.split"):
         run("hf://owner/name", split="nosplit")
@@ -198,7 +199,7 @@ def test_the_builtin_dataset(run: Prepare) -> None:
 def test_lengths_are_those_that_the_tokenizer_gives(tmp_path: Path, run: Prepare, tokenizer_folder: Path) -> None:
     report = run(pairs(300))
     tokenizer = load_tokenizer(tokenizer_folder)
-    rows = read_rows(tmp_path / "out" / "train.parquet")
+    rows = read_rows(tmp_path / "out" / TRAIN_ROWS)
     answers = sorted(len(tokenizer(row.messages[1]["content"])["input_ids"]) for row in rows if row.messages)
     lengths = report.lengths.train["completion"]
     assert (lengths.rows, lengths.total) == (len(answers), sum(answers))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from loraline.artifacts.dataset_files import ROW_FILES
 from loraline.data.reading.formats import Content
 from loraline.data.rows import read_rows
 from loraline.data.screen import Screen
@@ -32,7 +33,7 @@ _POLICY: dict[str, Any] = {
 
 
 def _contents(folder: Path) -> list[str]:
-    rows = [row for side in ("train", "eval") for row in read_rows(folder / "out" / f"{side}.parquet")]
+    rows = [row for side in ("train", "eval") for row in read_rows(folder / "out" / ROW_FILES[side])]
     return [turn["content"] for row in rows for turn in row.messages or []]
 
 
@@ -92,7 +93,7 @@ def test_the_policy_drops_reports_and_sets_the_system_prompt(tmp_path: Path, run
     }  # fmt: skip
     assert report.rows.policy == 1
     assert not any("arsenic" in content for content in _contents(tmp_path))
-    kept = [row for side in ("train", "eval") for row in read_rows(tmp_path / "out" / f"{side}.parquet")]
+    kept = [row for side in ("train", "eval") for row in read_rows(tmp_path / "out" / ROW_FILES[side])]
     prompts = [row.messages[0] for row in kept if row.messages]
     assert prompts.count({"role": "system", "content": "Be kind."}) == 61
     assert prompts.count({"role": "system", "content": "Be a pirate."}) == 1
@@ -101,7 +102,7 @@ def test_the_policy_drops_reports_and_sets_the_system_prompt(tmp_path: Path, run
 
 def test_plain_texts_get_no_system_prompt(tmp_path: Path, run: Prepare) -> None:
     run([{"text": f"A text of its own, {number}."} for number in range(60)], policy=Policy.model_validate(_POLICY))
-    rows = [row for side in ("train", "eval") for row in read_rows(tmp_path / "out" / f"{side}.parquet")]
+    rows = [row for side in ("train", "eval") for row in read_rows(tmp_path / "out" / ROW_FILES[side])]
     assert all(row.messages is None and row.text for row in rows)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from loraline.artifacts.dataset_files import ROW_FILES
 from loraline.data.rows import Row, read_rows
 from loraline.data.split import Fingerprint, HashIndex, Splitter, prompt_of
 from loraline.errors import DatasetError
@@ -63,7 +64,7 @@ def test_the_fraction_is_about_what_was_asked_for() -> None:
 
 
 def _ids(folder: Path, side: str) -> set[str]:
-    return {row.id for row in read_rows(folder / f"{side}.parquet")}
+    return {row.id for row in read_rows(folder / ROW_FILES[side])}
 
 
 def test_rows_never_move_when_rows_are_added(tmp_path: Path, run: Prepare) -> None:
@@ -77,9 +78,7 @@ def test_rows_never_move_when_rows_are_added(tmp_path: Path, run: Prepare) -> No
 def test_answers_to_one_prompt_stay_together(tmp_path: Path, run: Prepare) -> None:
     rows = [{"prompt": f"Name a number, {n}", "completion": f"{answer}"} for n in range(100) for answer in range(5)]
     run(rows, eval_fraction=0.3)
-    prompts = [
-        {prompt_of(row) for row in read_rows(tmp_path / "out" / f"{side}.parquet")} for side in ("train", "eval")
-    ]
+    prompts = [{prompt_of(row) for row in read_rows(tmp_path / "out" / ROW_FILES[side])} for side in ("train", "eval")]
     assert prompts[0].isdisjoint(prompts[1])
     assert len(prompts[0] | prompts[1]) == 100
 

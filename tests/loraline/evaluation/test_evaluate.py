@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.dataset_files import GENERAL_ROWS
 from loraline.artifacts.evaluation import EvaluationReport
 from loraline.data.chat import encode_prompt, encode_row, prompt_digest, split_last_turn
 from loraline.data.rows import Row, RowWriter
@@ -52,7 +53,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def save_general(dataset: Path, rows: list[Row]) -> Path:
     """Put a general set beside the rows to evaluate on."""
-    with RowWriter(dataset / "general.parquet") as writer:
+    with RowWriter(dataset / GENERAL_ROWS) as writer:
         for row in rows:
             writer.write(row)
     return dataset

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.dataset_files import EVAL_ROWS
 from loraline.artifacts.merging import MergeReport
 from loraline.data.chat import encode_row, last_prompt
 from loraline.data.rows import Row, read_rows
@@ -64,7 +65,7 @@ def test_the_divergence_is_that_of_the_probabilities(tmp_path: Path, dataset: Pa
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     tokenizer = load_tokenizer(tmp_path / "base")
     divergences = []
-    for row in read_rows(dataset / "eval.parquet"):
+    for row in read_rows(dataset / EVAL_ROWS):
         ids = torch.tensor([encode_row(tokenizer, row).token_ids])[:, :128]
         with torch.no_grad():
             p, q = (torch.log_softmax(model(ids).logits[0].double(), -1) for model in (adapted, plain))
@@ -82,7 +83,7 @@ def test_greedy_choices_are_those_of_generate(tmp_path: Path, dataset: Path) -> 
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     tokenizer = load_tokenizer(tmp_path / "base")
     tokens = equal = 0
-    for row in read_rows(dataset / "eval.parquet"):
+    for row in read_rows(dataset / EVAL_ROWS):
         encoded = encode_row(tokenizer, row)
         whole = encoded.token_ids
         ids = torch.tensor([last_prompt(encoded) if row.messages else whole[: len(whole) // 2]])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from loraline.artifacts.dataset_files import EVAL_ROWS
 from loraline.data.chat import encode_prompt
 from loraline.data.rows import Row, read_rows
 from loraline.merging.config import MergeConfig
@@ -41,7 +42,7 @@ def merged(folder: Path, chat_template: str | None) -> Path:
 @pytest.mark.parametrize("chat_template", [None, tiny.CHAT_TEMPLATE, DATED], ids=["none", "own", "dated"])
 def test_prompts_are_those_of_training(tmp_path: Path, chat_template: str | None) -> None:
     folder = merged(tmp_path, chat_template)
-    rows = read_rows(tmp_path / "data" / "eval.parquet")
+    rows = read_rows(tmp_path / "data" / EVAL_ROWS)
     served = served_prompts(folder, rows)
     assert len(set(served.values())) == 3
     assert served == prompt_digests(load_tokenizer(tmp_path / "base"), rows)
@@ -67,7 +68,7 @@ def test_a_template_that_fits_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_another_template_shows(tmp_path: Path) -> None:
     folder = merged(tmp_path, tiny.CHAT_TEMPLATE)
-    rows = read_rows(tmp_path / "data" / "eval.parquet")
+    rows = read_rows(tmp_path / "data" / EVAL_ROWS)
     before = served_prompts(folder, rows)
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text().replace("<|assistant|>", "<|assistant|> "))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loraline.artifacts.base_model import ModelManifest
-from loraline.data.rows import Message
+from loraline.artifacts.dataset_files import Message
 from loraline.errors import StorageError
 from loraline.models.folder import write_manifest
 from loraline.safety import Policy, write_policy

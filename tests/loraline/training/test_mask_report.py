@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from loraline.artifacts.dataset_files import EVAL_ROWS
 from loraline.data.chat import encode_prompt, encode_row, prompt_digest, split_last_turn
 from loraline.data.rows import Row, read_rows
 from loraline.training.config import TrainConfig
@@ -103,7 +104,7 @@ def test_borders_between_packed_documents(written: Path, rows: list[Row]) -> Non
 
 def test_prompts_are_digested_as_training_encodes_them(written: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     mask = json.loads((written / "adapter" / "mask.json").read_text(encoding="utf-8"))
-    lowest = [row for row in read_rows(written / "data" / "eval.parquet")[:64] if row.messages]
+    lowest = [row for row in read_rows(written / "data" / EVAL_ROWS)[:64] if row.messages]
     assert mask["prompts"] == {
         row.id: prompt_digest(encode_prompt(tokenizer, split_last_turn(row)[0])) for row in lowest
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from loraline.artifacts.dataset_files import GENERAL_ROWS, TRAIN_ROWS
 from loraline.data.chat import encode_row
 from loraline.data.config import DataConfig
 from loraline.data.prepare import prepare
@@ -33,7 +34,7 @@ def test_what_training_cuts_off_is_measured_as_training_encodes(tmp_path: Path, 
     source.write_text("".join(json.dumps(row) + "\n" for row in rows if row["completion"]))
     report = prepare(DataConfig(source=str(source)), chat_tokenizer, tmp_path / "out", max_length=60)
     tokenizer = load_tokenizer(chat_tokenizer)
-    encoded = {row.origin: encode_row(tokenizer, row) for row in read_rows(tmp_path / "out" / "train.parquet")}
+    encoded = {row.origin: encode_row(tokenizer, row) for row in read_rows(tmp_path / "out" / TRAIN_ROWS)}
     cut = {origin: len(one.token_ids) - 60 for origin, one in encoded.items() if len(one.token_ids) > 60}
     answerless = {origin for origin in cut if not any(encoded[origin].loss_mask[:60])}
     found = report.answers.truncated
@@ -80,7 +81,7 @@ def test_general_rows_are_written_apart_and_never_trained_on(tmp_path: Path, run
     questions, answers = texts(60, 40), texts(60, 20, seed=1)
     rows = [{"prompt": q, "completion": a} for q, a in zip(questions, answers, strict=True)]
     without = run(rows)
-    trained_on = {one.messages[0]["content"] for one in read_rows(tmp_path / "out" / "train.parquet") if one.messages}
+    trained_on = {one.messages[0]["content"] for one in read_rows(tmp_path / "out" / TRAIN_ROWS) if one.messages}
     trained = [row for row in rows if row["prompt"] in trained_on]
     general = [{"prompt": q, "completion": "A general answer."} for q in texts(10, 30, seed=2)]
     source = tmp_path / "general.jsonl"
@@ -95,7 +96,7 @@ def test_general_rows_are_written_apart_and_never_trained_on(tmp_path: Path, run
     found = report.general
     assert found
     assert (found.read, found.rows, found.bad, found.duplicates, found.trained_on) == (14, 10, 1, 1, 2)
-    kept = read_rows(tmp_path / "out" / "general.parquet")
+    kept = read_rows(tmp_path / "out" / GENERAL_ROWS)
     assert {row.messages[0]["content"] for row in kept if row.messages} == {row["prompt"] for row in general}
     # They change neither the dataset nor its identity, and have an identity of their own.
     assert report.fingerprint == without.fingerprint
@@ -118,4 +119,4 @@ def test_general_rows_that_are_all_trained_on_are_an_error(tmp_path: Path, run: 
 def test_the_general_rows_of_the_quickstart(tmp_path: Path, run: Prepare) -> None:
     report = run("builtin:dates", general_source="builtin:dates-general")
     assert report.general
-    assert report.general.rows == report.general.read == len(read_rows(tmp_path / "out" / "general.parquet")) == 300
+    assert report.general.rows == report.general.read == len(read_rows(tmp_path / "out" / GENERAL_ROWS)) == 300

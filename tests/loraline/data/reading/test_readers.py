@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from loraline.artifacts.dataset_files import TRAIN_ROWS
 from loraline.data.chunk import Chunker
 from loraline.data.reading.readers import read_file
 from loraline.data.reading.records import Problem, Record
@@ -238,7 +239,7 @@ def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
 def test_origins_lead_back_to_the_line(tmp_path: Path, run: Prepare) -> None:
     run(pairs(50))
     lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-    for row in read_rows(tmp_path / "out" / "train.parquet"):
+    for row in read_rows(tmp_path / "out" / TRAIN_ROWS):
         file, line = row.origin.rsplit(":", 1)
         assert file == str(tmp_path / "rows.jsonl")
         assert row.messages is not None

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loraline.artifacts.dataset_files import EVAL_ROWS
 from loraline.data.rows import Row, read_rows
 from loraline.data.similarity import contamination
 from loraline.data.similarity.contamination import Copy, find_copies
@@ -103,7 +104,7 @@ def test_the_report_names_rows_ids_and_lines(tmp_path: Path, run: Prepare) -> No
     report = run([*others, *copied], eval_source=str(held_out))
     found = report.contamination
     assert (found.n, found.eval_examples, found.contaminated, found.fraction) == (8, 30, 25, 25 / 30)
-    rows = {one.id: one for one in read_rows(tmp_path / "out" / "eval.parquet")}
+    rows = {one.id: one for one in read_rows(tmp_path / "out" / EVAL_ROWS)}
     assert {rows[one].origin for one in found.ids} == {f"{held_out}:{line}" for line in range(1, 26)}
     assert len(found.examples) == 20
     for one in found.examples:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loraline.artifacts.dataset_files import ROW_FILES
 from loraline.data.rows import Row, read_rows
 from loraline.data.similarity.near_duplicates import Pair, _banding, find_near_duplicates
 from loraline.data.similarity.ngrams import Words, grams
@@ -104,7 +105,7 @@ def test_they_are_reported_or_dropped_whatever_the_order(tmp_path: Path, run: Pr
     dropped = run([*rows, *copies], near_duplicates="drop")
     assert dropped.rows.near_duplicates == dropped.near_duplicates.dropped == 40
     assert dropped.rows.read == 190 == dropped.rows.train + dropped.rows.eval + 40
-    kept = {side: read_rows(tmp_path / "out" / f"{side}.parquet") for side in ("train", "eval")}
+    kept = {side: read_rows(tmp_path / "out" / ROW_FILES[side]) for side in ("train", "eval")}
     assert {side: len(found) for side, found in kept.items()} == {
         "train": dropped.rows.train,
         "eval": dropped.rows.eval,
@@ -127,7 +128,7 @@ def test_what_is_left_is_what_would_come_of_it_alone(tmp_path: Path, run: Prepar
     origins = {
         int(one.origin.rsplit(":", 1)[1])
         for side in ("train", "eval")
-        for one in read_rows(tmp_path / "out" / f"{side}.parquet")
+        for one in read_rows(tmp_path / "out" / ROW_FILES[side])
     }
     alone = run([fields for line, fields in enumerate(left, 1) if line in origins])
     assert alone.fingerprint == dropped.fingerprint
