@@ -1,5 +1,6 @@
 """A recipe file, the environment and the command line, laid over each other and validated."""
 
+import copy
 import difflib
 import os
 from collections.abc import Mapping, Sequence
@@ -32,18 +33,46 @@ def load_recipe(name: str, overrides: Sequence[str] = (), environment: Mapping[s
     Raises:
         ConfigurationError: with all that is wrong at once.
     """
-    values = _read(_locate(name))
+    return Recipe.checked(override(read_recipe(name), overrides, environment))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The values of a recipe file, which are not validated yet.
+
+    Args:
+        name: a shipped recipe's name, or the path of a YAML file.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is no recipe.
+    """
+    return _read(_locate(name))
+
+
+def override(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A copy of a recipe's values with the environment and the command line laid over them, in this order.
+
+    Args:
+        values: nested as in a recipe file.
+        overrides: as of `load_recipe`.
+        environment: as of `load_recipe`.
+
+    Raises:
+        ConfigurationError: an override is malformed, or names no field; all of these at once.
+    """
+    changed = copy.deepcopy(dict(values))
     changes, malformed = _from_command_line(overrides)
     for where, path, value in [
         *_from_environment(os.environ if environment is None else environment),
         *changes,
     ]:
-        problem = _lay(values, path, value)
+        problem = _lay(changed, path, value)
         if problem:
             malformed.append(f"  {where}: {problem}")
     if malformed:
         raise ConfigurationError("invalid overrides:\n" + "\n".join(malformed))
-    return Recipe.checked(values)
+    return changed
 
 
 def _locate(name: str) -> Path:

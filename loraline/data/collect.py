@@ -23,9 +23,22 @@ _ROWS_THAT_TELL_THE_SHAPE = 100
 
 
 def collect(
-    config: DataConfig, chunker: Chunker, screen: Screen, dataset: DatasetWriter, bad: BadRows
+    config: DataConfig,
+    chunker: Chunker,
+    screen: Screen,
+    dataset: DatasetWriter,
+    bad: BadRows,
+    evaluation_only: bool = False,
 ) -> list[SourceReport]:
     """Take in the rows of all sources, and describe these: the source first.
+
+    Args:
+        config: where rows come from.
+        chunker: cuts plain text.
+        screen: screens each row.
+        dataset: takes the good rows.
+        bad: takes the bad rows.
+        evaluation_only: all rows of the source are for evaluation, and there is no other source.
 
     Raises:
         DatasetError: a source cannot be read, more rows are bad than allowed, or a side is left empty.
@@ -33,12 +46,11 @@ def collect(
     """
     # Rows to evaluate on come first, so that rows to train on can be checked against all of them; and general rows
     # last, to be checked against all that is trained on.
-    parts: list[tuple[Source, RowSet | None]] = [
-        (find_source(config, chunker), "train" if config.eval_source else None)
-    ]
-    if config.eval_source:
+    source_part: RowSet | None = "eval" if evaluation_only else "train" if config.eval_source else None
+    parts: list[tuple[Source, RowSet | None]] = [(find_source(config, chunker), source_part)]
+    if config.eval_source and not evaluation_only:
         parts.insert(0, (find_source(config, chunker, "eval_source"), "eval"))
-    if config.general_source:
+    if config.general_source and not evaluation_only:
         parts.append((find_source(config, chunker, "general_source"), "general"))
     total, done = sum(source.size or 0 for source, _ in parts), 0
     described: dict[RowSet | None, SourceReport] = {}
@@ -51,7 +63,8 @@ def collect(
             dataset.general.read += dataset.general.bad
     good = dataset.counts.read + dataset.general.read - dataset.general.bad
     bad.check(good + bad.rows, config.max_bad_fraction)
-    dataset.check_sides(bool(config.eval_source), config.eval_fraction)
+    if not evaluation_only:
+        dataset.check_sides(bool(config.eval_source), config.eval_fraction)
     order: tuple[RowSet | None, ...] = (None, "train", "eval", "general")
     return [described[part] for part in order if part in described]
 

@@ -72,6 +72,37 @@ def prepare(
     return report
 
 
+def prepare_evaluation_set(
+    config: DataConfig, tokenizer_folder: Path, output: Path, policy: Policy | None = None
+) -> RowCounts:
+    """Make an evaluation set of all rows of `config.source`, for a model that is only evaluated.
+
+    Writes eval.parquet and bad_rows.jsonl into `output`. Rows are read, checked, cleaned, screened and deduplicated as
+    by `prepare`; nothing is compared with training rows, because there are none.
+
+    Args:
+        config: where rows come from and what is done about them.
+        tokenizer_folder: the model's tokenizer.
+        output: made where it does not exist.
+        policy: as of `prepare`.
+
+    Raises:
+        DatasetError: the source cannot be read, or more rows are bad than allowed.
+        StorageError: the object store is away or refuses.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    chunker = Chunker(token_counter(load_tokenizer(tokenizer_folder)), config.chunk_tokens, config.chunk_overlap)
+    with (
+        tempfile.TemporaryDirectory(prefix="loraline-data-") as folder,
+        BadRows(output) as bad,
+        DatasetWriter(output, Path(folder), config.eval_fraction, False) as dataset,
+    ):
+        collect(config, chunker, Screen(config.personal_data, policy), dataset, bad, evaluation_only=True)
+    dataset.paths["train"].unlink()
+    progress.headline(f"{dataset.counts.eval:,} rows to evaluate on")
+    return dataset.counts
+
+
 def _report(
     config: DataConfig,
     sources: list[SourceReport],
