@@ -5,8 +5,8 @@ from typing import ClassVar
 from loraline.artifacts.base import Report
 
 
-class Spread(Report):
-    """A figure that is taken at each position: its mean and its largest value."""
+class MeanMax(Report):
+    """Mean and maximum of a figure over all positions."""
 
     mean: float
     max: float
@@ -30,7 +30,7 @@ class QuantizedReport(Report):
     quantization: str
     max_abs_logit_difference: float
     mean_abs_logit_difference: float
-    kl_divergence: Spread
+    kl_divergence: MeanMax
 
 
 class MergeReport(Report):
@@ -43,7 +43,7 @@ class MergeReport(Report):
     mean_abs_logit_difference: float
     tolerance: float
     """What the largest difference may be."""
-    kl_divergence: Spread
+    kl_divergence: MeanMax
     """Divergence of the next token's probabilities, merged against adapter-on-base, in nats."""
     max_kl_divergence: float
     """What the largest divergence may be."""
@@ -57,7 +57,7 @@ class MergeReport(Report):
     max_adapter_effect: float
     """Largest change of any logit by the adapter: against it the difference is to be seen."""
     mean_adapter_effect: float
-    adapter_kl_divergence: Spread
+    adapter_kl_divergence: MeanMax
     """Divergence that the adapter itself makes, adapter-on-base against base."""
     examples: int
     """Rows compared, each at every position up to a length of 256 tokens."""

@@ -156,7 +156,7 @@ def test_another_base_is_noticed_by_its_digest(tmp_path: Path, dataset: Path) ->
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (tiny.llama(hidden_size=64), r"q_proj is made for a weight of shape \(32, 32\); the base's has \(64, 64\)"),
+        (tiny.llama(hidden_size=64), r"q_proj has shape \(32, 32\), and the base's weight \(64, 64\)"),
         (tiny.llama(num_hidden_layers=1), r"the base has no module model\.layers\.1\.mlp\.down_proj"),
         (GPT2, "the base has no module model.layers.0"),
     ],
@@ -226,7 +226,7 @@ def test_out_of_tolerance_is_written_for_the_gate_to_weigh(
     merge(MergeConfig(max_logit_difference=1e-6), base, adapter, dataset, tmp_path / "merged")
     parity = json.loads((tmp_path / "merged" / "parity.json").read_text())
     assert parity["max_abs_logit_difference"] > parity["tolerance"] == 1e-6
-    assert "not the adapter on its base" in capsys.readouterr().out
+    assert "the merged model differs from the adapter on its base" in capsys.readouterr().out
 
 
 def test_no_rows_to_compare_on_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far the merged model is from the adapter on its base: as rounding makes it, and when the merge goes wrong."""
+"""Divergence of the merged model from the adapter on its base: from rounding alone, and after a wrong merge."""
 
 import json
 import shutil
@@ -124,7 +124,7 @@ def test_a_wrong_merge_is_told_from_rounding(
 def test_a_merged_model_of_nan_is_no_number_and_not_equal(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = merging._write_other_files
+    right = merging.write_other_files
 
     def with_damage(base: Path, output: Path) -> None:
         right(base, output)
@@ -132,7 +132,7 @@ def test_a_merged_model_of_nan_is_no_number_and_not_equal(
         weights["model.norm.weight"][0] = float("nan")
         save_file(weights, output / "model.safetensors", {"format": "pt"})
 
-    monkeypatch.setattr(merging, "_write_other_files", with_damage)
+    monkeypatch.setattr(merging, "write_other_files", with_damage)
     merged(tmp_path, dataset, torch.float32)
     parity = json.loads((tmp_path / "merged" / "parity.json").read_text())
     assert parity["max_abs_logit_difference"] is None

@@ -10,7 +10,7 @@ from loraline.data.chat import encode_prompt
 from loraline.data.rows import Row, read_rows
 from loraline.merging.config import MergeConfig
 from loraline.merging.merge import merge
-from loraline.merging.served import served_prompts
+from loraline.merging.serving_prompts import serving_prompt_digests
 from loraline.models.folder import load_tokenizer
 from loraline.training.mask_report import prompt_digests
 from tests import tiny
@@ -43,7 +43,7 @@ def merged(folder: Path, chat_template: str | None) -> Path:
 def test_prompts_are_those_of_training(tmp_path: Path, chat_template: str | None) -> None:
     folder = merged(tmp_path, chat_template)
     rows = read_rows(tmp_path / "data" / EVAL_ROWS)
-    served = served_prompts(folder, rows)
+    served = serving_prompt_digests(folder, rows)
     assert len(set(served.values())) == 3
     assert served == prompt_digests(load_tokenizer(tmp_path / "base"), rows)
 
@@ -69,9 +69,9 @@ def test_a_template_that_fits_is_left_as_it_is(tmp_path: Path) -> None:
 def test_another_template_shows(tmp_path: Path) -> None:
     folder = merged(tmp_path, tiny.CHAT_TEMPLATE)
     rows = read_rows(tmp_path / "data" / EVAL_ROWS)
-    before = served_prompts(folder, rows)
+    before = serving_prompt_digests(folder, rows)
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text().replace("<|assistant|>", "<|assistant|> "))
-    after = served_prompts(folder, rows)
+    after = serving_prompt_digests(folder, rows)
     assert before.keys() == after.keys()
     assert not set(before.values()) & set(after.values())

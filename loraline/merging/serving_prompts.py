@@ -1,4 +1,4 @@
-"""The merged model as a server sees it: its chat template, and the prompts that come of it."""
+"""The chat template of a merged model, and the prompts that an inference server renders with it."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ _PROMPTS = 64
 _TEMPLATE = "chat_template.jinja"
 
 
-def write_template(folder: Path) -> None:
-    """Put the template that training rendered with beside a model that has none, or another one.
+def write_chat_template(folder: Path) -> None:
+    """Write the chat template that training rendered with, where the folder has none or a different one.
 
-    The Alpaca template stands in where a tokenizer has none, and a date that changes daily was fixed. A server
-    knows nothing of either: it reads the model's folder.
+    Training renders with the Alpaca template where a tokenizer has none, and with a fixed date in a template that asks
+    for today's. A server does neither: it reads the model's folder.
     """
     tokenizer = load_tokenizer(folder)
     trained_with = served_template(tokenizer)
@@ -25,16 +25,16 @@ def write_template(folder: Path) -> None:
         (folder / _TEMPLATE).write_text(trained_with, encoding="utf-8")
 
 
-def served_prompts(folder: Path, rows: list[Row]) -> dict[str, str]:
-    """For the conversations among the first rows, by id, the digest of the prompt that a server makes of them.
+def serving_prompt_digests(folder: Path, rows: list[Row]) -> dict[str, str]:
+    """Digest, by row id, of the prompt that a server renders for each conversation among the first rows.
 
-    It is made as servers make it: by the tokenizer of the folder with its own template, in one piece.
+    It is rendered as servers do: by the folder's own tokenizer and chat template, in one call.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=read_manifest(folder).trust_remote_code)
     prompts = {row.id: split_last_turn(row)[0] for row in rows[:_PROMPTS]}
-    found = {}
-    for row, messages in prompts.items():
+    digests = {}
+    for row_id, messages in prompts.items():
         if messages:
             token_ids: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-            found[row] = prompt_digest(token_ids)
-    return found
+            digests[row_id] = prompt_digest(token_ids)
+    return digests

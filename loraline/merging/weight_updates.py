@@ -1,0 +1,195 @@
+"""Match an adapter's weights with the base's: which weight gets which low-rank update.
+
+Every mismatch between adapter and base is reported here, before any arithmetic.
+"""
+
+import json
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from loraline.errors import AdapterError, ModelLoadingError
+from loraline.merging.safetensors_files import StoredTensor
+from loraline.models.folder import load_config, read_manifest
+from loraline.models.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+_MAGNITUDE = "lora_magnitude_vector"
+_LINEAR_FACTORS = ("lora_A.weight", "lora_B.weight")
+_EMBEDDING_FACTORS = ("lora_embedding_A", "lora_embedding_B")
+_PARTS = "|".join(re.escape(part) for part in (*_LINEAR_FACTORS, *_EMBEDDING_FACTORS, _MAGNITUDE))
+_KEY = re.compile(rf"base_model\.model\.(?P<module>.+)\.(?P<part>{_PARTS})")
+# PEFT settings that change what an adapter computes, and that Loraline does not train with.
+_UNSUPPORTED_SETTINGS = (
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_qalora",
+)
+_SHOWN_PROBLEMS = 10
+
+
+@dataclass(frozen=True)
+class WeightUpdate:
+    """The update of one weight W: W + scale * B @ A; with DoRA its rows are then scaled to the magnitudes."""
+
+    tensor: str
+    """Name of the weight in the base's files."""
+    lora_b: str
+    """Key of B in the adapter's file, shape ``(out, rank)``."""
+    lora_a: str
+    """Key of A in the adapter's file, shape ``(rank, in)``."""
+    magnitude: str | None
+    """Key of DoRA's magnitude vector, shape ``(out,)``."""
+    scale: float
+    transposed: bool
+    """The weight is stored as ``(in, out)``: an embedding, or a Conv1D of GPT-2."""
+
+
+def plan_updates(base: Path, adapter: Path, tensors: dict[str, StoredTensor]) -> list[WeightUpdate]:
+    """Match the adapter's weights with the base's.
+
+    Args:
+        base: a model folder.
+        adapter: a PEFT folder.
+        tensors: the header entries of the base's files, by name.
+
+    Raises:
+        AdapterError: the adapter is of a kind that cannot be merged, or does not fit this base; all problems at once.
+        ModelLoadingError: the base's configuration cannot be read.
+    """
+    settings = _read_settings(adapter)
+    with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as weights:
+        shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}  # noqa: SIM118
+    modules, problems = _group(shapes)
+    network = _meta_model(base)
+    updates = []
+    for module, parts in sorted(modules.items()):
+        try:
+            updates.append(
+                _update(module, parts=parts, shapes=shapes, settings=settings, network=network, tensors=tensors)
+            )
+        except AdapterError as error:
+            problems.append(str(error))
+    if not updates and not problems:
+        problems.append("it has no weights")
+    if problems:
+        shown = "".join(f"\n- {problem}" for problem in problems[:_SHOWN_PROBLEMS])
+        hidden = len(problems) - _SHOWN_PROBLEMS
+        more = f"\n- and {hidden} more" if hidden > 0 else ""
+        raise AdapterError(f"the adapter in {adapter} cannot be merged into the base in {base}:{shown}{more}")
+    return updates
+
+
+def _read_settings(adapter: Path) -> dict[str, Any]:
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (adapter / name).exists():
+            raise AdapterError(f"{adapter} is not an adapter: {name} is missing; run train_lora again")
+    settings: dict[str, Any] = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    unsupported = [name for name in _UNSUPPORTED_SETTINGS if settings.get(name)]
+    if settings.get("peft_type") != "LORA":
+        unsupported.append("peft_type")
+    if settings.get("bias", "none") != "none":
+        unsupported.append("bias")
+    if unsupported:
+        named = ", ".join(f"{name}={settings.get(name)!r}" for name in unsupported)
+        raise AdapterError(
+            f"the adapter in {adapter} has {named}, which this merge does not support; merge it with "
+            "PEFT's merge_and_unload, or train without"
+        )
+    return settings
+
+
+def _group(keys: Any) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Group the adapter's keys by module and part; the keys that are not LoRA's are returned as problems."""
+    modules: dict[str, dict[str, str]] = defaultdict(dict)
+    problems = []
+    for key in keys:
+        match = _KEY.fullmatch(key)
+        if match:
+            modules[match["module"]][match["part"]] = key
+        elif not key.endswith(".base_layer.weight"):  # PEFT adds copies of the base's embeddings
+            problems.append(f"{key!r} is not a weight of a LoRA adapter")
+    return modules, problems
+
+
+def _meta_model(base: Path) -> Any:
+    """Build the model on the meta device, for the types of its modules; no weights are loaded."""
+    trust = read_manifest(base).trust_remote_code
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(load_config(base), trust_remote_code=trust)
+    except (ValueError, ImportError) as error:
+        raise ModelLoadingError(
+            f"no model can be built from {base / 'config.json'}: {error}; fetch it again"
+        ) from error
+
+
+def _update(
+    module: str,
+    *,
+    parts: dict[str, str],
+    shapes: dict[str, tuple[int, ...]],
+    settings: dict[str, Any],
+    network: Any,
+    tensors: dict[str, StoredTensor],
+) -> WeightUpdate:
+    layer = _layer(module, network)
+    is_embedding = isinstance(layer, torch.nn.Embedding)
+    factors = _EMBEDDING_FACTORS if is_embedding else _LINEAR_FACTORS
+    names = [*factors, _MAGNITUDE] if settings.get("use_dora") else factors
+    missing = [part for part in names if part not in parts]
+    if missing:
+        raise AdapterError(f"{module} lacks {', '.join(missing)}")
+    tensor = _stored_name(module, network, tensors)
+    lora_a, lora_b = (parts[name] for name in factors)
+    transposed = is_embedding or isinstance(layer, Conv1D)
+    expected = (shapes[lora_b][0], shapes[lora_a][1])
+    expected = expected[::-1] if transposed else expected
+    if tensors[tensor].shape != expected or shapes[lora_b][1] != shapes[lora_a][0]:
+        raise AdapterError(
+            f"the update of {module} has shape {expected}, and the base's weight {tensors[tensor].shape}"
+        )
+    rank = shapes[lora_a][0]
+    scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    return WeightUpdate(tensor, lora_b, lora_a, parts.get(_MAGNITUDE), scale, transposed)
+
+
+def _layer(module: str, network: Any) -> torch.nn.Module:
+    try:
+        layer = network.get_submodule(module)
+    except AttributeError:
+        raise AdapterError(f"the base has no module {module}") from None
+    if not isinstance(layer, (torch.nn.Linear, torch.nn.Embedding, Conv1D)):
+        raise AdapterError(f"{module} is a {type(layer).__name__}, which this merge does not support")
+    embeddings = [network.get_input_embeddings(), network.get_output_embeddings()]
+    if layer in embeddings and all(one is not None and one.weight is layer.weight for one in embeddings):
+        raise AdapterError(
+            f"{module} shares its weights between input embeddings and output head (tie_word_embeddings), and an "
+            "adapter changes only one of them; leave it out of training.target_modules"
+        )
+    return layer
+
+
+def _stored_name(module: str, network: Any, tensors: dict[str, StoredTensor]) -> str:
+    """Find the name of a module's weight in the files. Some files leave out the prefix of the base model."""
+    name = f"{module}.weight"
+    for candidate in (name, name.removeprefix(f"{network.base_model_prefix}.")):
+        if candidate in tensors:
+            return candidate
+    raise AdapterError(
+        f"the base's files have no tensor {name}: their names differ from the model's parameters; "
+        "save the base again with save_pretrained"
+    )
