@@ -36,11 +36,11 @@ compile-and-upload: compile ## compile the pipelines and upload them to Kubeflow
 		$(LIGHT_BIN)/loraline upload build/$$name.yaml $(if $(VERSION),--version $(VERSION)) || exit; done
 
 images: $(LIGHT) ## build the images of the steps (CPU=1: with torch for CPUs)
-	@$(LIGHT_BIN)/python images/build.py $(if $(CPU),--cpu)
+	@$(LIGHT_BIN)/python images/build.py $(if $(CPU),--torch cpu)
 
 push: $(LIGHT) ## push the images to REGISTRY, and keep their digests for `make compile`
 	@test -n "$(REGISTRY)" || { echo "say where to: make images push REGISTRY=registry.example/team"; exit 1; }
-	@$(LIGHT_BIN)/python images/build.py $(if $(CPU),--cpu) --push $(REGISTRY)
+	@$(LIGHT_BIN)/python images/build.py $(if $(CPU),--torch cpu) --push $(REGISTRY)
 
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

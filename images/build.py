@@ -1,12 +1,12 @@
-"""Build the images, and push them: `python images/build.py [light] [gpu] [--cpu] [--push REGISTRY]`.
+"""Build the images and push them: `python images/build.py [light] [gpu] [--torch cpu] [--push REGISTRY]`.
 
-Tags are the git revision (with `-dirty` where files differ from it), after the version where there is no git.
-After a push the images' digests stand in build/images.env; sourced, they make the compiled pipeline name exactly
-these images.
+Tags are the git revision (with `-dirty` if there are uncommitted changes) and the version. A push writes the images'
+digests to build/images.env, which `make compile` reads, so that the compiled pipelines name exactly these images.
 """
 
 import argparse
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -18,10 +18,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ("light", "gpu")
+TORCH = ("cuda", "cpu", "cpu-or-cuda")
 WHEELS = ROOT / "build/wheels"
 RECORD = ROOT / "build/images.env"
 _LOCAL = ("file:", "/", ".", "~")
-# Of pip's settings, those that say where packages come from and how to get there.
+# The settings of pip that say where packages come from, and how they are fetched.
 _PASSED_ON = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "timeout", "retries")
 
 
@@ -31,26 +32,26 @@ def version() -> str:
 
 
 def revision() -> str:
-    """The git revision, `-dirty` where tracked files differ from it; empty where this is no checkout."""
+    """The git revision, `-dirty` if tracked files differ from it; empty if this is not a git checkout."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
-def build(image: str, tags: list[str], base: str = "", cpu: bool = False, progress: str = "auto") -> None:
+def build(image: str, tags: list[str], base: str = "", torch: str = "cuda", progress: str = "auto") -> None:
     """Build one image.
 
     Args:
         image: `light` or `gpu`.
-        tags: names to give it, such as `loraline-light:0.1.0`.
-        base: what stands in for the Dockerfile's base image.
-        cpu: torch for CPUs instead of CUDA; its wheel is taken from build/wheels, or fetched by pip into it.
-        progress: as `docker build --progress` takes it.
+        tags: its names, such as `loraline-light:0.1.0`.
+        base: image that replaces the Dockerfile's base image.
+        torch: build of torch, one of `TORCH`. The CPU build's wheel is taken from build/wheels, or pip downloads it
+            into that folder; with `cpu-or-cuda` the CUDA build replaces it if the package index does not have it.
+        progress: value of `docker build --progress`.
     """
     arguments = {"VERSION": version(), "REVISION": revision() or "unknown"}
     arguments |= {"BASE": base} if base else {}
-    arguments |= {"TORCH": "cpu"} if cpu else {}
-    if cpu and image == "gpu":
-        _fetch_torch_for_cpus()
+    if image == "gpu":
+        arguments |= {"TORCH": choose_torch(torch)}
     command = ["docker", "build", "--file=images/Dockerfile", f"--target={image}"]
     command += [f"--progress={progress}", "--network=host"]
     command += [f"--build-arg={name}={value}" for name, value in arguments.items()]
@@ -60,7 +61,7 @@ def build(image: str, tags: list[str], base: str = "", cpu: bool = False, progre
 
 
 def push(image: str, tag: str) -> str:
-    """Push a tag; returns the name by digest, `registry/loraline-light@sha256:...`."""
+    """Push a tag; returns the image's name by digest, `registry/loraline-light@sha256:...`."""
     _run(["docker", "push", "--quiet", tag])
     ask = ["docker", "image", "inspect", "--format", "{{range .RepoDigests}}{{println .}}{{end}}", tag]
     digests = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.split()
@@ -68,30 +69,50 @@ def push(image: str, tag: str) -> str:
 
 
 def _run(command: list[str]) -> None:
-    """Run docker, which says itself what is wrong."""
+    """Run docker, which prints its own errors."""
     done = subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, "DOCKER_BUILDKIT": "1"})
     if done.returncode:
         raise SystemExit(f"`docker {command[1]}` failed")
 
 
-def _fetch_torch_for_cpus() -> None:
-    """Have pip, with this machine's settings, fetch the wheel of torch's build for CPUs."""
+def choose_torch(wanted: str) -> str:
+    """The build of torch to use, `cuda` or `cpu`; the wheel of the CPU build is then in build/wheels.
+
+    Args:
+        wanted: one of `TORCH`.
+
+    Raises:
+        SystemExit: `cpu` is wanted and the package index does not have it, or pip fails for another reason.
+    """
+    if wanted == "cuda":
+        return "cuda"
     pins = (ROOT / "images/gpu/torch.lock").read_text()
     pin = next(line.split()[0] for line in pins.splitlines() if line.startswith("torch=="))
     WHEELS.mkdir(parents=True, exist_ok=True)
     if any(WHEELS.glob(pin.replace("==", "-") + "+cpu-*.whl")):
-        return
+        return "cpu"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(WHEELS), f"{pin}+cpu"]
-    if subprocess.run(command, check=False).returncode != 0:
-        raise SystemExit(
-            f"pip finds no {pin}+cpu. Name a place that has PyTorch's builds for CPUs in PIP_EXTRA_INDEX_URL or "
-            f"PIP_FIND_LINKS, or put the wheel into {WHEELS}."
-        )
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode == 0:
+        return "cpu"
+    if wanted == "cpu-or-cuda" and _only_cuda(pin, done.stderr):
+        print(f"note: the package index has no {pin}+cpu: the gpu image gets the CUDA build of torch", flush=True)
+        return "cuda"
+    raise SystemExit(
+        f"pip finds no {pin}+cpu. Name an index that has PyTorch's CPU builds in PIP_EXTRA_INDEX_URL or "
+        f"PIP_FIND_LINKS, or put the wheel into {WHEELS}. pip: {done.stderr.strip()[-500:]}"
+    )
+
+
+def _only_cuda(pin: str, errors: str) -> bool:
+    """Whether pip reached an index that lists this version of torch, but not its CPU build."""
+    listed = re.search(r"\(from versions: ([^)]*)\)", errors)
+    return bool(listed) and pin.removeprefix("torch==") in listed[1].split(", ")
 
 
 @contextmanager
 def _pip_secrets() -> Iterator[list[str]]:
-    """This machine's pip settings and certificates, as secrets of a build: they reach no layer of the image."""
+    """This machine's pip settings and certificates, as build secrets, which reach no layer of the image."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "pip.conf"
         options = {"cert": "/run/secrets/certificates"} | _pip_settings()
@@ -101,7 +122,7 @@ def _pip_secrets() -> Iterator[list[str]]:
 
 
 def _pip_settings() -> dict[str, str]:
-    """pip's settings on this machine, without the places that are on its disk, where no build can look."""
+    """pip's settings on this machine, without local folders, which a build cannot read."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     found = {}
@@ -114,32 +135,32 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _certificates() -> str:
-    """The file of certificate authorities that this machine's Python or pip is told to trust."""
-    told = (os.environ.get(name) for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"))
+    """The file of certificate authorities that this machine's Python or pip trusts."""
+    named = (os.environ.get(name) for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"))
     paths = ssl.get_default_verify_paths()
-    for file in (*told, paths.cafile, paths.openssl_cafile):
+    for file in (*named, paths.cafile, paths.openssl_cafile):
         if file and Path(file).is_file():
             return file
-    raise SystemExit("no file of certificate authorities found; name one in SSL_CERT_FILE")
+    raise SystemExit("no file of certificate authorities found; set SSL_CERT_FILE to one")
 
 
 def main() -> None:
-    """Build what the command line asks for, and push it if a registry is given."""
+    """Build the images that the command line names, and push them if a registry is given."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", nargs="*", choices=[*IMAGES, []], help="which (default: both)")
-    parser.add_argument("--cpu", action="store_true", help="torch for CPUs instead of CUDA")
+    parser.add_argument("--torch", choices=TORCH, default="cuda", help="build of torch in the gpu image")
     parser.add_argument("--push", metavar="REGISTRY", help="push to this registry, and record the digests")
-    parser.add_argument("--base", default="", help="an image in place of the Dockerfile's base")
+    parser.add_argument("--base", default="", help="an image that replaces the Dockerfile's base")
     parser.add_argument("--tag", default=revision() or version(), help="instead of the git revision")
     options = parser.parse_args()
     tag = options.tag
     if options.push and tag.endswith("-dirty"):
-        raise SystemExit("there are changes that are not committed: what is pushed must be found again by its revision")
+        raise SystemExit("there are uncommitted changes: an image is pushed under the revision that it was built from")
     prefix = f"{options.push.rstrip('/')}/" if options.push else ""
     pushed = {}
     for image in options.images or IMAGES:
         name = f"{prefix}loraline-{image}"
-        build(image, sorted({f"{name}:{tag}", f"{name}:{version()}"}), options.base, options.cpu)
+        build(image, sorted({f"{name}:{tag}", f"{name}:{version()}"}), options.base, options.torch)
         if options.push:
             pushed[f"LORALINE_{image.upper()}_IMAGE"] = push(image, f"{name}:{tag}")
     if pushed:

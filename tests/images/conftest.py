@@ -36,7 +36,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engine.Engine]:
 
 @pytest.fixture(scope="session")
 def images(docker: engine.Engine) -> dict[str, str]:
-    """Both images, torch for CPUs in the one with torch: `light` and `gpu` -> name."""
+    """Both images: `light` and `gpu` -> name."""
     try:
         base = engine.base_image(docker, ROOT)
     except engine.NoEngineError as reason:
@@ -44,3 +44,10 @@ def images(docker: engine.Engine) -> dict[str, str]:
     with ThreadPoolExecutor() as pool:  # the stages that both have are built once all the same
         light, gpu = (pool.submit(engine.built, docker, ROOT, image, base) for image in ("light", "gpu"))
         return {"light": light.result(), "gpu": gpu.result()}
+
+
+@pytest.fixture(scope="session")
+def has_cuda(docker: engine.Engine, images: dict[str, str]) -> bool:
+    """Whether the gpu image has the CUDA build of torch, because the package index has no CPU build."""
+    script = "import importlib.metadata as m; print(m.version('torch'))"
+    return "+cpu" not in docker.run("run", "--rm", images["gpu"], "python3", "-c", script)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,13 +105,19 @@ def base_image(docker: Engine, root: Path) -> str:
 
 
 def built(docker: Engine, root: Path, image: str, base: str) -> str:
-    """Build an image with the command that people use; its name."""
+    """Build an image with the command that people use; its name.
+
+    The gpu image gets the CPU build of torch, or, with a warning, the CUDA build if the package index has no other.
+    """
     name = f"loraline-{image}:test"
-    command = [sys.executable, str(root / "images/build.py"), image, "--cpu", "--base", base, "--tag", "test"]
+    command = [sys.executable, str(root / "images/build.py"), image, "--torch", "cpu-or-cuda"]
+    command += ["--base", base, "--tag", "test"]
     done = subprocess.run(
         command, env=docker.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-8000:]
+    for note in (line for line in done.stdout.splitlines() if line.startswith("note: ")):
+        warnings.warn(note, stacklevel=2)
     return name
 
 

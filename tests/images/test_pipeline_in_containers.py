@@ -1,7 +1,8 @@
-"""The whole pipeline in the images, through kfp.local's DockerRunner, to the numbers of `loraline run`.
+"""The whole pipeline in the images, each step in its own as on a cluster, to the numbers of `loraline run`.
 
-On a tiny model, because what is to be seen is the same in every step: its image has what it imports, it may write
-where it writes, and it computes what it computes here.
+kfp.local's DockerRunner runs the steps. The base is the quickstart's: a recipe that names it is resolved in the light
+image, which has no torch, and the model is trained in the gpu image. Each step's image has what the step imports, the
+step may write where it writes, and it computes what it computes on this machine.
 """
 
 import json
@@ -13,6 +14,7 @@ import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from loraline.recipe_file import load_recipe
 from pipelines.local import s3_server
 from pipelines.local.run import LocalStep
 from pipelines.local.summary import write_summary
-from tests import tiny
+from pipelines.placement import _STEPS
 from tests.images.engine import Engine
 
 pytestmark = pytest.mark.containers
@@ -75,42 +77,40 @@ class mlflow_server:  # noqa: N801
             return False
 
 
-@pytest.fixture(scope="module")
-def settings(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The recipe's settings over the quickstart's: a tiny model in the store, and little of everything."""
-    folder = tiny.save_model(tmp_path_factory.mktemp("models") / "base")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in stores.items():
-            patch.setenv(name, value)
-        storage.upload(folder, "s3://models/base")
-    few = ["training.max_steps=20", "evaluation.max_examples=32", "evaluation.max_new_tokens=8"]
-    gate = ["gate.metric=loss", "gate.min_gain=0"]
-    return ["model.source=s3://models/base", "training.max_length=128", "training.learning_rate=0.01", *few, *gate]
+SETTINGS = [
+    *("training.max_steps=20", "training.max_length=128", "training.learning_rate=0.01"),
+    *("evaluation.max_examples=32", "evaluation.max_new_tokens=8"),
+    *("gate.metric=loss", "gate.min_gain=0", "gate.max_forgetting=10"),
+]
+"""The recipe's settings over the quickstart's: little of everything, and a gate that so short a training passes."""
 
 
 @pytest.fixture(scope="module")
-def on_this_machine(
-    stores: dict[str, str], settings: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    """The summary of the run by `loraline run`, its checkpoints and its model apart from the other's."""
+def on_this_machine(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The summary of the run by `loraline run`, with a bucket and a registered model of its own."""
     folder = tmp_path_factory.mktemp("machine")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "LORALINE_"))}
-    command = [str(LORALINE), "run", "quickstart", *settings, "registry.bucket=machine", "registry.model_name=machine"]
+    command = [str(LORALINE), "run", "quickstart", *SETTINGS, "registry.bucket=machine", "registry.model_name=machine"]
     done = subprocess.run(command, cwd=folder, env={**clean, **stores}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     read: dict[str, Any] = json.loads((folder / "runs/latest/summary.json").read_text())
     return read
 
 
+@dataclass(frozen=True)
+class ContainerRun:
+    """A run in the images."""
+
+    summary: dict[str, Any]
+    images: dict[str, str]
+    """Step -> the image that it ran in."""
+
+
 @pytest.fixture(scope="module")
 def in_containers(
-    docker: Engine,
-    images: dict[str, str],
-    stores: dict[str, str],
-    settings: list[str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Any]:
-    """The summary of the run in the images."""
+    docker: Engine, images: dict[str, str], stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> ContainerRun:
+    """The run in the images."""
     folder = tmp_path_factory.mktemp("containers")
     for part in (folder, *folder.parents):  # pytest's folders are its user's alone
         if part.stat().st_uid == os.getuid() and part.is_relative_to(tmp_path_factory.getbasetemp().parent):
@@ -119,7 +119,7 @@ def in_containers(
     root.mkdir()
     root.chmod(0o777)
     place = ["registry.bucket=containers", "registry.model_name=containers"]
-    recipe = load_recipe("quickstart", [*settings, *place], environment={})
+    recipe = load_recipe("quickstart", [*SETTINGS, *place], environment={})
     job = {"pipeline_root": str(root), "parameters": recipe.parameters()}
     (folder / "job.json").write_text(json.dumps(job))
     names = {"LORALINE_LIGHT_IMAGE": images["light"], "LORALINE_GPU_IMAGE": images["gpu"]}
@@ -140,28 +140,40 @@ def in_containers(
         for one in events
         if one["kind"] == "end"
     ]
+    starts = [one["name"] for one in events if one["kind"] == "start"]
+    ran_in = dict(zip(starts, (one["image"] for one in events if one["kind"] == "image"), strict=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", stores["MLFLOW_TRACKING_URI"])
-        return write_summary(folder, steps)
+        return ContainerRun(write_summary(folder, steps), ran_in)
 
 
-def test_the_numbers_are_those_of_this_machine(in_containers: dict[str, Any], on_this_machine: dict[str, Any]) -> None:
-    assert in_containers["verdict"] == "promote"
+def test_each_step_runs_in_its_own_image(in_containers: ContainerRun, images: dict[str, str]) -> None:
+    component = {step: "evaluate_model" if step.startswith("evaluate ") else step for step in in_containers.images}
+    assert {"resolve_recipe", "load_model", "train_lora", "evaluate tuned", "gate"} <= set(component)
+    for step, image in in_containers.images.items():
+        needs_gpu = _STEPS[component[step].replace("_", "-")].gpu
+        assert image == images["gpu" if needs_gpu else "light"], step
+
+
+def test_the_numbers_are_those_of_this_machine(in_containers: ContainerRun, on_this_machine: dict[str, Any]) -> None:
+    ours = in_containers.summary
+    assert ours["verdict"] == "promote"
     for part in ("base", "tuned"):
-        assert in_containers[part] == on_this_machine[part]
-    assert in_containers["training"]["final_loss"] == on_this_machine["training"]["final_loss"]
-    assert in_containers["digests"]["dataset"] == on_this_machine["digests"]["dataset"]
-    print(json.dumps({"in containers": in_containers["seconds"], "here": on_this_machine["seconds"]}))
+        assert ours[part] == on_this_machine[part]
+    assert ours["training"]["final_loss"] == on_this_machine["training"]["final_loss"]
+    for digest in ("dataset", "base"):
+        assert ours["digests"][digest] == on_this_machine["digests"][digest]
+    print(json.dumps({"in containers": ours["seconds"], "here": on_this_machine["seconds"]}))
 
 
 def test_the_model_is_registered_and_stored(
-    in_containers: dict[str, Any], stores: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    in_containers: ContainerRun, stores: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
     for name, value in stores.items():
         monkeypatch.setenv(name, value)
-    registered = in_containers["model_version"]
+    registered = in_containers.summary["model_version"]
     version = MlflowClient().get_model_version_by_alias(registered["model_name"], registered["alias"])
     assert version.version == str(registered["version"])
     assert storage.list_objects(registered["url"])
