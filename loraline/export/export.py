@@ -1,4 +1,4 @@
-"""Hand a model on to what runs it: as a standard folder, as a PEFT adapter, or as one GGUF file."""
+"""Export a model as a Hugging Face folder, as a PEFT adapter, or as one GGUF file."""
 
 import json
 import shutil
@@ -8,19 +8,21 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.merging import MergeReport
 from loraline.errors import ConfigurationError
 from loraline.export import gguf
-from loraline.export.locate import Found, find
+from loraline.export.locate import LocatedModel, locate
 from loraline.models.model_files import verify_model
 from loraline.models.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from loraline.sources.model import parse_model_source
 
 Format = Literal["safetensors", "adapter", "gguf"]
-_OF_THE_RUN = {"parity.json", "loraline.json"}  # which say something to Loraline alone
+_INTERNAL_FILES = {MergeReport.FILE, ModelManifest.FILE}  # which only Loraline reads
 
 
 class ExportReport(BaseModel):
-    """What was exported."""
+    """The result of an export."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,81 +31,84 @@ class ExportReport(BaseModel):
     size: int
     """Bytes."""
     verified: str
-    """What the bytes were compared with before; empty where there was nothing."""
+    """What the files' digests were verified against; empty if there is no record of them."""
     notes: list[str]
-    """What one has to know to use it."""
+    """How to use it, and warnings."""
 
 
 def export(model: str, output: Path, kind: Format, outtype: gguf.OutType = "auto") -> ExportReport:
-    """Write a model in the form that others read. What is there is never written over.
+    """Write a model in a standard format. Existing files are never overwritten.
 
     Args:
         model: a folder of a model, an adapter or a run, `s3://bucket/prefix`, `models:/name@alias` or `models:/name/7`.
-        output: the folder to make, or for `gguf` the file.
-        kind: `safetensors`: the merged model; `adapter`: in PEFT's layout; `gguf`: the merged model for llama.cpp.
-        outtype: type of the weights in a GGUF file.
+        output: the folder to create, or for `gguf` the file.
+        kind: `safetensors`: the merged model; `adapter`: the PEFT adapter; `gguf`: the merged model for llama.cpp.
+        outtype: data type of the weights in a GGUF file.
 
     Raises:
-        ConfigurationError: there is no such model, something is at `output`, or there is no converter to GGUF.
-        ValidationError: the model's bytes are not those that were registered.
-        ModelLoadingError: the model is not whole, or cannot be converted.
-        StorageError: the object store or the registry is away.
+        ConfigurationError: the model does not exist, `output` does, or the GGUF converter is not installed.
+        ValidationError: the files are not those that were registered.
+        ModelLoadingError: the model is incomplete or cannot be converted.
+        StorageError: the object store or the registry cannot be reached.
     """
     if kind == "gguf":
-        gguf.find_converter()  # said before gigabytes are fetched
+        gguf.find_converter()  # fail before gigabytes are downloaded
     if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise ConfigurationError(f"{output} is there already; name another place, or remove it first")
+        raise ConfigurationError(f"{output} exists already; give another path, or remove it first")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
-        scratch, made = Path(folder) / "fetched", Path(folder) / output.name
+        scratch, exported = Path(folder) / "fetched", Path(folder) / output.name
         scratch.mkdir()
-        found = find(model, "adapter" if kind == "adapter" else "merged", scratch)
-        notes = [f"the gate rejected this model: {reason}" for reason in found.rejected]
-        notes += _write(found, made, kind, outtype)
+        source = locate(model, "adapter" if kind == "adapter" else "merged", scratch)
+        notes = [f"the gate rejected this model: {reason}" for reason in source.rejected]
+        notes += _write(source, exported, kind, outtype)
         if output.is_dir():
             output.rmdir()
-        made.rename(output)  # all of it or nothing
-    return ExportReport(path=output, size=_size(output), verified=found.verified, notes=notes)
+        exported.rename(output)  # atomic
+    return ExportReport(path=output, size=_size(output), verified=source.verified, notes=notes)
 
 
-def _write(found: Found, output: Path, kind: Format, outtype: gguf.OutType) -> list[str]:
+def _write(source: LocatedModel, output: Path, kind: Format, outtype: gguf.OutType) -> list[str]:
     if kind == "adapter":
-        return _write_adapter(found, output)
-    verify_model(found.folder, str(found.folder))
+        return _write_adapter(source, output)
+    verify_model(source.folder, str(source.folder))
     if kind == "gguf":
-        gguf.convert(found.folder, output, outtype)
-        return [f"{gguf.tensors(output)} tensors; for `llama-cli -m {output.name}`, or FROM in an Ollama Modelfile"]
-    shutil.copytree(found.folder, output, ignore=lambda _, names: _OF_THE_RUN & set(names))
+        gguf.convert(source.folder, output, outtype)
+        return [
+            f"{gguf.count_tensors(output)} tensors; for `llama-cli -m {output.name}`, or FROM in an Ollama Modelfile"
+        ]
+    shutil.copytree(source.folder, output, ignore=lambda _, names: _INTERNAL_FILES & set(names))
     return ["load it with transformers' AutoModelForCausalLM and AutoTokenizer, or serve it with `vllm serve`"]
 
 
-def _write_adapter(found: Found, output: Path) -> list[str]:
-    missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (found.folder / name).is_file()]
+def _write_adapter(source: LocatedModel, output: Path) -> list[str]:
+    missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (source.folder / name).is_file()]
     if missing:
-        raise ConfigurationError(f"{found.folder} is no adapter of PEFT: {', '.join(missing)} is missing")
+        raise ConfigurationError(f"{source.folder} is not a PEFT adapter: {', '.join(missing)} is missing")
     output.mkdir()
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        shutil.copyfile(found.folder / name, output / name)
-    if found.template:
-        shutil.copyfile(found.template, output / found.template.name)
+        shutil.copyfile(source.folder / name, output / name)
+    if source.template:
+        shutil.copyfile(source.template, output / source.template.name)
     notes = ["load it with peft's PeftModel.from_pretrained, on its base", _about_base(output)]
-    if found.template:
+    if source.template:
         notes.append(
-            f"it was trained with the chat template beside it: serve it with --chat-template {found.template.name}"
+            f"it was trained with the chat template {source.template.name}, which is exported with it: serve it with "
+            f"--chat-template {source.template.name}"
         )
     return notes
 
 
 def _about_base(adapter: Path) -> str:
-    """Which base the adapter belongs to, and whether others can fetch that by its name."""
+    """Which base model the adapter belongs to, and whether it can be downloaded by that name."""
     settings = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     base, revision = str(settings.get("base_model_name_or_path") or ""), settings.get("revision")
     pinned = f" at revision {revision}" if revision else ""
     if not base:
-        return f"{ADAPTER_CONFIG} names no base: whoever loads it has to know which"
+        return f"{ADAPTER_CONFIG} names no base model: it has to be known when the adapter is loaded"
     if parse_model_source(base).kind == "hub":
-        return f"it belongs to {base}{pinned}, of the Hugging Face Hub"
-    return f"it belongs to {base}, which servers cannot fetch by that name: bring its folder, and name that to them"
+        return f"its base model is {base}{pinned} on the Hugging Face Hub"
+    return f"its base model is {base}, which cannot be downloaded by that name: copy its folder, and load that"
 
 
 def _size(path: Path) -> int:

@@ -7,9 +7,11 @@ files. Evidence of one model that lies beside another is so found out.
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from loraline.artifacts.merging import MergeReport
 from loraline.identity.digests import digest_folder, digest_pairs
+from loraline.models.model_files import POLICY_FILE
 
-BESIDE_MERGED = frozenset({"parity.json", "policy.yaml"})
+BESIDE_MERGED = frozenset({MergeReport.FILE, POLICY_FILE})
 """Files of a merged model's folder that its digest leaves out: those that are written when it has been compared."""
 
 

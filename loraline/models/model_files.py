@@ -20,7 +20,9 @@ TOKENIZER = (
     "chat_template*",
 )
 CODE = ("*.py",)
-POLICY = ("policy.yaml",)
+POLICY_FILE = "policy.yaml"
+"""The safety policy that a model was trained with."""
+POLICY = (POLICY_FILE,)
 NOT_THE_MODEL = ("*/*", "consolidated*", "adapter_*", "training_args*")
 """Other copies of the weights, adapters, and everything in sub-folders (onnx, original, ...)."""
 

@@ -12,10 +12,8 @@ from pydantic_core import ErrorDetails
 from loraline import storage
 from loraline.errors import ConfigurationError
 from loraline.identity.digests import digest_folder, write_atomically
+from loraline.models.model_files import POLICY_FILE
 from loraline.safety.policy import Policy
-
-POLICY_FILE = "policy.yaml"
-"""Name of the policy file in a model folder."""
 
 _SHIPPED = Path(__file__).parent
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from loraline import storage
 from loraline.errors import ConfigurationError, ValidationError
+from loraline.evidence.schema import Verdict
 from loraline.export.export import export
 from loraline.identity.digests import digest_file
 from loraline.registry.files import FileList, StoredFile
@@ -38,7 +39,7 @@ def flip(path: Path) -> None:
 
 def test_the_merged_model_of_a_run(run: Path, tmp_path: Path) -> None:
     done = export(str(run), tmp_path / "out", "safetensors")
-    assert "merge's report" in done.verified
+    assert "merge report" in done.verified
     assert done.size == sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
     assert not {"parity.json", "loraline.json"} & {file.name for file in (tmp_path / "out").iterdir()}
     ours, theirs = (AutoModelForCausalLM.from_pretrained(folder) for folder in (run / "merged", tmp_path / "out"))
@@ -56,8 +57,8 @@ def test_the_adapter_of_a_run(run: Path, tmp_path: Path) -> None:
         "adapter_model.safetensors",
         "chat_template.jinja",
     }
-    assert "merge's report" in done.verified
-    assert f"it belongs to owner/model at revision {'a' * 40}, of the Hugging Face Hub" in done.notes
+    assert "merge report" in done.verified
+    assert f"its base model is owner/model at revision {'a' * 40} on the Hugging Face Hub" in done.notes
     assert any("PeftModel.from_pretrained" in note for note in done.notes)
     assert any("--chat-template chat_template.jinja" in note for note in done.notes)
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(run / "base"), tmp_path / "out")
@@ -69,7 +70,7 @@ def test_peft_finds_the_base_by_the_name_in_the_adapter(run: Path, tmp_path: Pat
     shutil.copytree(run / "adapter", tmp_path / "adapter")
     edit(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path=str(run / "base"), revision=None)
     done = export(str(tmp_path / "adapter"), tmp_path / "out", "adapter")
-    assert any("servers cannot fetch by that name" in note for note in done.notes)
+    assert any("cannot be downloaded by that name" in note for note in done.notes)
     assert done.verified == ""
     assert torch.isfinite(logits(AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out"))).all()
 
@@ -78,8 +79,8 @@ def test_peft_finds_the_base_by_the_name_in_the_adapter(run: Path, tmp_path: Pat
 def test_what_the_gate_said_is_said_again(run: Path, tmp_path: Path, verdict: str, notes: list[str]) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "evidence").mkdir()
-    said = {"verdict": verdict, "reasons": ["no gain"]}
-    (tmp_path / "run" / "evidence" / "verdict.json").write_text(json.dumps(said))
+    stated = Verdict(verdict=verdict, reasons=["no gain"], metric="loss", gain=None, min_gain=0.0, examples=1)
+    (tmp_path / "run" / "evidence" / "verdict.json").write_text(stated.model_dump_json())
     done = export(str(tmp_path / "run"), tmp_path / "out", "adapter")
     assert [note for note in done.notes if note.startswith("the gate")] == notes
 
@@ -88,7 +89,7 @@ def test_what_the_gate_said_is_said_again(run: Path, tmp_path: Path, verdict: st
 def test_a_run_that_was_altered_is_refused(run: Path, tmp_path: Path, kind: str, file: str) -> None:
     shutil.copytree(run, tmp_path / "run")
     flip(tmp_path / "run" / f"{file}.safetensors")
-    with pytest.raises(ValidationError, match="is not what the merge step wrote down"):
+    with pytest.raises(ValidationError, match="was altered after the merge"):
         export(str(tmp_path / "run"), tmp_path / "out", kind)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -96,16 +97,16 @@ def test_a_run_that_was_altered_is_refused(run: Path, tmp_path: Path, kind: str,
 def test_nothing_is_written_over(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     export(str(run), tmp_path / "out", "adapter")
-    with pytest.raises(ConfigurationError, match="is there already"):
+    with pytest.raises(ConfigurationError, match="exists already"):
         export(str(run), tmp_path / "out", "safetensors")
 
 
 @pytest.mark.parametrize(
     ("model", "kind", "said"),
     [
-        ("nowhere", "safetensors", "no such folder; `loraline run` makes a model in runs/latest"),
-        ("base", "adapter", "no adapter_config.json there"),
-        ("adapter", "safetensors", "no config.json there"),
+        ("nowhere", "safetensors", "the folder does not exist. `loraline run` trains a model into runs/latest"),
+        ("base", "adapter", "no adapter_config.json in it"),
+        ("adapter", "safetensors", "no config.json in it"),
     ],
 )
 def test_what_is_not_there(run: Path, tmp_path: Path, model: str, kind: str, said: str) -> None:
@@ -141,7 +142,7 @@ def test_a_registered_model_by_each_of_its_names(registered: str, run: Path, tmp
     adapter = export("models:/dates@champion", tmp_path / "adapter", "adapter")
     assert (adapter.path / "chat_template.jinja").read_bytes() == (run / "merged/chat_template.jinja").read_bytes()
     storage.download(registered, tmp_path / "back")
-    assert "files.json beside it" in export(str(tmp_path / "back"), tmp_path / "again", "safetensors").verified
+    assert "its files.json" in export(str(tmp_path / "back"), tmp_path / "again", "safetensors").verified
 
 
 def test_a_registered_model_that_was_altered_is_refused(registered: str, run: Path, tmp_path: Path) -> None:
@@ -180,8 +181,8 @@ def test_any_model_in_the_store(s3: dict[str, str], run: Path, tmp_path: Path) -
 def test_the_command(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(run), str(tmp_path / "out"), "--format", "adapter"])
     assert done.exit_code == 0, done.output
-    assert "verified by the merge's report" in done.output
+    assert "verified by the merge report" in done.output
     assert "PeftModel.from_pretrained" in done.output
     again = CliRunner().invoke(app, ["export", str(run), str(tmp_path / "out"), "--format", "adapter"])
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "exists already" in again.output

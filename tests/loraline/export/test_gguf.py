@@ -39,7 +39,7 @@ def test_without_a_converter_the_way_out_is_said(run: Path, tmp_path: Path) -> N
 
 def test_a_checkout_that_is_none(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
-    with pytest.raises(ConfigurationError, match=r"there is no convert_hf_to_gguf\.py in it"):
+    with pytest.raises(ConfigurationError, match=r"has no convert_hf_to_gguf\.py"):
         export(str(run), tmp_path / "model.gguf", "gguf")
 
 
@@ -49,7 +49,7 @@ def test_a_checkout_that_is_none(run: Path, tmp_path: Path, monkeypatch: pytest.
     [
         ("echo 'Model TinyForCausalLM is not supported'; exit 3", r"\(exit status 3\)(?s:.*)TinyForCausalLM is not"),
         ("exit 0", "wrote no model"),
-        ('echo "no gguf" > "$3"', r"is no GGUF file: it begins with b'no g'"),
+        ('echo "no gguf" > "$3"', r"is not a GGUF file: it begins with b'no g'"),
     ],
 )
 def test_a_converter_that_fails(run: Path, tmp_path: Path, body: str, said: str) -> None:
