@@ -81,6 +81,8 @@ class MaskToken(Report):
     loss: bool
     """Whether it carries loss."""
     special: bool
+    token_id: int | None = None
+    """Its id in the vocabulary."""
 
 
 class MaskSample(Report):

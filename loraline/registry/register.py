@@ -22,7 +22,7 @@ from loraline.registry.tags import RUN_TAGS, evidence_tags
 from loraline.registry.verification import check_evidence
 from loraline.registry.versions import CHALLENGER, errors_named
 from loraline.report.model_card import model_card
-from loraline.report.page import render_page
+from loraline.report.run_page import render_run_page
 
 # In the order of RUN_TAGS, after MLflow's run.
 _RUN_VARIABLES = ("LORALINE_RUN_ID", "LORALINE_RUN_GPU_IMAGE", "LORALINE_RUN_LIGHT_IMAGE")
@@ -59,7 +59,7 @@ def register(config: RegistryConfig, adapter: Path, merged: Path, evidence: Path
 def _gather(found: Evidence, adapter: Path, merged: Path, evidence: Path, folder: Path) -> dict[str, Path]:
     """All files to be stored, by their path in the store. The page and the card are made in `folder`."""
     shutil.copytree(evidence, folder / "evidence")
-    (folder / "evidence" / "report.html").write_text(render_page(found), encoding="utf-8")
+    (folder / "evidence" / "report.html").write_text(render_run_page(found), encoding="utf-8")
     (folder / CARD).write_text(model_card(found), encoding="utf-8")
     parts = {"adapter": adapter, "merged": merged, "evidence": folder / "evidence"}
     files = {

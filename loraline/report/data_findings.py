@@ -146,7 +146,7 @@ def _finding(title: str, count: int, note: str, examples: Iterable[tuple[str, st
 
 
 def _text(example: dict[str, Any]) -> str:
-    return formatting.cut(str(example.get("excerpt") or ""))
+    return formatting.shorten(str(example.get("excerpt") or ""))
 
 
 def _reason(row: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from loraline.artifacts.training import MaskToken
 from loraline.evidence.schema import LOWER_IS_BETTER, Evidence, PairedExample
 
 LABELS = {
@@ -16,6 +17,7 @@ LABELS = {
     "loss": "loss",
 }
 NONE = "n/a"
+_VISIBLE = {" ": "\u00b7", "\t": "\u2192\t", "\n": "\u21b5\n", "\r": "\u240d", "\u00a0": "\u237d"}
 _LONGEST_TEXT = 1500
 _LONGEST_DIFF = 400  # words; the comparison takes their square
 
@@ -63,12 +65,19 @@ def percent(fraction: float | None) -> str:
     return NONE if fraction is None else f"{100 * fraction:.3g}%"
 
 
-def cut(text: str | None) -> str:
-    """A text to be shown, its end left out where it is very long."""
+def shorten(text: str | None) -> str:
+    """A text without its end where it is very long."""
     text = text or ""
     return (
         text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} [{len(text) - _LONGEST_TEXT} more characters]"
     )
+
+
+def visible_text(token: MaskToken) -> str:
+    """A token's text with its white space made visible."""
+    if token.special:
+        return token.text
+    return "".join(_VISIBLE.get(character, character) for character in token.text)
 
 
 @dataclass(frozen=True)
@@ -123,11 +132,11 @@ class Piece:
 
 def against_reference(answer: str | None, reference: str | None) -> list[Piece]:
     """An answer in pieces, those marked that the reference does not have. None where the answer is empty."""
-    words, expected = (re.findall(r"\s+|\w+|[^\w\s]", cut(text)) for text in (answer, reference))
+    words, expected = (re.findall(r"\s+|\w+|[^\w\s]", shorten(text)) for text in (answer, reference))
     if not words:
         return []
     if not expected or max(len(words), len(expected)) > _LONGEST_DIFF:
-        return [Piece(cut(answer), False)]
+        return [Piece(shorten(answer), False)]
     matcher = difflib.SequenceMatcher(None, expected, words, autojunk=False)
     return [
         Piece("".join(words[begin:end]), kind != "equal")

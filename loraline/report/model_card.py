@@ -10,7 +10,7 @@ from loraline.report import formatting, risks
 from loraline.report.data_findings import findings
 from loraline.report.lineage import model_name, provenance, run_tags
 from loraline.report.markdown import checks_table, figures_table, intervals_table
-from loraline.report.templates import templates
+from loraline.report.rendering import render_markdown
 
 # The Hub's names of our metrics, where it has one.
 _HUB_METRICS = {"exact_match": "exact_match", "token_f1": "f1", "rouge_l": "rouge", "perplexity": "perplexity"}
@@ -23,11 +23,9 @@ def model_card(evidence: Evidence, registration: dict[str, Any] | None = None) -
         evidence: the bundle.
         registration: registration.json, where the model was registered.
     """
-    environment = templates(__package__, is_html=False)
-    for filter_name in ("figure", "signed", "percent"):
-        environment.filters[filter_name] = getattr(formatting, filter_name)
     name = model_name(evidence)
-    body = environment.get_template("card.md.j2").render(
+    body = render_markdown(
+        "model_card.md.j2",
         name=name,
         base=(evidence.lineage.get("model") or {}).get("source") or "its base model",
         data_source=(evidence.lineage.get("data") or {}).get("source") or "its training data",

@@ -138,11 +138,11 @@ def merge_scale(merge: dict[str, Any]) -> charts.Scale:
     quantized = merge.get("quantized") or {}
     return charts.log_scale(
         {
-            "mean difference": (merge.get("mean_abs_logit_difference"), "small"),
-            "largest difference": (merge.get("max_abs_logit_difference"), "found"),
-            "tolerance": (merge.get("tolerance"), "limit"),
-            "against the quantized base": (quantized.get("max_abs_logit_difference"), "small"),
-            "what the adapter changes": (merge.get("max_adapter_effect"), "effect"),
+            "mean difference": (merge.get("mean_abs_logit_difference"), "minor"),
+            "largest difference": (merge.get("max_abs_logit_difference"), "main"),
+            "tolerance": (merge.get("tolerance"), "threshold"),
+            "against the quantized base": (quantized.get("max_abs_logit_difference"), "minor"),
+            "what the adapter changes": (merge.get("max_adapter_effect"), "minor"),
         }
     )
 

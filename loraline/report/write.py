@@ -10,7 +10,7 @@ from loraline.evidence.schema import FIGURES, Evidence, read_evidence
 from loraline.report.lineage import flat_recipe
 from loraline.report.markdown import to_markdown
 from loraline.report.model_card import model_card
-from loraline.report.page import render_page
+from loraline.report.run_page import render_run_page
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def write_report(evidence: Path, registration: Path | None, output: Path) -> Wri
     registered = json.loads((registration / "registration.json").read_bytes()) if registration else None
     output.mkdir(parents=True, exist_ok=True)
     written = Written(output / "report.html", output / "README.md", output / "summary.md")
-    written.page.write_text(render_page(found, registered), encoding="utf-8")
+    written.page.write_text(render_run_page(found, registered), encoding="utf-8")
     written.card.write_text(model_card(found, registered), encoding="utf-8")
     written.summary.write_text(to_markdown(found), encoding="utf-8")
     _track(found, registered, written, output)

@@ -1,28 +1,25 @@
-"""What the model saw and what it was to learn, token by token: mask.json for programs, mask.html for people.
+"""The loss mask of the training set: mask.json for programs, mask.html for people.
 
-Both show the very arrays that training read. The page has, beside single rows, those that were packed into one
-forward pass, with the borders between them. It is one file without scripts and without requests, for a
-phone as for a wide screen, and says with weight and underline what it says with colour.
+Both show the arrays that training reads. The page also shows the sequences of one forward pass, which are packed.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from loraline.artifacts.training import MaskReport, MaskSample, MaskToken
 from loraline.data.chat import encode_rows, last_prompt, prompt_digest, split_last_turn, template_name
 from loraline.data.rows import Row
-from loraline.report.templates import templates
+from loraline.report.mask_page import ForwardPass, render_mask_page
 from loraline.training.batches import Documents
 from loraline.training.report import masked_fraction
 
+_PAGE = "mask.html"
 _SAMPLES = 5
-_TOKENS_SHOWN = 600  # of a sample
-_PACKED_SHOWN = 1500  # tokens of the forward pass
+_TOKENS_PER_SAMPLE = 600
+_TOKENS_PER_PASS = 1500
 _PROMPTS = 64
-_VISIBLE = {" ": "\u00b7", "\t": "\u2192\t", "\n": "\u21b5\n", "\r": "\u240d", "\u00a0": "\u237d"}
 
 
 def write_mask(
@@ -37,31 +34,21 @@ def write_mask(
 
     Args:
         tokenizer: the model's.
-        documents: the training rows.
-        one_pass: numbers of the documents of one of training's forward passes.
+        documents: the tokenized training set.
+        one_pass: indices of the sequences of one forward pass of training.
         eval_rows: rows whose prompts are digested, sorted by id.
-        is_packed: whether the documents of a pass lie in one row; else each is padded.
-        output: folder that is there.
+        is_packed: whether the sequences of a forward pass are packed into one row; else each is padded.
+        output: an existing folder.
     """
-    samples = [_sample(tokenizer, documents, i) for i in range(min(_SAMPLES, len(documents)))]
-    content = {
-        "masked_fraction": masked_fraction(documents),
-        "samples": [_without_marks(sample) for sample in samples],
-        "prompts": prompt_digests(tokenizer, eval_rows),
-    }
-    (output / "mask.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-    environment = templates(__package__)
-    together, left_out = _together(tokenizer, documents, np.sort(one_pass))
-    page = environment.get_template("mask.html.j2").render(
-        samples=samples,
-        together=together,
-        left_out=left_out,
-        is_packed=is_packed,
-        learned=1 - masked_fraction(documents),
-        examples=len(documents),
-        template=template_name(tokenizer),
+    report = MaskReport(
+        masked_fraction=masked_fraction(documents),
+        samples=[_sample(tokenizer, documents, i) for i in range(min(_SAMPLES, len(documents)))],
+        prompts=prompt_digests(tokenizer, eval_rows),
     )
-    (output / "mask.html").write_text(page, encoding="utf-8")
+    report.save(output)
+    forward_pass = _forward_pass(tokenizer, documents, np.sort(one_pass), is_packed)
+    page = render_mask_page(report, forward_pass, len(documents), template_name(tokenizer))
+    (output / _PAGE).write_text(page, encoding="utf-8")
 
 
 def prompt_digests(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> dict[str, str]:
@@ -71,38 +58,32 @@ def prompt_digests(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> dict[
     return {row.id: prompt_digest(last_prompt(one)) for row, one in zip(chosen, encoded, strict=True)}
 
 
-def _together(
-    tokenizer: PreTrainedTokenizerBase, documents: Documents, chosen: np.ndarray
-) -> tuple[list[dict[str, Any]], int]:
-    """Samples of the documents of one pass, as many as can be shown; and how many are not."""
+def _forward_pass(
+    tokenizer: PreTrainedTokenizerBase, documents: Documents, chosen: np.ndarray, is_packed: bool
+) -> ForwardPass:
+    """The longest sequences of a forward pass, as many as the page shows."""
     order = chosen[np.argsort(-documents.lengths[chosen], kind="stable")]
     ends = np.cumsum(documents.lengths[order])
-    shown = max(1, int((ends <= _PACKED_SHOWN).sum()))
-    return [_sample(tokenizer, documents, int(i)) for i in order[:shown]], len(order) - shown
+    shown = max(1, int((ends <= _TOKENS_PER_PASS).sum()))
+    samples = [_sample(tokenizer, documents, int(i)) for i in order[:shown]]
+    return ForwardPass(samples, len(order) - shown, is_packed)
 
 
-def _sample(tokenizer: PreTrainedTokenizerBase, documents: Documents, number: int) -> dict[str, Any]:
-    start = documents.starts[number]
-    shown = slice(start, start + min(int(documents.lengths[number]), _TOKENS_SHOWN))
+def _sample(tokenizer: PreTrainedTokenizerBase, documents: Documents, index: int) -> MaskSample:
+    start, length = documents.starts[index], int(documents.lengths[index])
+    shown = slice(start, start + min(length, _TOKENS_PER_SAMPLE))
     pairs = zip(documents.tokens[shown].tolist(), documents.loss[shown].tolist(), strict=True)
-    return {
-        "id": documents.ids[number],
-        "origin": documents.origins[number],
-        "length": int(documents.lengths[number]),
-        "tokens": [_token(tokenizer, token, loss) for token, loss in pairs],
-    }
+    return MaskSample(
+        id=documents.ids[index],
+        origin=documents.origins[index],
+        length=length,
+        tokens=[_token(tokenizer, token_id, loss) for token_id, loss in pairs],
+    )
 
 
-def _without_marks(sample: dict[str, Any]) -> dict[str, Any]:
-    kept = ("text", "loss", "special")
-    return {**sample, "tokens": [{name: token[name] for name in kept} for token in sample["tokens"]]}
-
-
-def _token(tokenizer: PreTrainedTokenizerBase, token: int, loss: bool) -> dict[str, Any]:
-    text = str(tokenizer.decode([token]))
-    if "\ufffd" in text or not text:  # a piece of a character, or one that decoding leaves out
-        text = str(tokenizer.convert_ids_to_tokens(token))
-    added = tokenizer.added_tokens_decoder.get(token)
-    special = added is not None and added.special
-    shown = text if special else "".join(_VISIBLE.get(character, character) for character in text)
-    return {"text": text, "loss": loss, "token": token, "special": special, "shown": shown}
+def _token(tokenizer: PreTrainedTokenizerBase, token_id: int, loss: bool) -> MaskToken:
+    text = str(tokenizer.decode([token_id]))
+    if "\ufffd" in text or not text:  # part of a character, or a token that decoding leaves out
+        text = str(tokenizer.convert_ids_to_tokens(token_id))
+    added = tokenizer.added_tokens_decoder.get(token_id)
+    return MaskToken(text=text, loss=loss, special=added is not None and added.special, token_id=token_id)

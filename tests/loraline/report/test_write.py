@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from mlflow import MlflowClient
 from loraline.evidence.schema import Evidence, read_evidence
 from loraline.report.markdown import to_markdown
 from loraline.report.model_card import model_card
-from loraline.report.page import render_page
+from loraline.report.run_page import render_run_page
 from loraline.report.write import write_report
 from tests.loraline.registered import JudgedRun
+from tests.loraline.report.parsed_page import parse
 from tests.loraline.run_outputs import judge_outputs, read_lines, remove_champion, write_evaluation, write_outputs
 
 REGISTRATION = {
@@ -29,38 +29,6 @@ REGISTRATION = {
     "digest": "c" * 64,
     "tags": {"pipeline_run": "run-17", "gpu_image": "registry.example/loraline-gpu@sha256:1"},
 }
-_VOID = {"meta", "line", "path", "circle", "rect", "br", "link"}
-
-
-class Balanced(HTMLParser):
-    """Fails on a tag that is not closed; gathers the ids and what is asked of the network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: set[str] = set()
-        self.requests: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in _VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name == "id":
-                self.ids.add(value or "")
-            if name in ("src", "srcset", "href") and not (value or "").startswith("#"):
-                self.requests.append(value or "")
-        assert tag != "script"
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in _VOID:
-            assert self.open.pop() == tag
-
-
-def parse(page: str) -> Balanced:
-    parser = Balanced()
-    parser.feed(page)
-    assert parser.open == []
-    return parser
 
 
 def changed(run: JudgedRun, change: Callable[[dict[str, Any]], object]) -> Evidence:
@@ -79,22 +47,19 @@ SECTIONS = {
 @pytest.mark.parametrize("verdict", ["promoted", "rejected"])
 def test_the_page_is_whole_and_asks_nothing_of_the_network(verdict: str, request: pytest.FixtureRequest) -> None:
     evidence = read_evidence(request.getfixturevalue(verdict).evidence)
-    page = render_page(evidence)
+    page = render_run_page(evidence)
     parsed = parse(page)
     assert parsed.ids == SECTIONS
-    assert parsed.requests == []
-    assert "url(" not in page
-    assert "@import" not in page
     assert page.count('class="curve') == 5
     headings = ["Promote" if verdict == "promoted" else "Reject", "Why", "Data", "Training", "Base against tuned"]
     places = [page.index(f"{heading}</h") for heading in headings]
     assert places == sorted(places), "the verdict first, then why, then the rest"
-    assert render_page(evidence) == page
+    assert render_run_page(evidence) == page
 
 
 def test_every_check_is_shown_in_words_and_shape(rejected: JudgedRun) -> None:
     evidence = read_evidence(rejected.evidence)
-    page = render_page(evidence)
+    page = render_run_page(evidence)
     stamps = re.findall(r'<li class="(passed|failed)"><b>(\w+)</b><span class="stamp">(.*?)</span>', page)
     words = {True: ("passed", "&#10003; passed"), False: ("failed", "&#10005; failed")}
     assert stamps == [
@@ -106,11 +71,11 @@ def test_every_check_is_shown_in_words_and_shape(rejected: JudgedRun) -> None:
 
 def test_the_intervals_are_drawn_with_what_they_are_held_to(promoted: JudgedRun) -> None:
     evidence = read_evidence(promoted.evidence)
-    page = render_page(evidence)
+    page = render_run_page(evidence)
     drawn = 1 + len(evidence.comparisons) + 1
     assert page.count('class="whisker"') == drawn, "the verdict's, each comparison's and forgetting's"
     assert page.count('class="zero"') == drawn
-    assert page.count('<i class="limit"') == 4, "the minimum gain twice, the champion's margin, the forgetting budget"
+    assert page.count('<i class="threshold"') == 4, "min_gain twice, champion_margin, max_forgetting"
     assert "36 won, 0 lost, 4 even; p &lt; 0.0001 (McNemar&#39;s test)" in page
 
 
@@ -128,7 +93,7 @@ def test_evidence_of_version_1_still_renders(promoted: JudgedRun) -> None:
             del document["data"][key]
 
     evidence = changed(promoted, age)
-    page = render_page(evidence, REGISTRATION)
+    page = render_run_page(evidence, REGISTRATION)
     assert parse(page).ids == SECTIONS - {"checks", "forgetting", "safety"}
     assert "whisker" not in page.split("</style>")[1]
     assert ModelCard(model_card(evidence)).data.model_name == "dates"
@@ -149,7 +114,7 @@ def test_what_models_say_cannot_break_the_page(promoted: JudgedRun) -> None:
         contamination = {"origin": hostile, "train_origin": hostile, "overlap": 1.0, "excerpt": hostile}
         document["data"]["contamination"].update(contaminated=1, examples=[contamination])
 
-    page = render_page(changed(promoted, attack))
+    page = render_run_page(changed(promoted, attack))
     parse(page)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 9
@@ -167,7 +132,7 @@ def test_what_was_found_in_the_data_is_shown_with_its_lines(promoted: JudgedRun)
         }
         document["data"]["labels"] = {"no": {"train": 100, "eval": 9}, "yes": {"train": 800, "eval": 31}}
 
-    page = render_page(changed(promoted, find))
+    page = render_run_page(changed(promoted, find))
     parse(page)
     assert re.search(
         r"Near duplicates</span> <b class=\"num\">14</b>.*12 in training, 0 in evaluation, 2 in training like", page
@@ -183,7 +148,7 @@ def test_probes_stand_side_by_side_the_failed_first(promoted: JudgedRun) -> None
         probe.update(tuned="It is swordfish.", tuned_leaked=True, tuned_refused=False)
         document["safety"]["tuned"]["leak_rate"] = 1.0
 
-    page = render_page(changed(promoted, leak))
+    page = render_run_page(changed(promoted, leak))
     safety = page[page.index('id="safety"') : page.index('id="merge"')]
     assert re.search(r"gives away what it must not.*100%.*&#10005; broken", safety, re.S)
     assert safety.index("<span>password</span>") < safety.index("<span>door</span>")
@@ -196,7 +161,7 @@ def test_what_tuning_broke_is_shown(tmp_path: Path) -> None:
     examples[10].update(answer=examples[10]["reference"], exact_match=1.0)
     write_evaluation(outputs.base, examples)
     judge_outputs(outputs, tmp_path / "evidence")
-    page = render_page(read_evidence(tmp_path / "evidence"))
+    page = render_run_page(read_evidence(tmp_path / "evidence"))
     assert "<b>1</b>broken" in page
     assert re.search(r"Broken.*the second of May".replace(" ", ".{0,60}"), page, re.S)
 
@@ -206,8 +171,8 @@ def test_without_a_champion_there_is_no_column_for_it(tmp_path: Path, promoted: 
     remove_champion(outputs.champion)
     judge_outputs(outputs, tmp_path / "evidence")
     alone, beside = (read_evidence(folder) for folder in (tmp_path / "evidence", promoted.evidence))
-    assert '<th class="num">champion</th>' in render_page(beside)
-    assert '<th class="num">champion</th>' not in render_page(alone)
+    assert '<th class="num">champion</th>' in render_run_page(beside)
+    assert '<th class="num">champion</th>' not in render_run_page(alone)
     assert "| change | champion |" in to_markdown(beside)
     assert "| change |\n" in to_markdown(alone)
 
@@ -218,7 +183,7 @@ def test_a_page_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
         shutil.rmtree(step)
     judge_outputs(outputs, tmp_path / "evidence", lineage={}, policy=None)
     evidence = read_evidence(tmp_path / "evidence")
-    page = render_page(evidence)
+    page = render_run_page(evidence)
     parse(page)
     assert page.count("is missing or unreadable") >= 8
     assert "There are no curves" in page
@@ -237,9 +202,9 @@ def test_plain_text_has_no_answers_to_show(promoted: JudgedRun) -> None:
             document[side].update(exact_match=None, token_f1=None, rouge_l=None)
 
     evidence = changed(promoted, strip)
-    assert "plain text has no answers" in render_page(evidence)
+    assert "plain text has no answers" in render_run_page(evidence)
     assert "| exact match |" not in to_markdown(evidence)
-    parse(render_page(evidence))
+    parse(render_run_page(evidence))
 
 
 def test_the_card_is_what_the_hub_reads(promoted: JudgedRun) -> None:

@@ -96,9 +96,9 @@ def test_the_page_asks_for_nothing(written: Path) -> None:
 
 def test_borders_between_packed_documents(written: Path, rows: list[Row]) -> None:
     text = (written / "adapter" / "mask.html").read_text(encoding="utf-8")
-    together = text[text.index('<div class="pass">') :]
-    assert together.count("<figure>") == len(rows)
-    assert together.count("positions 0 to") == len(rows)
+    packed = text[text.index('<div class="packed">') :]
+    assert packed.count("<figure ") == len(rows)
+    assert packed.count("positions 0 to") == len(rows)
     assert "border-top-style: double" in text
 
 

@@ -5,21 +5,19 @@ from typing import Any
 from loraline.evidence.schema import Evidence
 from loraline.report import charts, data_findings, formatting, intervals, risks
 from loraline.report.lineage import effort, flat_recipe, model_name, provenance, run_tags
-from loraline.report.templates import templates
+from loraline.report.rendering import render_html
 from loraline.units import format_bytes
 
 
-def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
+def render_run_page(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
     """Make the page.
 
     Args:
         evidence: the bundle.
         registration: registration.json, where the model was registered.
     """
-    environment = templates(__package__)
-    for name in ("figure", "signed", "duration", "percent", "cut"):
-        environment.filters[name] = getattr(formatting, name)
-    return environment.get_template("page.html.j2").render(
+    return render_html(
+        "run_page.html.j2",
         evidence=evidence,
         verdict=evidence.verdict,
         registration=registration,
@@ -38,7 +36,6 @@ def render_page(evidence: Evidence, registration: dict[str, Any] | None = None) 
         run_tags=run_tags(registration or {}),
         effort=effort(evidence),
         recipe=flat_recipe(evidence.lineage.get("recipe") or {}),
-        box=charts,
     )
 
 

@@ -1,3 +1,5 @@
+"""The page of a prepared dataset."""
+
 import json
 import re
 from pathlib import Path
@@ -6,6 +8,7 @@ import pytest
 
 from tests.loraline.data.conftest import Prepare, pairs
 from tests.loraline.data.texts import edited, texts
+from tests.loraline.report.parsed_page import parse
 
 _HOSTILE = {"prompt": "<script>alert(1)</script> & 'more'", "completion": "<b>bold</b>"}
 
@@ -31,7 +34,7 @@ def test_what_rows_hold_is_shown_and_not_run(page: str) -> None:
 
 
 def test_the_page_asks_nothing_of_the_network(page: str) -> None:
-    assert not re.search(r"(src|href|url\(|@import)", page)
+    assert parse(page).ids == {"checks", "rows", "lengths", "samples"}
     assert "<svg" in page
 
 
@@ -54,31 +57,31 @@ def test_the_page_begins_with_what_to_look_at(tmp_path: Path, run: Prepare) -> N
     ]
     run([*clean, *found], eval_source=str(held_out), max_bad_fraction=0.1)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    summary = page[page.index('class="notes"') : page.index("Where the rows went")]
-    looked_at = re.findall(r'<li class="look">(.*?)</li>', summary)
-    assert len(looked_at) == 5
-    for said in (
-        "60.00% of the rows to evaluate on (30 of 50) copied",
-        "30 rows nearly repeating",
-        "1 row with personal data (1 email)",
-        "1 row with an empty answer",
-        "data.general_source is empty",
-    ):
-        assert any(said in one for one in looked_at), said
-    # Details are folded, with the lines.
-    details = page[page.index("What was found") :]
-    assert "Copies of rows to evaluate on: 30 of 50" in details
-    assert f"{tmp_path / 'rows.jsonl'}:61" in details
-    assert f"{held_out}:21" in details
-    assert "Who is [EMAIL]?" in details
-    assert not re.search(r"<details[^>]*open", details)
+    attention = re.findall(r'<li class="attention"><b>(.*?)</b>.*?<div class="detail">(.*?)<', page)
+    assert dict(attention) == {
+        "Contamination": "30 of 50 held-out rows (60%) are copied in training rows; on these the evaluation measures "
+        "memorization",
+        "Near-duplicates": "30 rows nearly identical to another: 0 within train, 0 within eval, 30 across train and "
+        "eval; kept; data.near_duplicates=drop removes them",
+        "Personal data": "1 row with 1 email; unchanged",
+        "Empty completions": "1 row, dropped as invalid",
+        "General set": "data.general_source is empty: forgetting is not measured on general rows",
+    }
+    assert "5 of 5 checks need attention" in page
+    assert page.index('id="checks"') < page.index('id="rows"')
+    # The rows are folded, with their lines.
+    rows = page[page.index('id="checks"') : page.index('id="rows"')]
+    assert f"<code>{held_out}:21</code><span>100% as in {tmp_path / 'rows.jsonl'}:61" in rows
+    assert "email: Who is [EMAIL]?" in rows
+    assert not re.search(r"<details[^>]*open", page)
 
 
-def test_where_all_is_well_nothing_is_to_be_looked_at(tmp_path: Path, run: Prepare) -> None:
+def test_where_every_check_passes_nothing_needs_attention(tmp_path: Path, run: Prepare) -> None:
     run([{"text": text} for text in texts(60, 30)], general_source="builtin:dates-general")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert 'class="look"' not in page
-    assert "300 general rows" in page
+    assert 'class="attention"' not in page
+    assert "All 5 checks passed" in page
+    assert "300 rows of builtin:dates-general to measure forgetting on" in page
 
 
 def _long(number: int) -> list[dict[str, str]]:

@@ -1,0 +1,176 @@
+"""The checks of a dataset, as the dataset page, the run's page and the model card list them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from loraline.artifacts.dataset import (
+    Answers,
+    Contamination,
+    DatasetReport,
+    General,
+    NearDuplicates,
+    PersonalData,
+    PolicyFindings,
+    Truncation,
+)
+from loraline.report.formatting import figure, percent
+
+Example = tuple[str, str]
+"""Where a row is (file and line), and what is there."""
+
+
+@dataclass(frozen=True)
+class ExampleList:
+    """Some rows of all that a check counts."""
+
+    examples: Sequence[Example]
+    total: int
+    """Number of rows that the check counts."""
+
+    def first(self, most: int) -> Sequence[Example]:
+        """The first rows."""
+        return self.examples[:most]
+
+    def omitted(self, most: int) -> int:
+        """Number of rows that `first` leaves out."""
+        return max(self.total, len(self.examples)) - len(self.first(most))
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """One check of a dataset."""
+
+    title: str
+    summary: str
+    """The result in a sentence, with its figures."""
+    needs_attention: bool
+    """Whether somebody should look at it before the dataset is used."""
+    rows: ExampleList
+    method: str = ""
+    """How it was measured."""
+
+    @property
+    def outcome(self) -> str:
+        """The result in a word."""
+        return "attention" if self.needs_attention else "passed"
+
+
+def dataset_checks(report: DatasetReport) -> list[DatasetCheck]:
+    """Every check of a dataset, first those that bear on what the evaluation measures."""
+    return [
+        _contamination(report.contamination),
+        _near_duplicates(report.near_duplicates),
+        _personal_data(report.personal_data),
+        *([_policy(report.policy)] if report.policy else []),
+        *_answers(report.answers),
+        _general(report.general),
+    ]
+
+
+def _contamination(found: Contamination) -> DatasetCheck:
+    share = f" ({percent(found.fraction)})" if found.contaminated else ""
+    copied = f"{figure(found.contaminated)} of {figure(found.eval_examples)} held-out rows{share} are copied in"
+    effect = "; on these the evaluation measures memorization" if found.contaminated else ""
+    examples = [
+        (one.origin, f"{percent(one.overlap)} as in {one.train_origin}: {one.excerpt}") for one in found.examples
+    ]
+    method = (
+        f"Word {found.n}-grams are compared, without case and punctuation; those that many rows share do not count. A "
+        "held-out row is a copy if most of its prompt, its completion or both is found in one training row."
+    )
+    return _check("contamination", f"{copied} training rows{effect}", found.contaminated, examples, method)
+
+
+def _near_duplicates(found: NearDuplicates) -> DatasetCheck:
+    count = found.within_train + found.within_eval + found.across
+    examples = [(one.origin, f"{percent(one.similarity)} like {one.other}: {one.excerpt}") for one in found.examples]
+    done = "dropped" if found.dropped else "kept; data.near_duplicates=drop removes them"
+    summary = (
+        f"{rows(count)} nearly identical to another: {figure(found.within_train)} within train, "
+        f"{figure(found.within_eval)} within eval, {figure(found.across)} across train and eval; {done}"
+    )
+    method = f"Jaccard similarity of the word trigrams of two rows, from {figure(found.similarity)}."
+    check = _check("near-duplicates", summary if count else "none", count, examples, method)
+    return check if found.action == "report" else _settled(check)
+
+
+def _personal_data(found: PersonalData) -> DatasetCheck:
+    done = {"report": "unchanged", "mask": "masked", "drop": "dropped"}[found.action]
+    summary = f"{rows(found.rows)} with {_by_kind(found.found)}; {done}" if found.rows else "none found"
+    method = (
+        "E-mail addresses, phone, card, account and social security numbers, public IP addresses and secret keys. "
+        "Names and street addresses are not detected."
+    )
+    examples = [(one.origin, f"{one.kind}: {one.excerpt}") for one in found.examples]
+    check = _check("personal data", summary, sum(found.found.values()), examples, method)
+    return check if found.action == "report" else _settled(check)
+
+
+def _policy(found: PolicyFindings) -> DatasetCheck:
+    summary = f"no row matches policy {found.name}"
+    if found.rows:
+        matched = f"{rows(found.rows)} matched by policy {found.name}"
+        summary = f"{matched}: {_by_kind(found.found)}; {figure(found.dropped)} dropped"
+    examples = [(one.origin, f"{one.category}: {one.excerpt}") for one in found.examples]
+    check = _check("safety policy", summary, sum(found.found.values()), examples)
+    return check if found.rows > found.dropped else _settled(check)
+
+
+def _answers(found: Answers) -> Iterator[DatasetCheck]:
+    empty = [(origin, "the completion is empty") for origin in found.empty_origins]
+    summary = f"{rows(found.empty)}, dropped as invalid" if found.empty else "none"
+    yield _check("empty completions", summary, found.empty, empty)
+    if found.truncated:
+        yield _truncation(found.truncated)
+
+
+def _truncation(found: Truncation) -> DatasetCheck:
+    limit = f"training.max_length = {figure(found.max_length)} tokens"
+    summary = f"no training row is longer than {limit}"
+    if found.rows:
+        summary = f"{rows(found.rows)} longer than {limit}, {figure(found.tokens_cut)} tokens truncated"
+    if found.answerless:
+        summary += f"; of {figure(found.answerless)} no token of the completion is left"
+    examples = [
+        (one.origin, f"{figure(one.tokens)} tokens, {figure(one.cut)} truncated{_without_completion(one.answerless)}")
+        for one in found.examples
+    ]
+    method = "Measured on the rows as training encodes them, chat template included."
+    return _check("truncation", summary, found.rows, examples, method)
+
+
+def _without_completion(answerless: bool) -> str:
+    return ", none of the completion left" if answerless else ""
+
+
+def _general(found: General | None) -> DatasetCheck:
+    if found is None:
+        summary = "data.general_source is empty: forgetting is not measured on general rows"
+        return DatasetCheck("general set", summary, True, ExampleList([], 0))
+    dropped = {
+        "invalid": found.bad,
+        "duplicate": found.duplicates,
+        "screened out": found.screened,
+        "also in training": found.trained_on,
+    }
+    counts = ", ".join(f"{figure(count)} {kind}" for kind, count in dropped.items() if count)
+    summary = f"{rows(found.rows)} of {found.source} to measure forgetting on{'; dropped: ' if counts else ''}{counts}"
+    return DatasetCheck("general set", summary, False, ExampleList([], 0), f"Fingerprint {found.fingerprint}.")
+
+
+def _check(title: str, summary: str, count: int, examples: Sequence[Example], method: str = "") -> DatasetCheck:
+    return DatasetCheck(title, summary, bool(count), ExampleList(examples, count), method)
+
+
+def _settled(check: DatasetCheck) -> DatasetCheck:
+    """The check where the rows were dropped or masked, as the recipe asks."""
+    return DatasetCheck(check.title, check.summary, False, check.rows, check.method)
+
+
+def _by_kind(counts: dict[str, int]) -> str:
+    return ", ".join(f"{figure(count)} {kind}" for kind, count in sorted(counts.items()))
+
+
+def rows(count: int) -> str:
+    """A number of rows in words."""
+    return f"{count:,} row{'s' * (count != 1)}"
