@@ -4,19 +4,23 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-PIPELINES = ("finetune", "retrain", "promote")
+PIPELINES = {"finetune": "pipelines.finetune", "retrain": "pipelines.retrain", "promote": "pipelines.promotion"}
+"""The pipelines by name: each is the function of that name in a module."""
 
 
 def load_pipeline(name: str) -> Any:
-    """The pipeline of that name: a function that kfp has decorated."""
-    assert name in PIPELINES, name
-    return getattr(importlib.import_module(f"pipelines.{name}"), name)
+    """Import a pipeline: the function that kfp has decorated.
+
+    Args:
+        name: a key of `PIPELINES`.
+    """
+    return getattr(importlib.import_module(PIPELINES[name]), name)
 
 
 def compile_pipeline(output: Path, name: str = "finetune") -> Path:
-    """Write a pipeline's package (KFP's YAML), the same bytes for the same code.
+    """Write a pipeline's package (KFP's YAML). The output is deterministic.
 
-    Needs no torch: the steps' bodies are not run.
+    Needs no torch: the bodies of the steps are not run.
     """
     from kfp import compiler
 
@@ -26,5 +30,5 @@ def compile_pipeline(output: Path, name: str = "finetune") -> Path:
 
 
 def compile_pipelines(folder: Path) -> list[Path]:
-    """Write every pipeline's package into a folder, as `<name>.yaml`."""
+    """Write the packages of all pipelines into a folder, as `<name>.yaml`."""
     return [compile_pipeline(folder / f"{name}.yaml", name) for name in PIPELINES]

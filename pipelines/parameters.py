@@ -1,4 +1,4 @@
-"""Configuration classes as the flat, typed, described parameters of a KFP pipeline."""
+"""Generate the flat, typed and described parameters of a KFP pipeline from configuration classes."""
 
 import functools
 import inspect
@@ -10,20 +10,20 @@ from pydantic.fields import FieldInfo
 from loraline.recipe import parameter_places, parameter_type, section_class
 
 Fields = Mapping[str, FieldInfo]
-"""Name of a parameter -> the field of a configuration class that it stands for."""
+"""Parameter name -> field of a configuration class."""
 
 
 def recipe_fields() -> Fields:
-    """The recipe's fields by the names that they have in KFP's form, in the order in which a person fills them in."""
+    """The recipe's fields by their parameter names in KFP's form, in the order of the form."""
     return {name: section_class(s).model_fields[f] for name, (s, f) in parameter_places().items()}
 
 
 def takes(**groups: Fields) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a pipeline function fields as its flat parameters; it gets them back as one dictionary a group.
+    """Decorate a pipeline function with fields as flat parameters; it receives one dictionary for each group.
 
-    KFP reads a pipeline's parameters off its signature and their descriptions off its docstring. Made from
-    the configuration classes, neither can drift from them. The order of the groups is the form's, but that
-    what has no default comes first.
+    KFP reads a pipeline's parameters from its signature and their descriptions from its docstring. Both are
+    generated from the configuration classes, so they cannot diverge. Parameters are in the order of the groups, those
+    without a default first.
     """
     fields = {name: field for group in groups.values() for name, field in group.items()}
     assert len(fields) == sum(map(len, groups.values())), "two groups have a parameter of the same name"
@@ -46,7 +46,7 @@ def takes(**groups: Fields) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 def _describe(field: FieldInfo) -> str:
-    """A field's description in one line, with its choices where it has any: KFP's form cannot offer them."""
+    """A field's description in one line, with its choices if it has any: KFP's form cannot offer them."""
     text = " ".join((field.description or "").split())
     is_choice = get_origin(field.annotation) is Literal
     return f"{text} One of: {', '.join(get_args(field.annotation))}." if is_choice else text

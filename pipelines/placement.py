@@ -1,18 +1,17 @@
-"""Where steps run on a cluster, and with what: nodes, GPUs, memory, secrets, retries and timeouts, in one place.
+"""Placement of the steps on a cluster: nodes, GPUs, memory, secrets, retries and timeouts, all in one place.
 
-What KFP can resolve at run time is a parameter of the pipelines (PlacementConfig). What it cannot is fixed
-when they are compiled: retries, timeouts and mounts in `_STEPS`; the names that differ from cluster to
-cluster in the environment of `loraline compile`:
+What KFP can resolve at run time is a parameter of the pipelines (PlacementConfig). The rest is fixed at compile time:
+retries, timeouts and mounts in `STEP_NEEDS`, and names that differ between clusters in environment variables of
+`loraline compile`:
 
 - LORALINE_QUEUE: Kueue's queue for the GPU steps (KFP takes no parameter in a pod's labels);
-- LORALINE_MODEL_CACHE: a claim that keeps models between runs (KFP refuses an empty name at run time, so
-  that a parameter could not be left out). It must be writable for the images' user, 10001.
+- LORALINE_MODEL_CACHE: a PersistentVolumeClaim that keeps models between runs (KFP refuses an empty name at run time,
+  so that a parameter could not be left out). It must be writable for the images' user, 10001.
 
-KFP has no field at all for a request of ephemeral storage, nor for a volume's group.
+KFP has no field for an ephemeral storage request, nor for a volume's group.
 
-Accelerator, memory and cores are in the cache key of the steps that they are given to, because KFP hands them
-over as inputs: another memory size runs a step again. Nodes, secrets and the run's id are not. The local
-runner ignores all of this.
+Accelerator, memory and CPU are in the cache key of their steps, because KFP passes them as inputs: a step runs again
+with another memory size. Node selectors, secrets and the run's id are not. The local runner ignores all of this.
 """
 
 import os
@@ -32,120 +31,123 @@ QUEUE = os.environ.get("LORALINE_QUEUE", "")
 MODEL_CACHE = os.environ.get("LORALINE_MODEL_CACHE", "")
 
 INTERACTIVE = "loraline-interactive"
-"""Priority in the queue of a run that a person waits for."""
+"""Kueue priority class of a run that a person waits for."""
 SCHEDULED = "loraline-scheduled"
-"""Priority of a run that nobody waits for: it is preempted, and goes on from its checkpoint."""
+"""Kueue priority class of a scheduled run: it can be preempted, and resumes from its checkpoint."""
 
 RUN_ID_LABEL = "pipeline/runid"
-"""The label that KFP gives to every pod of a run."""
+"""The label that KFP puts on every pod of a run."""
 
-# Tries after the first. KFP can only retry any failure or none: an error of the recipe's that shows in a step
-# with a model (training that diverges) fails that often before the run does, each time from its checkpoint.
+# KFP retries every failure or none: a recipe error that shows only in a GPU step (training that diverges) fails this
+# many times more before the run does, each time from its checkpoint.
 _RETRIES = 3
-_HOURS_OF_LIGHT = 6
-_HOURS_OF_GPU = 72
+_LIGHT_TIMEOUT_HOURS = 6
+_GPU_TIMEOUT_HOURS = 72
 
 
 class PlacementConfig(StepConfig):
-    """Where steps run. GPU steps are those that hold a model; the others are light."""
+    """Where steps run. GPU steps load a model; the others are light."""
 
     accelerator_type: str = "nvidia.com/gpu"
-    """Name of the GPU resource that a GPU step asks for."""
+    """Kubernetes resource name of the GPUs that a GPU step requests."""
     accelerator_count: str = "1"
-    """GPUs of a GPU step; 0 where there are none. Training alone uses more than 1. Text, as KFP drops a number here."""
+    """GPUs of a GPU step; 0 for CPUs only. Only training uses more than 1. A string, as KFP drops a number here."""
     gpu_memory: str = "32Gi"
     """Memory of a GPU step (request and limit)."""
     gpu_cpu: str = "4"
-    """Cores that a GPU step requests; it may use more."""
+    """CPU request of a GPU step; it may use more."""
     gpu_node_selector: dict[str, str] = Field(default={})
-    """Labels of the nodes for GPU steps, such as {"nvidia.com/gpu.product": "NVIDIA-H200"}."""
+    """Node selector of GPU steps, such as {"nvidia.com/gpu.product": "NVIDIA-H200"}."""
     gpu_tolerations: list[dict[str, Any]] = Field(
         default=[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     )
-    """Taints that GPU steps tolerate, as in a pod's `tolerations`."""
+    """Tolerations of GPU steps, as in a pod's `tolerations`."""
     gpu_affinity: dict[str, Any] = Field(default={})
-    """What else is asked of the nodes for GPU steps, as in a pod's `affinity.nodeAffinity`."""
+    """Node affinity of GPU steps, as in a pod's `affinity.nodeAffinity`."""
     light_memory: str = "4Gi"
     """Memory of a light step (request and limit)."""
     light_cpu: str = "1"
-    """Cores that a light step requests; it may use more."""
+    """CPU request of a light step; it may use more."""
     light_node_selector: dict[str, str] = Field(default={})
-    """Labels of the nodes for light steps."""
+    """Node selector of light steps."""
     s3_secret: str = "loraline-s3"
-    """Secret with AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where wanted, AWS_REGION."""
+    """Secret with AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, optionally, AWS_REGION."""
     mlflow_secret: str = "loraline-mlflow"
-    """Secret with MLFLOW_TRACKING_URI and, where wanted, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
+    """Secret with MLFLOW_TRACKING_URI and, optionally, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
     hub_secret: str = "loraline-hub"
-    """Secret with HF_TOKEN, for gated models. It need not exist."""
+    """Secret with HF_TOKEN, for gated models. Optional."""
     image_pull_secret: str = "loraline-registry"
-    """Secret with the login to the images' registry. It need not exist where the nodes can pull without."""
+    """Secret with the credentials of the images' registry. Optional where the nodes can pull without it."""
 
 
 @dataclass(frozen=True)
-class _Secret:
-    """The keys of a secret, each the name of the environment variable that it becomes."""
+class SecretKeys:
+    """The keys of a secret; each becomes the environment variable of the same name."""
 
     parameter: str
+    """The field of PlacementConfig that names the secret."""
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
 
-_S3 = _Secret("s3_secret", ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_REGION",))
-_MLFLOW = _Secret("mlflow_secret", ("MLFLOW_TRACKING_URI",), ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"))
-_HUB = _Secret("hub_secret", optional=("HF_TOKEN",))
+_S3 = SecretKeys("s3_secret", ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_REGION",))
+_MLFLOW = SecretKeys(
+    "mlflow_secret", ("MLFLOW_TRACKING_URI",), ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+)
+_HUB = SecretKeys("hub_secret", optional=("HF_TOKEN",))
 
 
 @dataclass(frozen=True)
-class _Needs:
-    """What a step needs of the cluster."""
+class StepNeeds:
+    """What a step needs from the cluster."""
 
-    secrets: tuple[_Secret, ...] = ()
+    secrets: tuple[SecretKeys, ...] = ()
     gpu: bool = False
     is_retried: bool = False
-    """For steps that fail by eviction or by a store that is away rather than by what a person wrote: a recipe that
-    is refused, or rows that are not valid, are so at every try."""
+    """For steps that fail by eviction, or because a store does not answer, rather than by an error in the recipe or
+    the data, which fails every attempt."""
     fetches_models: bool = False
     registers: bool = False
-    """For the step that writes onto a model version which images it was made in."""
+    """For the step that records the images of the run in the model version."""
     trains: bool = False
-    """For the step that may use several GPUs, and have a TrainJob made after its own pod."""
+    """For the step that may use several GPUs, and may create a TrainJob from its own pod's spec."""
 
 
-_STEPS = {
-    "resolve-recipe": _Needs((_S3, _MLFLOW, _HUB)),
-    "check-freshness": _Needs((_MLFLOW,)),
-    "prepare-dataset": _Needs((_S3, _MLFLOW, _HUB)),
-    "load-model": _Needs((_S3, _MLFLOW, _HUB), gpu=True, is_retried=True, fetches_models=True),
-    "train-lora": _Needs((_S3, _MLFLOW), gpu=True, is_retried=True, trains=True),
-    "evaluate-model": _Needs((_S3, _MLFLOW), gpu=True, is_retried=True),
-    "merge-adapter": _Needs(gpu=True, is_retried=True),
-    "gate": _Needs(),
-    "register-model": _Needs((_S3, _MLFLOW), is_retried=True, registers=True),
-    "report": _Needs((_MLFLOW,), is_retried=True),
-    "promote-model": _Needs((_S3, _MLFLOW)),
+STEP_NEEDS = {
+    "resolve-recipe": StepNeeds((_S3, _MLFLOW, _HUB)),
+    "check-freshness": StepNeeds((_MLFLOW,)),
+    "prepare-dataset": StepNeeds((_S3, _MLFLOW, _HUB)),
+    "load-model": StepNeeds((_S3, _MLFLOW, _HUB), gpu=True, is_retried=True, fetches_models=True),
+    "train-lora": StepNeeds((_S3, _MLFLOW), gpu=True, is_retried=True, trains=True),
+    "evaluate-model": StepNeeds((_S3, _MLFLOW), gpu=True, is_retried=True),
+    "merge-adapter": StepNeeds(gpu=True, is_retried=True),
+    "gate": StepNeeds(),
+    "register-model": StepNeeds((_S3, _MLFLOW), is_retried=True, registers=True),
+    "report": StepNeeds((_MLFLOW,), is_retried=True),
+    "promote-model": StepNeeds((_S3, _MLFLOW)),
 }
 
 
 def place_steps(placement: dict[str, Any], priority: str = INTERACTIVE) -> None:
-    """Place every step of the pipeline that is being built; to be called at the end of its function.
+    """Set the placement of every step of the pipeline that is being built; call it at the end of its function.
 
     Args:
-        placement: the pipeline's parameters by the names of PlacementConfig's fields. A field that the pipeline
-            has no parameter for keeps its default.
-        priority: Kueue's priority class of the GPU steps, where there is a queue.
+        placement: the pipeline's parameters by the names of PlacementConfig's fields. A field without a
+            parameter keeps its default.
+        priority: Kueue priority class of the GPU steps, if there is a queue.
     """
     values = PlacementConfig().model_dump() | placement
     for task in Pipeline.get_default_pipeline().tasks.values():
-        needs = _STEPS[task.component_spec.name]
-        _give_environment(task, needs, values)
-        _ask_for_nodes(task, "gpu" if needs.gpu else "light", values)
+        needs = STEP_NEEDS[task.component_spec.name]
+        _set_environment(task, needs, values)
+        _set_resources(task, "gpu" if needs.gpu else "light", values)
         if needs.gpu:
-            _ask_for_gpus(task, values, priority)
-        _bound(task, needs)
+            _set_gpus(task, values, priority)
+        _set_timeout_and_retries(task, needs)
 
 
-def _give_environment(task: PipelineTask, needs: _Needs, values: dict[str, Any]) -> None:
-    """Secrets, the run's id, and folders to write to, so that the root file system may be read-only."""
+def _set_environment(task: PipelineTask, needs: StepNeeds, values: dict[str, Any]) -> None:
+    """Set secrets, the run's id and writable folders, so that the root file system may be read-only."""
     for secret in needs.secrets:
         for keys, optional in ((secret.required, False), (secret.optional, True)):
             if keys:
@@ -156,10 +158,10 @@ def _give_environment(task: PipelineTask, needs: _Needs, values: dict[str, Any])
     if needs.trains:
         kubernetes.use_field_path_as_env(task, "LORALINE_POD", "metadata.name")
         kubernetes.use_field_path_as_env(task, "LORALINE_NAMESPACE", "metadata.namespace")
-        # Processes of one machine exchange gradients through it, and a container has 64 MB by default.
+        # Processes on one machine exchange gradients through it; a container's default is 64 MB.
         kubernetes.empty_dir_mount(task, "loraline-shm", "/dev/shm", medium="Memory")
     if needs.registers:
-        # By way of the pod, so that a run outside any image does not claim one.
+        # Through the pod's annotations, so that a run outside a container records no image.
         for kind, image in (("gpu", images.GPU), ("light", images.LIGHT)):
             kubernetes.add_pod_annotation(task, f"loraline/{kind}-image", image)
             field = f"metadata.annotations['loraline/{kind}-image']"
@@ -170,16 +172,16 @@ def _give_environment(task: PipelineTask, needs: _Needs, values: dict[str, Any])
         kubernetes.empty_dir_mount(task, "loraline-cache", "/cache")
 
 
-def _ask_for_nodes(task: PipelineTask, kind: str, values: dict[str, Any]) -> None:
+def _set_resources(task: PipelineTask, kind: str, values: dict[str, Any]) -> None:
     cores, memory = values[f"{kind}_cpu"], values[f"{kind}_memory"]
-    _hand_through(task, cores, memory)
+    _pass_to_conditions(task, cores, memory)
     task.set_cpu_request(cores).set_memory_request(memory).set_memory_limit(memory)
     kubernetes.add_node_selector_json(task, values[f"{kind}_node_selector"])
 
 
-def _ask_for_gpus(task: PipelineTask, values: dict[str, Any], priority: str) -> None:
+def _set_gpus(task: PipelineTask, values: dict[str, Any], priority: str) -> None:
     kind, count = values["accelerator_type"], values["accelerator_count"]
-    _hand_through(task, kind, count)
+    _pass_to_conditions(task, kind, count)
     task.set_accelerator_type(kind).set_accelerator_limit(count)
     kubernetes.add_toleration_json(task, values["gpu_tolerations"])
     kubernetes.add_node_affinity_json(task, values["gpu_affinity"])
@@ -188,18 +190,18 @@ def _ask_for_gpus(task: PipelineTask, values: dict[str, Any], priority: str) -> 
         kubernetes.add_pod_label(task, "kueue.x-k8s.io/priority-class", priority)
 
 
-def _hand_through(task: PipelineTask, *values: Any) -> None:
-    """Have parameters reach a step inside a condition: the compiler forgets those that only its resources name."""
+def _pass_to_conditions(task: PipelineTask, *values: Any) -> None:
+    """Pass parameters to a step inside a condition: the compiler drops those that only its resources use."""
     task.register_pipeline_channels([value for value in values if isinstance(value, PipelineChannel)])
 
 
-def _bound(task: PipelineTask, needs: _Needs) -> None:
-    """A timeout for each try, and retries with growing pauses where they are of use."""
-    hours = _HOURS_OF_GPU if needs.gpu else _HOURS_OF_LIGHT
+def _set_timeout_and_retries(task: PipelineTask, needs: StepNeeds) -> None:
+    """Set a timeout for each attempt, and retries with exponential backoff where they help."""
+    hours = _GPU_TIMEOUT_HOURS if needs.gpu else _LIGHT_TIMEOUT_HOURS
     kubernetes.set_timeout(task, hours * 3600)
     if needs.is_retried:
-        # The longest duration counts from the first try's start: with KFP's default of an hour, what is evicted
-        # in its second hour would not be tried again.
+        # backoff_max_duration counts from the start of the first attempt: with KFP's default of one hour, a step that
+        # is evicted in its second hour would not be retried.
         task.set_retry(
             _RETRIES,
             backoff_duration="60s",

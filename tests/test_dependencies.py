@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.placement import _STEPS
+from pipelines.placement import STEP_NEEDS
 from tests.test_architecture import MODULES, PACKAGES, ROOT, imports, module_name
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -98,10 +98,10 @@ def test_the_command_line_and_compiling_need_the_core_alone() -> None:
     assert set(undeclared(above, True, declared())) == set()
 
 
-@pytest.mark.parametrize("step", _STEPS)
+@pytest.mark.parametrize("step", STEP_NEEDS)
 def test_a_step_has_what_it_imports(step: str) -> None:
     modules = closure([f"components.{step.replace('-', '_')}.component"], everywhere=True)
-    if _STEPS[step].gpu:
+    if STEP_NEEDS[step].gpu:
         assert set(undeclared(modules - HARNESS, True, declared("train"))) == set()
         assert set(undeclared(modules, True, declared("harness"))) == set()
     else:

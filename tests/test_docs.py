@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pipelines import document
 from pipelines.cli.app import app
 from pipelines.compile import PIPELINES, compile_pipelines
-from pipelines.placement import _STEPS, PlacementConfig
+from pipelines.placement import STEP_NEEDS, PlacementConfig
 from tests.documentation import PAGES, ROOT, Command, block, blocks, commands, inline
 from tests.pipelines.client.server import KfpServer
 
@@ -132,7 +132,7 @@ def test_the_secrets_that_are_made_are_those_that_are_read(
         )
     )
     names = PlacementConfig().model_dump()
-    for needs in _STEPS.values():
+    for needs in STEP_NEEDS.values():
         for secret in needs.secrets:
             assert set(secret.required) <= made["kubeflow-user", names[secret.parameter]]
             assert made["kubeflow-user", names[secret.parameter]] <= {*secret.required, *secret.optional}
@@ -146,12 +146,12 @@ def test_the_table_says_which_step_reads_which_secret() -> None:
     names = PlacementConfig().model_dump()
     rows = re.findall(r"^\| `([\w-]+)` \| ([\w, ]*) ?\| ([\w, .]*) ?\| ([^|]*) \|", OPERATOR.read_text(), re.MULTILINE)
     told = {name: (keys, optional, readers) for name, keys, optional, readers in rows}
-    secrets = {names[one.parameter]: one for needs in _STEPS.values() for one in needs.secrets}
+    secrets = {names[one.parameter]: one for needs in STEP_NEEDS.values() for one in needs.secrets}
     for name, secret in secrets.items():
         keys, optional, readers = told[name]
         assert keys.strip() == ", ".join(secret.required)
         assert optional.strip() == ", ".join(secret.optional)
-        reading = [step.replace("-", "_") for step, needs in _STEPS.items() if secret in needs.secrets]
+        reading = [step.replace("-", "_") for step, needs in STEP_NEEDS.items() if secret in needs.secrets]
         assert sorted(readers.partition(";")[0].split(", ")) == sorted(reading), name
     assert names["image_pull_secret"] in told
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kfp import dsl
 
-from pipelines.placement import _STEPS
+from pipelines.placement import STEP_NEEDS
 from tests.images.engine import Engine
 from tests.test_dependencies import closure
 
@@ -107,7 +107,7 @@ print("all imported")
 
 def modules_of(image: str) -> list[str]:
     """What the steps of an image import, in their functions too."""
-    steps = [step.replace("-", "_") for step, needs in _STEPS.items() if needs.gpu == (image == "gpu")]
+    steps = [step.replace("-", "_") for step, needs in STEP_NEEDS.items() if needs.gpu == (image == "gpu")]
     imported = closure([f"components.{step}.component" for step in steps], everywhere=True)
     trained_in_load_model = {"loraline.quickstart.scratch_pretraining"} if image == "light" else set()
     return sorted(imported - trained_in_load_model)

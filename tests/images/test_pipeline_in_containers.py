@@ -26,7 +26,7 @@ from loraline.recipe_file import load_recipe
 from pipelines.local import s3_server
 from pipelines.local.run import LocalStep
 from pipelines.local.summary import write_summary
-from pipelines.placement import _STEPS
+from pipelines.placement import STEP_NEEDS
 from tests.images.engine import Engine
 
 pytestmark = pytest.mark.containers
@@ -151,7 +151,7 @@ def test_each_step_runs_in_its_own_image(in_containers: ContainerRun, images: di
     component = {step: "evaluate_model" if step.startswith("evaluate ") else step for step in in_containers.images}
     assert {"resolve_recipe", "load_model", "train_lora", "evaluate tuned", "gate"} <= set(component)
     for step, image in in_containers.images.items():
-        needs_gpu = _STEPS[component[step].replace("_", "-")].gpu
+        needs_gpu = STEP_NEEDS[component[step].replace("_", "-")].gpu
         assert image == images["gpu" if needs_gpu else "light"], step
 
 

@@ -62,7 +62,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Package]:
     return {path.stem: read_package(path) for path in compile_pipelines(tmp_path_factory.mktemp("compiled"))}
 
 
-@pytest.fixture(scope="module", params=PIPELINES)
+@pytest.fixture(scope="module", params=list(PIPELINES))
 def package(request: pytest.FixtureRequest, packages: dict[str, Package]) -> Package:
     return packages[request.param]
 

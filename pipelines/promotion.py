@@ -1,4 +1,4 @@
-"""The promotion pipeline: a person, or a schedule, moves a registered model's champion."""
+"""The promotion pipeline: moves the champion alias of a registered model, forward or back."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ _PLACEMENT = ("light_node_selector", "s3_secret", "mlflow_secret", "image_pull_s
     placement={name: PlacementConfig.model_fields[name] for name in _PLACEMENT},
 )
 def promote(promotion: dict[str, Any], placement: dict[str, Any]) -> None:
-    """Move a registered model's champion, forward on evidence or back in one step.
+    """Promote a registered model to champion if its evidence passes, or roll back to the previous champion.
 
-    Training never moves it: a run leaves its model at the alias challenger until somebody runs this.
+    Training never moves the champion: a run leaves its model at the alias challenger until this pipeline is run.
 
-    1. promote_model checks that the version's evidence is whole and its files are those that were registered,
-       then moves the alias and remembers the champion before.
+    1. promote_model verifies the version's evidence and the digests of its files, then moves the alias and records
+       the previous champion.
     """
     promote_model(**promotion).set_caching_options(False)
     place_steps(placement)
