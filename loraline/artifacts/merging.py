@@ -34,33 +34,36 @@ class QuantizedReport(Report):
 
 
 class MergeReport(Report):
-    """What the merge did, and how far the result is from the adapter on its base."""
+    """What the merge did, and how far the merged model is from the adapter on its base.
+
+    The comparison needs evaluation rows. Without them its figures are None: not measured, which the gate rejects.
+    """
 
     FILE: ClassVar[str] = "parity.json"
 
-    max_abs_logit_difference: float
+    max_abs_logit_difference: float | None
     """Largest difference of any logit, both sides computed in float32."""
-    mean_abs_logit_difference: float
+    mean_abs_logit_difference: float | None
     tolerance: float
     """What the largest difference may be."""
-    kl_divergence: MeanMax
+    kl_divergence: MeanMax | None
     """Divergence of the next token's probabilities, merged against adapter-on-base, in nats."""
     max_kl_divergence: float
     """What the largest divergence may be."""
-    greedy: GreedyReport
+    greedy: GreedyReport | None
     """Greedy answers of both to the rows' prompts."""
     prompts: dict[str, str]
     """By row id, the digest of the prompt that a server makes with the merged model's own tokenizer and template."""
     quantized: QuantizedReport | None
     """Where training ran on a quantized base: the merged model against the adapter on that one. It holds what
     quantizing took from the base, so that no budget is set for it."""
-    max_adapter_effect: float
+    max_adapter_effect: float | None
     """Largest change of any logit by the adapter: against it the difference is to be seen."""
-    mean_adapter_effect: float
-    adapter_kl_divergence: MeanMax
+    mean_adapter_effect: float | None
+    adapter_kl_divergence: MeanMax | None
     """Divergence that the adapter itself makes, adapter-on-base against base."""
     examples: int
-    """Rows compared, each at every position up to a length of 256 tokens."""
+    """Rows compared, each at every position up to a length of 256 tokens; 0 if parity was not measured."""
     positions: int
     """Tokens compared."""
     base_digest: str
@@ -71,3 +74,13 @@ class MergeReport(Report):
     merged_tensors: int
     """Weights that the adapter changed; the others are the base's, byte for byte."""
     seconds: float
+
+    def headline(self) -> str:
+        """The comparison in a line."""
+        if self.max_abs_logit_difference is None or self.kl_divergence is None or self.greedy is None:
+            return "parity not measured: no rows to compare the merged model with the adapter on its base"
+        return (
+            f"largest logit difference {self.max_abs_logit_difference:.3g} (at most {self.tolerance:g}), KL divergence "
+            f"{self.kl_divergence.max:.3g} nats (at most {self.max_kl_divergence:g}), {self.greedy.equal} of "
+            f"{self.greedy.examples} greedy answers equal"
+        )

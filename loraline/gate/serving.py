@@ -45,6 +45,8 @@ def merge(findings: Findings) -> Check:
     report = findings.merge
     if not report:
         return check("merge", [missing(_MERGE)], "")
+    if report.get("examples") == 0:
+        return check("merge", ["parity was not measured: there were no rows to compare the merged model on"], "")
     faults = []
     apart, tolerance = number(report, "max_abs_logit_difference"), number(report, "tolerance")
     if apart is None or tolerance is None:

@@ -4,7 +4,7 @@ import json
 import time
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from loraline import progress
 from loraline.artifacts.base import Report
@@ -34,7 +34,7 @@ class _TrainedBase(Report):
     quantization: str = "none"
 
 
-def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output: Path) -> MergeReport:
+def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path | None, output: Path) -> MergeReport:
     """Write a standard Hugging Face model folder with the adapter merged into the base's weights, and check parity.
 
     The folder has the base's shards, dtypes and files, without those that describe the base alone, and the chat
@@ -45,8 +45,9 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output:
     Args:
         config: the thresholds, and how much is compared.
         base: folder of the base in 16 or 32 bit, even if training ran on a quantized form of it.
-        adapter: the PEFT folder that train_lora wrote.
-        dataset: folder with eval.parquet, on whose rows the models are compared.
+        adapter: a PEFT folder: that of train_lora, or of an adapter trained elsewhere.
+        dataset: folder with eval.parquet, on whose rows the models are compared. None: parity is not measured, which
+            the report says and the gate rejects.
         output: folder to write; parity.json in it is the report.
 
     Raises:
@@ -57,30 +58,26 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output:
     begin = time.monotonic()
     trained_on = _trained_base(adapter)
     base_digest = _check_base(base, adapter, trained_on)
-    rows = read_rows(dataset / EVAL_ROWS)
-    inputs = choose_inputs(config, base, rows, dataset / EVAL_ROWS)
+    rows = read_rows(dataset / EVAL_ROWS) if dataset else []
+    inputs = choose_inputs(config, base, rows, dataset / EVAL_ROWS) if dataset else None
     output.mkdir(parents=True, exist_ok=True)
     merged_tensors = _merge_weights(base, adapter, output)
     write_other_files(base, output)
-    parity = measure_parity(
-        ParityModels(base, adapter, output, trained_on.quantization),
-        inputs,
-        advance=lambda done, total: progress.advance(done, total, "sequences compared"),
-    )
+    parity = None
+    if inputs:
+        parity = measure_parity(
+            ParityModels(base, adapter, output, trained_on.quantization),
+            inputs,
+            advance=lambda done, total: progress.advance(done, total, "sequences compared"),
+        )
     report = MergeReport(
-        max_abs_logit_difference=parity.divergence.logits.max,
-        mean_abs_logit_difference=parity.divergence.logits.mean,
+        **_parity_figures(parity),
         tolerance=config.max_logit_difference,
-        kl_divergence=parity.divergence.kl_divergence,
         max_kl_divergence=config.max_kl_divergence,
-        greedy=parity.greedy,
         prompts=serving_prompt_digests(output, rows),
         quantized=_quantized_report(trained_on.quantization, parity),
-        max_adapter_effect=parity.adapter_effect.logits.max,
-        mean_adapter_effect=parity.adapter_effect.logits.mean,
-        adapter_kl_divergence=parity.adapter_effect.kl_divergence,
-        examples=len(inputs.sequences),
-        positions=inputs.positions,
+        examples=len(inputs.sequences) if inputs else 0,
+        positions=inputs.positions if inputs else 0,
         base_digest=base_digest,
         adapter_digest=model_digests.adapter_digest(adapter),
         merged_digest=model_digests.merged_digest(output),
@@ -88,7 +85,9 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path, output:
         seconds=time.monotonic() - begin,
     )
     report.save(output)
-    _log(config, parity)
+    if parity:
+        _log_divergence(config, parity)
+    progress.headline(report.headline())
     return report
 
 
@@ -138,8 +137,22 @@ def _merge_weights(base: Path, adapter: Path, output: Path) -> int:
     return len(updates)
 
 
-def _quantized_report(quantization: str, parity: Parity) -> QuantizedReport | None:
-    if parity.quantized is None:
+def _parity_figures(parity: Parity | None) -> dict[str, Any]:
+    """The figures of the comparison; None each if there was none."""
+    divergence, effect = (parity.divergence, parity.adapter_effect) if parity else (None, None)
+    return {
+        "max_abs_logit_difference": divergence and divergence.logits.max,
+        "mean_abs_logit_difference": divergence and divergence.logits.mean,
+        "kl_divergence": divergence and divergence.kl_divergence,
+        "greedy": parity and parity.greedy,
+        "max_adapter_effect": effect and effect.logits.max,
+        "mean_adapter_effect": effect and effect.logits.mean,
+        "adapter_kl_divergence": effect and effect.kl_divergence,
+    }
+
+
+def _quantized_report(quantization: str, parity: Parity | None) -> QuantizedReport | None:
+    if parity is None or parity.quantized is None:
         return None
     return QuantizedReport(
         quantization=quantization,
@@ -149,7 +162,7 @@ def _quantized_report(quantization: str, parity: Parity) -> QuantizedReport | No
     )
 
 
-def _log(config: MergeConfig, parity: Parity) -> None:
+def _log_divergence(config: MergeConfig, parity: Parity) -> None:
     """Report the divergence, and what of it the gate will object to."""
     logits, kl_divergence = parity.divergence.logits, parity.divergence.kl_divergence
     effect = parity.adapter_effect.logits
@@ -170,4 +183,3 @@ def _log(config: MergeConfig, parity: Parity) -> None:
             "rounding the merged weights undoes more than half of the adapter's effect (mean logit difference "
             f"{logits.mean:.2g} of {effect.mean:.2g}): it was trained very little"
         )
-    progress.headline(f"{figure} of {config.max_logit_difference} allowed")

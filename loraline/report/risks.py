@@ -135,6 +135,8 @@ def tasks(evidence: Evidence) -> list[Task]:
 
 def merge_scale(merge: dict[str, Any]) -> charts.Scale:
     """Differences of logits on one scale: by the merge, by the quantization, and by the adapter."""
+    if merge.get("max_abs_logit_difference") is None:
+        return charts.Scale()
     quantized = merge.get("quantized") or {}
     return charts.log_scale(
         {

@@ -33,6 +33,11 @@ def no_divergence(o: Outputs) -> None:
     change(o.parity / "parity.json", kl_divergence=None)
 
 
+def unmeasured_parity(o: Outputs) -> None:
+    names = ("max_abs_logit_difference", "mean_abs_logit_difference", "kl_divergence", "greedy")
+    change(o.parity / "parity.json", **dict.fromkeys(names), examples=0, positions=0)
+
+
 def other_text(o: Outputs) -> None:
     change(o.parity / "parity.json", greedy={"examples": 8, "tokens": 180, "equal": 6, "ties": 1})
 
@@ -107,6 +112,7 @@ FAULTS: dict[Callable[[Outputs], None], tuple[str, str]] = {
         "up to 0.02 nats (KL) from the adapter's on its base, more than merge.max_kl_divergence = 0.01",
     ),
     no_divergence: ("merge", "the merge's distributions were not compared"),
+    unmeasured_parity: ("merge", "parity was not measured: there were no rows"),
     other_text: ("merge", "something else than the adapter on its base in 1 of 8 greedy generations"),
     no_text: ("merge", "the merged model's generations were not compared"),
     wrong_base: ("merge", "was trained on the base aaaaaaaaaaaa and merged into another, bbbbbbbbbbbb"),

@@ -145,6 +145,18 @@ def edit(file: Path, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+def test_without_rows_the_merge_is_the_same_and_parity_is_not_measured(tmp_path: Path, dataset: Path) -> None:
+    base = tiny.save_model(tmp_path / "base")
+    adapter = tiny.save_adapter(tmp_path / "adapter", base)
+    compared = merge(MergeConfig(), base, adapter, dataset, tmp_path / "compared")
+    report = merge(MergeConfig(), base, adapter, None, tmp_path / "merged")
+    assert report.merged_digest == compared.merged_digest
+    assert (report.examples, report.max_abs_logit_difference, report.kl_divergence, report.greedy) == (0, *[None] * 3)
+    assert report.prompts == {}
+    assert "not measured" in report.headline()
+    assert MergeReport.load(tmp_path / "merged") == report
+
+
 def test_another_base_is_noticed_by_its_digest(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base")
     write_manifest(base, ModelManifest(digest="a" * 64))
