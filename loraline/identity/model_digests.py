@@ -12,7 +12,7 @@ from loraline.identity.digests import digest_folder, digest_pairs
 from loraline.models.model_files import POLICY_FILE
 
 BESIDE_MERGED = frozenset({MergeReport.FILE, POLICY_FILE})
-"""Files of a merged model's folder that its digest leaves out: those that are written when it has been compared."""
+"""Files of a merged model's folder that its digest leaves out: those that are written after the parity check."""
 
 
 def adapter_digest(folder: Path) -> str:

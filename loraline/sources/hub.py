@@ -1,17 +1,17 @@
-"""The Hugging Face Hub: files of models, commits of datasets, and what to do when it refuses."""
+"""The Hugging Face Hub: download models, resolve revisions of datasets, explain what went wrong."""
 
 from pathlib import Path
 
 from loraline.errors import DatasetError, ModelLoadingError
 
 
-def model_files(repository: str, revision: str, patterns: tuple[str, ...], without: tuple[str, ...]) -> Path:
-    """Bring a model's files into the Hub's cache, and give their folder there: it is named after the commit.
+def download_model(repository: str, revision: str, patterns: tuple[str, ...], ignored: tuple[str, ...]) -> Path:
+    """Download a model's files into the Hub's cache, and return their folder there, which is named after the commit.
 
-    Without a network, what the cache holds of that revision is taken.
+    Without a network, the files of that revision come from the cache.
 
     Raises:
-        ModelLoadingError: the model cannot be had.
+        ModelLoadingError: the model cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError
@@ -24,18 +24,18 @@ def model_files(repository: str, revision: str, patterns: tuple[str, ...], witho
                 repository,
                 revision=revision or None,
                 allow_patterns=list(patterns),
-                ignore_patterns=list(without),
+                ignore_patterns=list(ignored),
             )
         )
     except (HTTPError, HFValidationError, OSError) as error:
-        raise ModelLoadingError(_refusal(f"the model {repository!r}", revision, error)) from error
+        raise ModelLoadingError(_explain(f"the model {repository!r}", revision, error)) from error
 
 
 def dataset_commit(repository: str, revision: str) -> str:
-    """Name the commit that a dataset's revision stands for now.
+    """Resolve a dataset's revision to the commit that it points to now.
 
     Raises:
-        DatasetError: the Hub does not know it, or cannot be reached.
+        DatasetError: the Hub has no such dataset or revision, or cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, HTTPError
@@ -43,14 +43,14 @@ def dataset_commit(repository: str, revision: str) -> str:
     try:
         return str(HfApi().dataset_info(repository, revision=revision or None).sha)
     except (HTTPError, HFValidationError, OSError) as error:
-        raise DatasetError(_refusal(f"the dataset {repository!r}", revision, error)) from error
+        raise DatasetError(_explain(f"the dataset {repository!r}", revision, error)) from error
 
 
-def _refusal(what: str, revision: str, error: Exception) -> str:
+def _explain(repository: str, revision: str, error: Exception) -> str:
     reason = " ".join(str(error).split())  # the Hub's messages have many lines
     at = f" at revision {revision!r}" if revision else ""
     return (
-        f"{what}{at} cannot be had from the Hugging Face Hub: {reason}. Check the spelling and the network; a "
-        "gated or private one needs HF_TOKEN in the environment and its licence accepted on its page; without "
-        "a network, give a local folder or an s3:// address"
+        f"{repository}{at} cannot be fetched from the Hugging Face Hub: {reason}. Check the spelling and the network; "
+        "a gated or private one needs HF_TOKEN in the environment and its licence accepted on its page; without a "
+        "network, give a local folder or an s3:// address"
     )

@@ -1,6 +1,6 @@
-"""To pin is to name the bytes behind a name: what fetches them again, and a digest that changes when they do.
+"""Pins: the revision and digest of a model or dataset at this moment.
 
-Pinning is cheap, because every run begins with it.
+Pinning reads no more than it must, because every run begins with it.
 """
 
 import re
@@ -11,28 +11,27 @@ from loraline.errors import ModelLoadingError
 from loraline.identity import digests
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-"""A commit of the Hub, which needs no pinning."""
+"""A full commit hash of the Hub, which is pinned already."""
 
 
 @dataclass(frozen=True)
 class Pin:
-    """The bytes behind a name.
-
-    revision: what fetches them again: a commit of the Hub, a version of the registry, else empty.
-    digest: changes when the bytes change.
-    """
+    """The content that a source's name refers to."""
 
     revision: str
+    """What fetches the same content again: a commit of the Hub, a version of the model registry; else empty."""
     digest: str
+    """Changes when the content changes."""
 
 
 def digest_at_s3(url: str) -> str:
-    """Digest of what lies under an address: keys, sizes and the tags that the server gives to contents.
+    """Digest of the objects under a prefix: their keys, sizes and ETags.
 
     Raises:
-        StorageError: nothing is there, or the store does not answer.
+        ModelLoadingError: there are none.
+        StorageError: the object store does not answer.
     """
-    found = storage.list_objects(url)
-    if not found:
+    objects = storage.list_objects(url)
+    if not objects:
         raise ModelLoadingError(f"there is nothing at {url}; check bucket and prefix")
-    return digests.digest_pairs((item.key, f"{item.etag} {item.size}") for item in found)
+    return digests.digest_pairs((item.key, f"{item.etag} {item.size}") for item in objects)

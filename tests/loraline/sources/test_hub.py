@@ -91,5 +91,5 @@ def test_what_was_fetched_once_needs_no_network(hub: ThreadingHTTPServer, tmp_pa
 
 @pytest.mark.usefixtures("hub")
 def test_a_model_that_the_hub_does_not_have_is_an_error_with_a_way_out() -> None:
-    with pytest.raises(ModelLoadingError, match=r"'own/other' cannot be had .*HF_TOKEN"):
+    with pytest.raises(ModelLoadingError, match=r"'own/other' cannot be fetched .*HF_TOKEN"):
         pin_model("own/other")

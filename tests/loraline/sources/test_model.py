@@ -78,7 +78,7 @@ def test_all_that_a_model_lacks_is_said_at_once(model: Path, tmp_path: Path) -> 
     with pytest.raises(ModelLoadingError) as error:
         fetch_model(str(model), "", tmp_path / "got")
     for part in ("config.json is missing", f"{shards[0].name}, which the index names, is missing",
-                 f"{shards[1].name} is cut short", "there is no tokenizer"):  # fmt: skip
+                 f"{shards[1].name} is truncated", "there is no tokenizer"):  # fmt: skip
         assert part in str(error.value)
 
 
