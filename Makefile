@@ -2,25 +2,25 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# torch comes first and through pip, which honours a local wheel of the CPU build; uv installs the rest in seconds.
+# torch is installed first, with pip, which uses pip's settings (a local wheel of the CPU build); uv installs the rest in
+# seconds.
 TORCH := torch==2.13.0
 
-# Compiling, uploading and building images take the light core alone: an environment of their own, without torch, where
-# .venv is not there to serve as well.
+# Compiling, uploading and building images need the light core alone: an environment without torch, unless .venv exists.
 LIGHT := $(if $(wildcard $(VENV)/run),$(VENV)/run,.venv-light/core)
 LIGHT_BIN := $(dir $(LIGHT))bin
 
-# The images that were pushed last, by digest, for the compiled pipelines.
+# Digests of the images that were pushed last; the compiled pipelines name them.
 -include build/images.env
 export LORALINE_LIGHT_IMAGE LORALINE_GPU_IMAGE
 
 .DEFAULT_GOAL := help
 .PHONY: help install run ui compile compile-and-upload images push test test-containers lint format docs lock clean
 
-help: ## list the jobs
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
-install: $(VENV)/run ## install into .venv; the other jobs do it by themselves
+install: $(VENV)/run ## install into .venv; the other targets do it as needed
 
 run: $(VENV)/run ## fine-tune the quickstart model on this machine, through the whole pipeline
 	@$(BIN)/loraline run quickstart
@@ -38,14 +38,14 @@ compile-and-upload: compile ## compile the pipelines and upload them to Kubeflow
 images: $(LIGHT) ## build the images of the steps (CPU=1: with torch for CPUs)
 	@$(LIGHT_BIN)/python images/build.py $(if $(CPU),--torch cpu)
 
-push: $(LIGHT) ## push the images to REGISTRY, and keep their digests for `make compile`
-	@test -n "$(REGISTRY)" || { echo "say where to: make images push REGISTRY=registry.example/team"; exit 1; }
+push: $(LIGHT) ## push the images to REGISTRY, and record their digests for `make compile`
+	@test -n "$(REGISTRY)" || { echo "REGISTRY is not set: make images push REGISTRY=registry.example/team"; exit 1; }
 	@$(LIGHT_BIN)/python images/build.py $(if $(CPU),--torch cpu) --push $(REGISTRY)
 
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-containers: $(VENV)/dev ## build the images, look into them, and run the pipeline in them (root on Debian)
+test-containers: $(VENV)/dev ## build the images, check them, and run the pipeline in them (root on Debian)
 	@$(BIN)/pytest tests/images -m containers
 
 lint: $(VENV)/dev ## check style and types
@@ -53,19 +53,19 @@ lint: $(VENV)/dev ## check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(VENV)/dev ## put the code into shape
+format: $(VENV)/dev ## format the code and fix lint errors
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 docs: $(LIGHT) ## regenerate docs/parameters.md from the code
 	@$(LIGHT_BIN)/python -m pipelines.document
 
-lock: $(VENV)/dev ## pin every dependency's version anew, in requirements.lock
+lock: $(VENV)/dev ## resolve all dependencies again, into requirements.lock and the images' locks
 	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \
 		| grep -vE '^(nvidia|cuda|triton)' > requirements.lock
 	@$(BIN)/python images/lock.py
 
-clean: ## remove what was installed and built, but no runs
+clean: ## remove what was installed and built; runs are kept
 	rm -rf $(VENV) .venv-light build *.egg-info
 
 define check_python

@@ -1,9 +1,9 @@
 """Write the images' lock files, with hashes: from pyproject.toml, at the versions of requirements.lock.
 
-light/requirements.lock  what the steps without a model need
-gpu/torch.lock           torch, and CUDA as it wants it
-gpu/requirements.lock    the rest of what the steps with a model need, with the extra `harness`: a step installs nothing
-tools.lock               what the build itself needs
+light/requirements.lock  packages of the light image
+gpu/torch.lock           torch and the CUDA packages that it requires
+gpu/requirements.lock    the other packages of the gpu image, with the extra `harness`, because a step installs nothing
+tools.lock               packages of the build itself
 """
 
 import re
@@ -13,12 +13,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 _TORCH = re.compile(r"(torch|triton|cuda|nvidia)\b")
-# mlflow's server and all that it brings stays out: a step needs its client only.
+# Without mlflow's server and its dependencies: a step needs the client only.
 _CLIENT_ONLY = ("extra.in", "--excludes", "excluded.txt")
 
 
 def main() -> None:
-    """Write all four."""
+    """Write all four lock files."""
     light = _resolve("../pyproject.toml", "--extra", "data", *_CLIENT_ONLY, "-c", "../requirements.lock")
     gpu = _resolve("../pyproject.toml", "--extra", "harness", *_CLIENT_ONLY, "-c", "../requirements.lock")
     _write("light/requirements.lock", light)
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _resolve(*sources: str) -> list[str]:
-    """Resolve for Linux and Python 3.11; a package's name, version and hashes make one entry."""
+    """Resolve for Linux and Python 3.11; each entry has a package's name, version and hashes."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet"]
     form = ["--generate-hashes", "--no-header", "--no-annotate"]
     target = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]

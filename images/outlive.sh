@@ -1,13 +1,13 @@
 #!/bin/sh
-# Run a command and, once the container has been told to stop, wait for all that it started.
+# Run a command and, after SIGTERM, wait for all its child processes before the container ends.
 #
-# KFP runs a step as a child of a shell. On SIGTERM that shell dies at once; were the container to end with it, the
-# step would be killed before it has put anything in order. Whoever sent the signal sets the limit, by SIGKILL.
+# KFP runs a step as a child of a shell. On SIGTERM that shell exits at once; if the container ended with it, the step
+# would be killed before it has saved its state. The sender of the signal sets the limit, with SIGKILL.
 stopping=
 trap 'stopping=yes' TERM INT
 "$@"
 status=$?
-# Of the processes, 1 is tini, and one is this shell.
+# Two processes are not the command's: tini, and this shell.
 while set -- /proc/[0-9]*; [ -n "$stopping" ] && [ $# -gt 2 ]; do
     sleep 0.1
 done

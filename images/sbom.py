@@ -1,6 +1,6 @@
-"""Write an image's bill of materials (CycloneDX): its Python packages and, beside them, the system's.
+"""Write an image's bill of materials (CycloneDX): its Python packages and the system's packages.
 
-Runs while the image is built, with the interpreter of the `tools` stage.
+Runs during the build of the image, with the interpreter of the `tools` stage.
 """
 
 import json
@@ -23,7 +23,7 @@ def main(environment: Path) -> None:
 
 
 def _debian_packages() -> list[dict[str, Any]]:
-    """The packages of the system, as CycloneDX components."""
+    """The system's packages, as CycloneDX components."""
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     query = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Architecture}\n"]
     lines = subprocess.run(query, check=True, capture_output=True, text=True).stdout.splitlines()

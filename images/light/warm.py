@@ -1,7 +1,6 @@
-"""Import what the steps import, so that Python keeps the bytecode of that, and of nothing else, in the image.
+"""Import what the light steps import, so that the image holds the bytecode of these modules and of no others.
 
-All bytecode would weigh 200 MB; with none at all, on a file system that cannot be written, each step would start
-four seconds later.
+All bytecode would be 200 MB; without any, on a read-only file system, each step would start four seconds later.
 """
 
 import datasets

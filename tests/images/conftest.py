@@ -1,4 +1,4 @@
-"""A Docker engine, and both images built in it. Opt-in: `make test-containers`, or `pytest -m containers`."""
+"""Fixtures: a Docker engine, and both images. Opt-in: `make test-containers`, or `pytest -m containers`."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes a container engine unless `-m` names the marker."""
+    """Deselect the tests that need a container engine unless `-m` names the marker."""
     if "containers" in config.option.markexpr:
         return
     left_out = [item for item in items if item.get_closest_marker("containers")]
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engine.Engine]:
-    """The engine that answers on this machine, or one brought up for this session."""
+    """This machine's engine, or one that is started for this session."""
     try:
         with engine.engine(tmp_path_factory.mktemp("docker")) as running:
             yield running
@@ -41,7 +41,7 @@ def images(docker: engine.Engine) -> dict[str, str]:
         base = engine.base_image(docker, ROOT)
     except engine.NoEngineError as reason:
         pytest.skip(str(reason))
-    with ThreadPoolExecutor() as pool:  # the stages that both have are built once all the same
+    with ThreadPoolExecutor() as pool:  # stages that both share are still built once
         light, gpu = (pool.submit(engine.built, docker, ROOT, image, base) for image in ("light", "gpu"))
         return {"light": light.result(), "gpu": gpu.result()}
 

@@ -1,4 +1,4 @@
-"""A Docker engine for the tests: the one that answers, or, for root on Debian, one brought up and ended here."""
+"""A Docker engine for the tests: this machine's, or, for root on Debian, one that is started and stopped here."""
 
 import os
 import re
@@ -13,23 +13,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-STAND_IN = "loraline-base:bookworm"
+REPLACEMENT = "loraline-base:bookworm"
 _SECONDS_TO_START = 60
 _SECONDS_TO_PULL = 120
 
 
 class NoEngineError(RuntimeError):
-    """No engine answers and none can be brought up here; the message says why."""
+    """No engine answers and none can be started; the message has the reason."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine, and the environment in which `docker` reaches it."""
+    """An engine, as the environment with which `docker` connects to it."""
 
     environment: dict[str, str]
 
     def run(self, *arguments: str, seconds: float | None = None, check: bool = True) -> str:
-        """Run `docker ...`; returns what it writes to standard output."""
+        """Run `docker ...`; returns its standard output."""
         done = subprocess.run(
             ["docker", *arguments],
             env=self.environment,
@@ -44,13 +44,13 @@ class Engine:
 
 @contextmanager
 def engine(folder: Path) -> Iterator[Engine]:
-    """Give an engine until the context ends.
+    """Provide an engine until the context ends.
 
-    Its images and layers lie in a temporary folder below /var/tmp and go with it; LORALINE_DOCKER_ROOT names
-    a folder to keep them in, for the next time.
+    Its images and layers are in a temporary folder below /var/tmp, unless LORALINE_DOCKER_ROOT names a folder that
+    keeps them for the next time.
 
     Raises:
-        NoEngineError: there is none, and this is not root on Debian.
+        NoEngineError: there is none, and this process is not root on Debian.
     """
     if _answers(dict(os.environ)):
         yield Engine(dict(os.environ))
@@ -58,7 +58,7 @@ def engine(folder: Path) -> Iterator[Engine]:
     _install_docker()
     kept = os.environ.get("LORALINE_DOCKER_ROOT")
     data = Path(kept) if kept else Path(tempfile.mkdtemp(prefix="loraline-docker-", dir="/var/tmp"))
-    # The engine's own client goes first, for any other on the path may not speak to an engine of this age.
+    # Debian's own client first: another one on the PATH may not support this version of the engine.
     environment = {
         **os.environ,
         "DOCKER_HOST": f"unix://{folder}/docker.sock",
@@ -72,40 +72,39 @@ def engine(folder: Path) -> Iterator[Engine]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-        # The engine leaves its network's name space mounted, and then nobody can remove the folder.
+        # The engine leaves its network namespace mounted, which keeps the folder from being removed.
         subprocess.run(["umount", "--quiet", f"{folder}/exec/netns/default"], check=False)
         if not kept:
             shutil.rmtree(data)
 
 
 def base_image(docker: Engine, root: Path) -> str:
-    """The base that the Dockerfile names, where it can be had; else a stand-in made of Debian's packages.
+    """The Dockerfile's base image if it can be pulled; else a replacement from Debian's packages.
 
-    The stand-in is Debian bookworm's own minimal system with its Python 3.11: the very release that the
-    base is made of.
+    The replacement is a minimal Debian bookworm with its Python 3.11, the release that the base image is made of.
 
     Raises:
-        NoEngineError: neither can be had, or containers cannot run here, or cannot reach Debian's packages.
+        NoEngineError: there is neither, or containers cannot run here, or cannot reach Debian's packages.
     """
     found = re.search(r"^ARG BASE=(\S+)", (root / "images/Dockerfile").read_text(), re.MULTILINE)
     assert found
-    image = next((one for one in (found[1], STAND_IN) if docker.run("images", "--quiet", one)), "")
+    image = next((one for one in (found[1], REPLACEMENT) if docker.run("images", "--quiet", one)), "")
     if not image:
         try:
             docker.run("pull", "--quiet", found[1], seconds=_SECONDS_TO_PULL)
             image = found[1]
         except (AssertionError, subprocess.TimeoutExpired):
-            _make_stand_in(docker)
-            image = STAND_IN
+            _make_replacement(docker)
+            image = REPLACEMENT
     try:
         docker.run("run", "--rm", "--network=host", image, "apt-get", "update", "--quiet", seconds=_SECONDS_TO_PULL)
     except (AssertionError, subprocess.TimeoutExpired) as error:
-        raise NoEngineError(f"an engine runs, but no container that reaches Debian's packages: {error}") from error
+        raise NoEngineError(f"an engine runs, but its containers cannot reach Debian's packages: {error}") from error
     return image
 
 
 def built(docker: Engine, root: Path, image: str, base: str) -> str:
-    """Build an image with the command that people use; its name.
+    """Build an image with the command that users run; returns its name.
 
     The gpu image gets the CPU build of torch, or, with a warning, the CUDA build if the package index has no other.
     """
@@ -131,13 +130,13 @@ def _answers(environment: dict[str, str]) -> bool:
 
 
 def _install_docker() -> None:
-    """Install Debian's engine, where it is not. Raises NoEngineError where that is not possible."""
+    """Install Debian's engine if it is missing. Raises NoEngineError if that is not possible."""
     missing = [name for name in ("dockerd", "debootstrap") if not shutil.which(name)]
     if os.name != "posix" or os.geteuid() != 0:
-        raise NoEngineError("no Docker engine answers, and bringing one up takes root")
+        raise NoEngineError("no Docker engine answers, and starting one needs root")
     if missing and not shutil.which("apt-get"):
         raise NoEngineError(
-            f"no Docker engine answers, and without {' and '.join(missing)} none can be brought up: "
+            f"no Docker engine answers, and {' and '.join(missing)} to start one cannot be installed: "
             "this is not Debian, where apt-get would install them"
         )
     if missing:
@@ -160,11 +159,11 @@ def _wait_for(process: subprocess.Popen[bytes], environment: dict[str, str], log
     deadline = time.monotonic() + _SECONDS_TO_START
     while not _answers(environment):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise NoEngineError(f"dockerd does not start here; it says:\n{log.read_text()[-2000:]}")
+            raise NoEngineError(f"dockerd does not start; its log:\n{log.read_text()[-2000:]}")
         time.sleep(0.5)
 
 
-def _make_stand_in(docker: Engine) -> None:
+def _make_replacement(docker: Engine) -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         packages = "--include=python3,python3-venv,ca-certificates"
         done = subprocess.run(
@@ -179,7 +178,7 @@ def _make_stand_in(docker: Engine) -> None:
             shutil.rmtree(Path(folder) / left)
         archive = subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE)
         subprocess.run(
-            ["docker", "import", "-", STAND_IN],
+            ["docker", "import", "-", REPLACEMENT],
             stdin=archive.stdout,
             env=docker.environment,
             check=True,

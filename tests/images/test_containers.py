@@ -1,4 +1,4 @@
-"""The images, built and run for real."""
+"""The images: metadata, size, content, and what happens on SIGTERM."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.containers
 
 ROOT = Path(__file__).parents[2]
 BOTH = pytest.mark.parametrize("image", ["light", "gpu"])
-# As a cluster of the restricted kind runs it.
+# As in a Kubernetes namespace with the `restricted` Pod Security Standard.
 RESTRICTED = (
     *("run", "--rm", "--read-only", "--tmpfs=/tmp", "--tmpfs=/cache:mode=1777", "--network=none"),
     *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
@@ -27,13 +27,13 @@ RESTRICTED = (
 
 @dsl.component(base_image="any", install_kfp_package=False)
 def waits():
-    """Put things in order when told to stop, which takes a while."""
+    """Take a while to exit after SIGTERM."""
     import signal
     import time
 
     def stop(*_: object) -> None:
         time.sleep(2)
-        print("all in order", flush=True)
+        print("exit after cleanup", flush=True)
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
@@ -42,7 +42,7 @@ def waits():
 
 
 def kfp_command() -> list[str]:
-    """What KFP runs in a step's container."""
+    """The command that KFP runs in a step's container."""
     container = waits.component_spec.implementation.container
     message = json.dumps({"inputs": {}, "outputs": {"outputFile": "/tmp/output.json"}})
     return [*container.command, *(message if one == "{{$}}" else str(one) for one in container.args)]
@@ -130,7 +130,7 @@ def test_it_runs_as_any_user_and_writes_only_where_it_may(docker: Engine, images
 
 @BOTH
 def test_a_step_told_to_stop_may_finish(docker: Engine, images: dict[str, str], image: str) -> None:
-    """Through the shell in which KFP runs it."""
+    """SIGTERM reaches the step through the shell that KFP starts it with."""
     arguments = [one for one in RESTRICTED if one != "--rm"]
     container = docker.run(*arguments, "--detach", images[image], *kfp_command()).strip()
     try:
@@ -139,7 +139,7 @@ def test_a_step_told_to_stop_may_finish(docker: Engine, images: dict[str, str], 
             assert time.monotonic() < deadline, docker.run("logs", container)
             time.sleep(0.2)
         docker.run("stop", "--time=30", container)
-        assert "all in order" in docker.run("logs", container)
+        assert "exit after cleanup" in docker.run("logs", container)
         assert docker.run("inspect", "--format", "{{.State.ExitCode}}", container).strip() != "137"  # SIGKILL
     finally:
         docker.run("rm", "--force", container)
