@@ -1,7 +1,7 @@
-"""How many bytes a forward pass keeps for the backward pass, found by running it without memory.
+"""The size of the activations that a forward pass saves for the backward pass, measured on the meta device.
 
-The model is built on torch's meta device, where tensors have shapes and no contents, and runs there at its full
-batch. What autograd saves is counted, so the figure holds for any architecture and not for those of a formula.
+Tensors of torch's meta device have shapes and no contents. The model runs there at its full batch, and the tensors that
+autograd saves are counted, so that no architecture needs a formula of its own.
 """
 
 from collections.abc import Iterator
@@ -12,80 +12,77 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
-_ATTENTION = "loraline_counted"
+_ATTENTION = "loraline_meta"
 
 
-class _CountedAttention(torch.autograd.Function):
-    """Attention that saves what a fused kernel saves: its inputs, its output and a log-sum-exp for each query."""
+class _MetaAttention(torch.autograd.Function):
+    """Attention that computes nothing and saves what a fused kernel saves: inputs, output, a log-sum-exp per query."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, with_scores: bool) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, eager: bool) -> Tensor:
         output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        kept = [query, key, value]
-        if (
-            with_scores
-        ):  # eager attention keeps the probabilities of all pairs in float32, and in 16 bit if it runs in it
+        saved = [query, key, value]
+        if eager:  # the attention weights of all pairs of tokens in float32, and in 16 bit if the model runs in it
             shape = (*query.shape[:-1], key.shape[-2])
-            kept += [query.new_empty(shape, dtype=kind) for kind in {torch.float32, query.dtype}]
+            saved += [query.new_empty(shape, dtype=dtype) for dtype in {torch.float32, query.dtype}]
         else:
-            kept += [output, query.new_empty(query.shape[:-1], dtype=torch.float32)]
-        ctx.save_for_backward(*kept)
+            saved += [output, query.new_empty(query.shape[:-1], dtype=torch.float32)]
+        ctx.save_for_backward(*saved)
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        raise AssertionError("the trace has no backward pass")
+        raise AssertionError("there is no backward pass on the meta device")
 
 
 def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
     eager = getattr(module, "_loraline_eager", False)
-    return _CountedAttention.apply(query, key, value, eager).transpose(1, 2), None
+    return _MetaAttention.apply(query, key, value, eager).transpose(1, 2), None
 
 
 AttentionInterface.register(_ATTENTION, _attention)
 
 
 def saved_bytes(model: PreTrainedModel, adapted: list[nn.Module], batch_size: int, length: int, eager: bool) -> int:
-    """Count the bytes that stay alive from a forward pass to its backward pass, weights and output head aside.
+    """Bytes that a forward pass saves for its backward pass, without weights and without the output head.
 
     Args:
-        model: on the meta device, in the type it trains in.
-        adapted: the linear layers that have an adapter. They keep their input, which a frozen layer does not.
-        batch_size: rows.
-        length: tokens of a row.
-        eager: whether attention keeps the scores of all pairs of tokens.
+        model: on the meta device, in the dtype it trains in.
+        adapted: the linear layers that get an adapter. They save their input, which a frozen layer does not.
+        batch_size: sequences.
+        length: tokens of each sequence.
+        eager: whether attention saves the scores of all pairs of tokens.
 
     Raises:
-        RuntimeError, NotImplementedError, TypeError, ValueError: the model's code looks at contents, which the
-            meta device has not (experts chosen by a router do).
+        RuntimeError, NotImplementedError, TypeError, ValueError: the model's code reads the contents of a tensor (as
+            routers of mixtures of experts do), and the meta device has none.
     """
-    body = model.base_model
-    own = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, Tensor] = {}  # the tensors are held, so that no storage's address is used twice
+    weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    saved: dict[int, Tensor] = {}  # holds the tensors, so that no address of a storage is reused
 
-    def keep(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in own:
-            kept[_storage(tensor)] = tensor
+    def save(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in weights:
+            saved[_storage(tensor)] = tensor
         return tensor
 
-    def keep_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        keep(inputs[0])
+    def save_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        save(inputs[0])
 
     model.set_attn_implementation(_ATTENTION)
     for module in model.modules():
         module._loraline_eager = eager  # type: ignore[assignment]
     token_ids = torch.zeros(batch_size, length, dtype=torch.long, device="meta")
-    with _hooks(model, adapted, keep_input), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        body.train()(input_ids=token_ids, use_cache=False)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    with _hooks(model, adapted, save_input), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        model.base_model.train()(input_ids=token_ids, use_cache=False)
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
 @contextmanager
-def _hooks(model: PreTrainedModel, adapted: list[nn.Module], keep_input: Any) -> Iterator[None]:
-    """Let gradients begin at the embeddings, and keep the inputs of the adapted layers."""
+def _hooks(model: PreTrainedModel, adapted: list[nn.Module], save_input: Any) -> Iterator[None]:
+    """Let the embeddings' output require gradients, and call `save_input` on the inputs of the adapted layers."""
     embeddings = model.get_input_embeddings()
     handles = [embeddings.register_forward_hook(lambda _, __, output: output.detach().requires_grad_())]
-    handles += [layer.register_forward_pre_hook(keep_input) for layer in adapted]
+    handles += [layer.register_forward_pre_hook(save_input) for layer in adapted]
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A model folder as files: what its manifest says, and its tokenizer. Needs no torch."""
+"""A model folder without its weights: manifest, tokenizer and configuration. Needs no torch."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from loraline.errors import ModelLoadingError
 
 
 def read_manifest(folder: Path) -> ModelManifest:
-    """Read a model folder's manifest; a folder without one gets the defaults.
+    """Read a model folder's manifest; a folder without one has the default manifest.
 
     Raises:
-        ModelLoadingError: there is a manifest, and it is not one that load_model writes.
+        ModelLoadingError: the file is not a manifest as load_model writes it.
     """
     path = folder / ModelManifest.FILE
     if not path.exists():
@@ -30,15 +30,15 @@ def write_manifest(folder: Path, manifest: ModelManifest) -> None:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load a model folder's tokenizer. It has a padding token, if need be the end-of-sequence token.
+    """Load a model folder's tokenizer. Without a padding token of its own it pads with the end-of-sequence token.
 
     Raises:
-        ModelLoadingError: the folder has no tokenizer, or a broken one.
+        ModelLoadingError: the folder has no tokenizer, or one that cannot be read.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=read_manifest(folder).trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelLoadingError(f"no tokenizer can be loaded from {folder}: {error}") from error
+        raise ModelLoadingError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -48,17 +48,17 @@ def load_config(folder: Path) -> PreTrainedConfig:
     """Read a model folder's configuration.
 
     Raises:
-        ModelLoadingError: there is none, or transformers does not know the architecture.
+        ModelLoadingError: there is none, or transformers does not support the architecture.
     """
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=read_manifest(folder).trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ModelLoadingError(
-            f"the model configuration in {folder} cannot be read: {error} (a model that brings its own code "
-            "runs only with model.trust_remote_code=true)"
+            f"the model configuration in {folder} cannot be read: {error} (a model that comes with its own "
+            "code needs model.trust_remote_code=true)"
         ) from error
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
-    """Most tokens that a model can read at once; None where it has no limit (ALiBi, state-space models)."""
+    """Longest sequence (tokens) that a model supports; None where there is no limit (ALiBi, state-space models)."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)

@@ -1,8 +1,8 @@
-"""A model folder, brought into memory: on which device, in which type, with which attention.
+"""Load a model folder into memory, on the device and in the dtype that its manifest asks for.
 
-A model folder is a standard Hugging Face directory. Beside its files `load_model` leaves a manifest,
-loraline.json, with what the recipe asked for. What was asked for is settled anew by each step that loads the
-model, because a step may run on another machine than the one before it.
+A model folder is a standard Hugging Face directory. The step load_model adds a manifest, loraline.json, with what the
+recipe asks for. Device, dtype and attention are resolved anew by each step that loads the model, because a step may
+run on a different machine than the one before it.
 """
 
 import json
@@ -10,15 +10,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import transformers
-from transformers import (
-    AutoModelForCausalLM,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from loraline.errors import AdapterError, ModelLoadingError
+from loraline.models.bitsandbytes_layers import prepare_quantized, quantization_config
 from loraline.models.device import Placement, place
 from loraline.models.folder import read_manifest
 from loraline.models.peft_files import ADAPTER_CONFIG
@@ -26,44 +22,28 @@ from loraline.models.peft_files import ADAPTER_CONFIG
 if TYPE_CHECKING:
     from peft import PeftModel
 
+_SHOWN_WEIGHTS = 5
+
 
 def load_model(
     folder: Path, adapter: Path | None = None, trainable: bool = False, quantization: str = "none"
 ) -> "PreTrainedModel | PeftModel":
-    """Load a model, quantized or not, frozen and in eval mode, as its manifest and this machine have it.
+    """Load a model, quantized or not, frozen and in eval mode.
 
     Args:
         folder: a model folder.
-        adapter: a PEFT folder to put on top.
-        trainable: whether the adapter's weights are to be trained on.
-        quantization: `int8` or `nf4` to quantize a model that is stored in 16 or 32 bit, as the quantized folder of
-            load_model holds it.
+        adapter: a PEFT folder to attach.
+        trainable: whether the adapter's weights require gradients.
+        quantization: `int8` or `nf4` to quantize weights that are stored in 16 or 32 bit; the result is the model that
+            the step load_model stores.
 
     Raises:
         ModelLoadingError: the weights cannot be loaded, or some are missing.
-        AdapterError: the adapter cannot be put on this model.
+        AdapterError: the adapter does not fit this model.
     """
     base = _load_weights(folder, place(folder), quantization)
     base.requires_grad_(False)
-    return (base if adapter is None else _put_adapter(base, adapter, trainable)).eval()
-
-
-def quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """How bitsandbytes quantizes linear layers, but for the output head; None where it does not.
-
-    nf4 is QLoRA's 4-bit type, with its block constants quantized once more (arXiv 2305.14314); int8 is
-    LLM.int8() (arXiv 2208.07339).
-    """
-    if quantization == "none":
-        return None
-    if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    return (base if adapter is None else _attach_adapter(base, adapter, trainable)).eval()
 
 
 def _load_weights(folder: Path, placement: Placement, quantization: str) -> PreTrainedModel:
@@ -81,49 +61,35 @@ def _load_weights(folder: Path, placement: Placement, quantization: str) -> PreT
             output_loading_info=True,
             **({"quantization_config": config} if config else {}),
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
         raise ModelLoadingError(f"the model in {folder} cannot be loaded on {placement.device}: {error}") from error
-    model, loading = loaded
-    _refuse_made_up_weights(folder, loading)
+    model, loading_info = loaded
+    _refuse_missing_weights(folder, loading_info)
     prepare_quantized(model, placement.dtype)
     return model
 
 
 def quiet_libraries() -> None:
-    """Leave progress to us, and spare the log bitsandbytes' line for each layer and call of int8."""
+    """Turn off transformers' progress bars, and bitsandbytes' log line for each int8 layer and call."""
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
-def _refuse_made_up_weights(folder: Path, loading: dict[str, Any]) -> None:
-    """Fail where transformers filled a gap with random weights, of which it only logs a warning."""
-    missing = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading["mismatched_keys"])
+def _refuse_missing_weights(folder: Path, loading_info: dict[str, Any]) -> None:
+    """Fail where transformers initialized missing weights at random, for which it only logs a warning."""
+    missing = sorted(loading_info["missing_keys"]) + sorted(str(key) for key in loading_info["mismatched_keys"])
     if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        hidden = len(missing) - _SHOWN_WEIGHTS
+        shown = ", ".join(missing[:_SHOWN_WEIGHTS]) + (f" and {hidden} more" if hidden > 0 else "")
         raise ModelLoadingError(
-            f"{folder} lacks weights that its config.json promises: {shown}; the files do not belong "
-            "together, fetch the model again"
+            f"{folder} lacks weights that its config.json needs: {shown}; the files do not belong together, fetch the "
+            "model again"
         )
 
 
-def prepare_quantized(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Make a 4-bit model safe to evaluate and then train on. Does nothing to other models.
-
-    On CPUs with AVX512-BF16 one forward pass in eval mode repacks a Linear4bit's weight into a layout that
-    has no backward pass: gradients end without an error. The compute type, which the checkpoint carries from
-    the machine that quantized it, becomes this machine's.
-    """
-    module: Any
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-            module.compute_dtype = dtype
-            module.compute_type_is_set = True
-
-
-def _put_adapter(model: PreTrainedModel, adapter: Path, trainable: bool) -> "PeftModel":
+def _attach_adapter(model: PreTrainedModel, adapter: Path, trainable: bool) -> "PeftModel":
     if not (adapter / ADAPTER_CONFIG).exists():
-        raise AdapterError(f"{adapter} holds no adapter: {ADAPTER_CONFIG} is missing")
+        raise AdapterError(f"{adapter} is not an adapter: {ADAPTER_CONFIG} is missing")
     from peft import PeftModel  # takes seconds to import, and only an adapter needs it
 
     try:

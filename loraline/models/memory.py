@@ -14,14 +14,13 @@ from transformers.pytorch_utils import Conv1D
 from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
 from loraline.models import accelerators, activations
+from loraline.models.bitsandbytes_layers import BYTES_PER_WEIGHT
 from loraline.models.config import FootprintConfig, ModelConfig
 from loraline.models.device import DTYPES, pick_device, pick_dtype
 from loraline.models.folder import load_config, write_manifest
 from loraline.sources.model import fetch_config
 from loraline.units import format_bytes
 
-_BYTES_OF_WEIGHT = {"nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
-"""A linear layer's weight: nf4 has a byte for each block of 64 and, quantized doubly, four for each 256 blocks."""
 _ADAM_STATES = 2
 _FP32 = 4
 _HEAD_CHUNK = 128  # positions whose logits exist at one time in training
@@ -184,7 +183,7 @@ def _weights(model: PreTrainedModel, linear: list[Any], quantization: str) -> in
         return everything
     quantized = sum(layer.weight.numel() for layer in linear)
     scales = sum(layer.weight.shape[0] * _FP32 for layer in linear) if quantization == "int8" else 0
-    return int(everything + quantized * (_BYTES_OF_WEIGHT[quantization] - model.dtype.itemsize)) + scales
+    return int(everything + quantized * (BYTES_PER_WEIGHT[quantization] - model.dtype.itemsize)) + scales
 
 
 def _how_weights(model: PreTrainedModel, config: ModelConfig) -> str:

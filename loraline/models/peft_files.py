@@ -1,4 +1,4 @@
-"""The names that PEFT gives to an adapter's files."""
+"""File names of a PEFT adapter."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -11,7 +11,7 @@ from loraline.artifacts.base_model import ModelManifest
 from loraline.identity.digests import digest_folder
 from loraline.models.folder import read_manifest, write_manifest
 from loraline.recipe import Recipe
-from loraline.training import batches
+from loraline.training import collator
 from tests import tiny
 from tests.faults.steps import Artifacts, Plant
 from tests.faults.world import SECRET, Fields, World, task_rows, write
@@ -111,10 +111,10 @@ def _merge_in_four_bits(of: Artifacts) -> None:
 
 
 def _let_rows_see_each_other(of: Artifacts) -> None:
-    """Lay every packed row out as one long document, as an attention mask that was left out would."""
-    honest = batches.Layout
-    batches.Layout = lambda lengths, device: honest(lengths.sum(keepdims=True), device)
-    of.mend = lambda: setattr(batches, "Layout", honest)
+    """Compute every packed row as one long sequence, as without an attention mask."""
+    honest = collator.PackedSequences
+    collator.PackedSequences = lambda lengths, device: honest(lengths.sum(keepdims=True), device)
+    of.mend = lambda: setattr(collator, "PackedSequences", honest)
 
 
 def _keep_rows_apart(of: Artifacts) -> None:

@@ -284,14 +284,14 @@ def test_queues_lead_to_flavors() -> None:
 def test_nodes_run_as_the_step_expects() -> None:
     """The TrainJob names the runtime, its job and its container; and the exit status that is not tried again."""
     ((runtime, template),) = node_templates(render(MANIFESTS / "overlays/multi-node"))
-    assert (runtime["kind"], runtime["metadata"]["name"]) == ("TrainingRuntime", trainjob.RUNTIME)
+    assert (runtime["kind"], runtime["metadata"]["name"]) == ("TrainingRuntime", trainjob.TRAINING_RUNTIME)
     (job,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
-    assert (job["name"], job["replicas"]) == (trainjob.NODE, 1)
+    assert (job["name"], job["replicas"]) == (trainjob.NODE_CONTAINER, 1)
     assert job["template"]["metadata"]["labels"]["trainer.kubeflow.org/trainjob-ancestor-step"] == "trainer"
-    assert [container["name"] for container in containers(template)] == [trainjob.NODE]
+    assert [container["name"] for container in containers(template)] == [trainjob.NODE_CONTAINER]
     assert {"command", "args"}.isdisjoint(containers(template)[0]), "the image's entry point passes signals on"
     (rule,) = job["template"]["spec"]["podFailurePolicy"]["rules"]
-    assert rule["onExitCodes"]["values"] == [trainjob.WILL_FAIL_AGAIN]
+    assert rule["onExitCodes"]["values"] == [trainjob.EXIT_NOT_RETRYABLE]
     as_job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "n"}, "spec": job["template"]["spec"]}
     kubernetes_validate.validate(as_job, "1.37", strict=True)
     accounts = {r["metadata"]["name"] for r in of_kind(render(MANIFESTS / "overlays/multi-node"), "ServiceAccount")}

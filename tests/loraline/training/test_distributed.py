@@ -19,9 +19,9 @@ from loraline import tracking
 from loraline.data.rows import Row
 from loraline.errors import ConfigurationError, TrainingError
 from loraline.training.config import TrainConfig
-from loraline.training.distributed import Ranks
+from loraline.training.distributed import Distributed
 from loraline.training.launch import launch
-from loraline.training.torchrun import Job, torchrun
+from loraline.training.torchrun import TorchrunJob, torchrun
 from loraline.training.train import train
 from tests.loraline.training.conftest import chat_row, write_rows
 
@@ -64,18 +64,18 @@ def adapter_bytes(folder: Path) -> bytes:
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
-def told(folder: Path) -> dict[str, Any]:
+def read_report(folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = json.loads((folder / "training.json").read_text())
     return report
 
 
 def assert_same(one: Path, other: Path) -> None:
     """The same training but for the order in which floats were added up."""
-    for here, there in zip(told(one)["history"], told(other)["history"], strict=True):
+    for here, there in zip(read_report(one)["history"], read_report(other)["history"], strict=True):
         for name in here.keys() - {"tokens_per_second"}:
             assert here[name] == pytest.approx(there[name], rel=2e-5), (here["step"], name)
     for name in ("tokens", "labelled_tokens", "steps", "kept_step", "epochs", "padding_fraction"):
-        assert told(one)[name] == pytest.approx(told(other)[name]), name
+        assert read_report(one)[name] == pytest.approx(read_report(other)[name]), name
     weights, others = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
     assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in others)
 
@@ -105,7 +105,7 @@ def workers(kept: Path) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         jobs = [part for part in line.split("\0") if part.endswith("job.json")]
-        if "training.worker" in line and jobs and str(kept) in Path(jobs[0]).read_text():
+        if "training.torchrun_worker" in line and jobs and str(kept) in Path(jobs[0]).read_text():
             found.append(int(folder.name))
     return found
 
@@ -130,14 +130,14 @@ def test_two_processes_killed_and_started_again_are_one(
     assert "18/18 steps" in capfd.readouterr().out
     alone = CONFIG.model_copy(update={"nodes": 1})
     train(alone, make_model(), dataset, tmp_path / "one")
-    assert 0 < told(tmp_path / "two")["resumed_from"] < told(tmp_path / "two")["steps"]
-    assert (told(tmp_path / "two")["processes"], told(tmp_path / "one")["processes"]) == (2, 1)
+    assert 0 < read_report(tmp_path / "two")["resumed_from"] < read_report(tmp_path / "two")["steps"]
+    assert (read_report(tmp_path / "two")["processes"], read_report(tmp_path / "one")["processes"]) == (2, 1)
     assert_same(tmp_path / "two", tmp_path / "one")
-    assert_tracked_once(mlflow_store, told(tmp_path / "two"))
+    assert_tracked_once(mlflow_store, read_report(tmp_path / "two"))
 
     # On another number of machines, from the same checkpoints: nothing is left to do.
     train(alone, make_model(), dataset, tmp_path / "fewer", str(kept))
-    assert told(tmp_path / "fewer")["resumed_from"] == told(tmp_path / "two")["steps"]
+    assert read_report(tmp_path / "fewer")["resumed_from"] == read_report(tmp_path / "two")["steps"]
     assert adapter_bytes(tmp_path / "fewer") == adapter_bytes(tmp_path / "two")
 
 
@@ -152,14 +152,14 @@ def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes] | Non
 def test_the_error_of_a_process_is_the_steps(make_model: ModelMaker, tmp_path: Path) -> None:
     lost = Row.of(messages=[{"role": "user", "content": "q" * 500}, {"role": "assistant", "content": "y"}])
     dataset = write_rows(tmp_path / "data", [lost], [])
-    job = Job(config=CONFIG, model=make_model(), dataset=dataset, output=tmp_path / "adapter")
+    job = TorchrunJob(config=CONFIG, model=make_model(), dataset=dataset, output=tmp_path / "adapter")
     with pytest.raises(TrainingError, match="no token of the 1 training rows carries loss"):
         torchrun(job, 1, "--standalone", "--local-addr=127.0.0.1")
 
 
 def test_processes_without_work_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="an optimizer step has 12 packed rows"):
-        Ranks(count=13).check_work(CONFIG)
+        Distributed(world_size=13).check_world_size(CONFIG)
 
 
 def test_more_nodes_than_rows_in_a_step_are_refused() -> None:

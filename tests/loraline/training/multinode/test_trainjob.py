@@ -13,12 +13,12 @@ from loraline.errors import ClusterError, ConfigurationError, TrainingError
 from loraline.step import step
 from loraline.training.config import TrainConfig
 from loraline.training.launch import launch
-from loraline.training.multinode.nodes import train_on_nodes
-from loraline.training.multinode.trainjob import NodeJob, manifest
-from loraline.training.torchrun import Job
+from loraline.training.multinode.trainjob import NodeJob, trainjob_manifest
+from loraline.training.multinode.trainjob_runner import train_on_nodes
+from loraline.training.torchrun import TorchrunJob
 from loraline.training.train import train
 from tests.loraline.training.multinode.kubernetes_double import NAMESPACE, Cluster, problem, serve
-from tests.loraline.training.test_distributed import assert_same, told
+from tests.loraline.training.test_distributed import assert_same, read_report
 
 ModelMaker = Callable[..., Path]
 CONFIG = TrainConfig(rank=4, learning_rate=1e-2, max_length=256, batch_size=4, epochs=1, max_steps=4, nodes=2)
@@ -27,21 +27,21 @@ S3_KEYS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AW
 STAND_IN = """
 import json, os, sys, tempfile, time
 from pathlib import Path
-from loraline.training.multinode.handover import offer
+from loraline.training.multinode.folder_transfer import upload_folder
 print(f"node {os.environ['PET_NODE_RANK']}: 3/4 steps", flush=True)
 while not Path(sys.argv[1]).exists():
     time.sleep(0.02)
 if os.environ["PET_NODE_RANK"] == "0":
     made = Path(tempfile.mkdtemp())
     (made / "adapter").write_text("trained")
-    offer(made, json.loads(sys.argv[2])["result"])
+    upload_folder(made, json.loads(sys.argv[2])["result"])
 """
 # The second node knows why; the first has only lost it.
 FAILING = """
 import os, sys, time
 first = os.environ["PET_NODE_RANK"] == "0"
 time.sleep(first)
-print("train_lora broke off" if first else "train_lora failed: no token carries loss")
+print("train_lora was interrupted" if first else "train_lora failed: no token carries loss")
 sys.exit(1 if first else 65)
 """
 
@@ -105,7 +105,7 @@ def test_the_manifest_is_a_trainjob_and_places_nodes_as_the_step(monkeypatch: py
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "dates")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hidden")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hidden")
-    made = manifest("loraline-1", own_pod("8"), JOB)
+    made = trainjob_manifest("loraline-1", own_pod("8"), JOB)
     assert problem(made) == ""
     assert made["metadata"]["ownerReferences"] == [
         {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "finetune-x", "uid": "u-1"}
@@ -129,10 +129,10 @@ def test_the_manifest_is_a_trainjob_and_places_nodes_as_the_step(monkeypatch: py
 
 
 def test_the_models_refuse_what_is_no_trainjob() -> None:
-    made = manifest("loraline-1", own_pod(), JOB)
+    made = trainjob_manifest("loraline-1", own_pod(), JOB)
     made["spec"]["trainer"]["numberOfNodes"] = 2
     assert "spec.trainer.numberOfNodes" in problem(made)
-    made = manifest("loraline-1", own_pod(), JOB)
+    made = trainjob_manifest("loraline-1", own_pod(), JOB)
     made["spec"]["trainer"]["numNodes"] = "2"
     assert "valid integer" in problem(made)
 
@@ -158,7 +158,7 @@ def test_nodes_bring_back_the_adapter_of_one_process(
 ) -> None:
     launch(CONFIG, make_model(), dataset, tmp_path / "two", "s3://nodes/checkpoints", "code-1")
     train(CONFIG.model_copy(update={"nodes": 1}), make_model(), dataset, tmp_path / "one")
-    assert told(tmp_path / "two")["processes"] == 2
+    assert read_report(tmp_path / "two")["processes"] == 2
     assert_same(tmp_path / "two", tmp_path / "one")
     assert len(cluster.created) == 1
     assert not cluster.jobs, "what is done is removed"
@@ -170,10 +170,10 @@ def test_nodes_bring_back_the_adapter_of_one_process(
 
 
 @pytest.fixture
-def job(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> Job:
+def job(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> TorchrunJob:
     """A training of this test's own: its digest is of no other."""
     code = tmp_path.name
-    return Job(
+    return TorchrunJob(
         config=CONFIG,
         model=make_model(),
         dataset=dataset,
@@ -190,11 +190,11 @@ def ready(cluster: Cluster, tmp_path: Path) -> Path:
     return tmp_path / "ready"
 
 
-def follow(job: Job) -> None:
-    train_on_nodes(job, seconds_between_looks=0.02)
+def follow(job: TorchrunJob) -> None:
+    train_on_nodes(job, poll_seconds=0.02)
 
 
-def die_following(cluster: Cluster, job: Job) -> None:
+def die_following(cluster: Cluster, job: TorchrunJob) -> None:
     """A try of the step that ends without a chance to end its job."""
     cluster.refusals["GET"] = [0, 0, 0, 401]  # the pod, the job before and after it is made, and then no more
     with pytest.raises(ClusterError, match="401"):
@@ -202,9 +202,9 @@ def die_following(cluster: Cluster, job: Job) -> None:
     assert len(cluster.jobs) == 1
 
 
-def test_nodes_that_fail_say_why_and_are_tried_again(cluster: Cluster, job: Job, ready: Path) -> None:
+def test_nodes_that_fail_say_why_and_are_tried_again(cluster: Cluster, job: TorchrunJob, ready: Path) -> None:
     stand_in, cluster.command = cluster.command, ["-c", FAILING]
-    with pytest.raises(TrainingError, match=r"JobsFailed.*exit status 65\) ends so:\n    train_lora failed: no token"):
+    with pytest.raises(TrainingError, match=r"JobsFailed.*exit status 65\):\n    train_lora failed: no token"):
         follow(job)
     cluster.command = stand_in
     ready.touch()
@@ -214,7 +214,7 @@ def test_nodes_that_fail_say_why_and_are_tried_again(cluster: Cluster, job: Job,
 
 
 def test_the_job_of_a_try_that_was_killed_is_followed(
-    cluster: Cluster, job: Job, ready: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, job: TorchrunJob, ready: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     die_following(cluster, job)
     threading.Timer(0.5, ready.touch).start()
@@ -223,14 +223,14 @@ def test_the_job_of_a_try_that_was_killed_is_followed(
     assert len(cluster.created) == 1
     assert not cluster.jobs
     said = capsys.readouterr().out
-    assert f"following TrainJob {cluster.created[0]['metadata']['name']}" in said
+    assert f"waiting for TrainJob {cluster.created[0]['metadata']['name']}, which exists" in said
     assert said.count("node 0: 3/4 steps") == 1
     assert "node 1" not in said
 
 
 @pytest.mark.parametrize("made_by", ["run-1", "another-run"])
 def test_a_step_that_is_terminated_ends_its_own_job(
-    made_by: str, cluster: Cluster, job: Job, ready: Path, monkeypatch: pytest.MonkeyPatch
+    made_by: str, cluster: Cluster, job: TorchrunJob, ready: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORALINE_RUN_ID", made_by)
     die_following(cluster, job)
@@ -249,27 +249,27 @@ def test_a_step_that_is_terminated_ends_its_own_job(
 
 
 def test_a_server_that_is_away_is_waited_for(
-    cluster: Cluster, job: Job, ready: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, job: TorchrunJob, ready: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster.refusals = {"GET": [0, 0, 503, 0, 500, 429], "POST": [503]}
     ready.touch()
     follow(job)
     assert (job.output / "adapter").exists()
-    assert "cannot be looked after: the Kubernetes API answers 503" in capsys.readouterr().out
+    assert "their status is not known: the Kubernetes API answers 503" in capsys.readouterr().out
     assert len(cluster.created) == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(403, "apply manifests/overlays/multi-node"), (404, "install Kubeflow Trainer")]
+    ("status", "message"), [(403, "apply manifests/overlays/multi-node"), (404, "install Kubeflow Trainer")]
 )
 def test_a_cluster_that_is_not_set_up_is_told_so(
-    status: int, told: str, cluster: Cluster, job: Job, ready: Path
+    status: int, message: str, cluster: Cluster, job: TorchrunJob, ready: Path
 ) -> None:
     cluster.refusals = {"POST": [status]}
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=message):
         follow(job)
 
 
-def test_nodes_need_an_object_store(job: Job) -> None:
+def test_nodes_need_an_object_store(job: TorchrunJob) -> None:
     with pytest.raises(ConfigurationError, match="needs an object store"):
         follow(job.model_copy(update={"checkpoints": "/var/checkpoints"}))

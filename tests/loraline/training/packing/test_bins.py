@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from loraline.training.batches import Documents, passes, plan
 from loraline.training.config import TrainConfig
-from loraline.training.distributed import Ranks
+from loraline.training.distributed import Distributed
 from loraline.training.lr_scheduler import learning_rate
-from loraline.training.packing.bins import shuffled_rows
+from loraline.training.packing.bin_packing import shuffled_rows
+from loraline.training.sampler import micro_batches, plan_steps
+from loraline.training.tokenized_dataset import TokenizedDataset
 
 LENGTHS = np.clip(np.random.default_rng(0).lognormal(4.8, 0.8, 3000), 4, 600).astype(np.int64)
 
@@ -36,23 +37,23 @@ def test_order_depends_on_seed_and_epoch() -> None:
 def test_plan(changes: dict[str, int], steps: int, ends: list[int]) -> None:
     lengths = np.full(16, 16)
     tokens = np.zeros(256, np.int32)
-    documents = Documents([""] * 16, [""] * 16, tokens, tokens == 0, lengths, 0, 0)
+    dataset = TokenizedDataset([""] * 16, [""] * 16, tokens, tokens == 0, lengths, 0, 0)
     config = TrainConfig(max_length=32, batch_size=2, gradient_accumulation_steps=2, epochs=3, **changes)
-    planned, epoch_ends = plan(documents, config)
+    planned, epoch_ends = plan_steps(dataset, config)
     assert (len(planned), epoch_ends) == (steps, ends)
     assert all(len(step) == 4 and all(len(row) == 2 for row in step) for step in planned)
 
 
 def test_ranks_share_every_row_and_a_forward_pass_is_no_larger_than_alone() -> None:
     step = [np.array([2 * i, 2 * i + 1]) for i in range(7)]
-    shares = [passes(Ranks(number, 3).share(step), 2) for number in range(3)]
+    shares = [micro_batches(Distributed(number, 3).shard(step), 2) for number in range(3)]
     assert [[chosen.tolist() for chosen in share] for share in shares] == [
         [[0, 1, 6, 7], [12, 13]],
         [[2, 3, 8, 9]],
         [[4, 5, 10, 11]],
     ]
-    assert passes(Ranks(0, 1).share(step[:3]), 2)[0].tolist() == [0, 1, 2, 3]
-    assert not passes(Ranks(2, 3).share(step[:1]), 2)
+    assert micro_batches(Distributed(0, 1).shard(step[:3]), 2)[0].tolist() == [0, 1, 2, 3]
+    assert not micro_batches(Distributed(2, 3).shard(step[:1]), 2)
 
 
 def test_schedules() -> None:

@@ -11,11 +11,12 @@ from transformers import PreTrainedTokenizerFast
 
 from loraline.artifacts.training import TrainReport
 from loraline.models.load import load_model
-from loraline.training import batches
-from loraline.training.batches import Batch, Documents, collate, encode
+from loraline.training import collator
+from loraline.training.collator import Batch, collate
 from loraline.training.config import TrainConfig
-from loraline.training.loss import LossHead
-from loraline.training.packing.attention import Layout
+from loraline.training.loss import CausalLMLoss
+from loraline.training.packing.packed_sequences import PackedSequences
+from loraline.training.tokenized_dataset import TokenizedDataset, tokenize
 from loraline.training.train import train
 from tests.loraline.training.conftest import chat_row
 
@@ -39,10 +40,10 @@ def test_packed_rows_are_as_alone(make_model: Callable[..., Path], dataset: Path
 def test_rows_that_see_one_another_are_caught(
     make_model: Callable[..., Path], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    def without_borders(lengths: np.ndarray, device: torch.device) -> Layout:
-        return Layout(np.array([lengths.sum()]), device)
+    def without_borders(lengths: np.ndarray, device: torch.device) -> PackedSequences:
+        return PackedSequences(np.array([lengths.sum()]), device)
 
-    monkeypatch.setattr(batches, "Layout", without_borders)
+    monkeypatch.setattr(collator, "PackedSequences", without_borders)
     packing = trained(make_model(dtype=dtype), dataset, tmp_path).packing
     assert packing
     assert packing.max_difference > 2 * packing.tolerance
@@ -52,14 +53,14 @@ def test_rows_that_see_one_another_are_caught(
 def test_positions_that_go_on_from_row_to_row_are_caught(
     make_model: Callable[..., Path], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    pack = batches._packed
+    pack = collator._packed_batch
 
-    def counting_on(documents: Documents, order: np.ndarray, device: torch.device) -> Batch:
-        batch = pack(documents, order, device)
-        batch.inputs["position_ids"] = torch.arange(batch.places, device=device)[None]
+    def counting_on(dataset: TokenizedDataset, indices: np.ndarray, device: torch.device) -> Batch:
+        batch = pack(dataset, indices, device)
+        batch.inputs["position_ids"] = torch.arange(batch.padded_tokens, device=device)[None]
         return batch
 
-    monkeypatch.setattr(batches, "_packed", counting_on)
+    monkeypatch.setattr(collator, "_packed_batch", counting_on)
     packing = trained(make_model("gpt2", dtype), dataset, tmp_path).packing
     assert packing
     assert packing.max_difference > 2 * packing.tolerance
@@ -72,11 +73,11 @@ def test_padded_rows_need_no_proof(make_model: Callable[..., Path], dataset: Pat
 def test_the_losses_of_each_token_add_up_to_the_loss(
     make_model: Callable[..., Path], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    documents = encode(tokenizer, [chat_row(i) for i in range(3)], 512)
+    dataset = tokenize(tokenizer, [chat_row(i) for i in range(3)], 512)
     for family in ("llama", "gemma2"):  # the head in chunks, and the model's own
         model = load_model(make_model(family))
-        (batch,) = collate(documents, np.array([1]), model.device, packing=False)
-        head = LossHead(model, batch)
-        each = head.each(batch)
-        assert each.shape == (int(documents.labelled[1]),)
-        assert float(each.sum()) == pytest.approx(float(head(batch)), rel=1e-5)
+        (batch,) = collate(dataset, np.array([1]), model.device, packing=False)
+        loss = CausalLMLoss(model, batch)
+        losses = loss.per_token(batch)
+        assert losses.shape == (int(dataset.num_labels[1]),)
+        assert float(losses.sum()) == pytest.approx(float(loss(batch)), rel=1e-5)

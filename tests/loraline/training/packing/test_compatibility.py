@@ -9,10 +9,11 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from loraline.models.load import load_model
-from loraline.training.batches import collate, encode
-from loraline.training.loss import LossHead
-from loraline.training.packing.attention import packed
-from loraline.training.packing.compatibility import enable_packing
+from loraline.training.collator import collate
+from loraline.training.loss import CausalLMLoss
+from loraline.training.packing.packed_sequences import use_packed_sequences
+from loraline.training.packing.packing_support import enable_packing
+from loraline.training.tokenized_dataset import TokenizedDataset, tokenize
 from tests.loraline.training.conftest import FAMILIES, chat_row
 
 _OWN_WAY = {"bloom", "mamba"}  # attention that cannot be replaced, and none at all
@@ -23,23 +24,23 @@ def test_packed_loss_is_loss_alone(
     family: str, make_model: Callable[..., Path], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = load_model(make_model(family))
-    documents = encode(tokenizer, [chat_row(i) for i in range(7)], 512)
-    alone = [_reference(model, documents, i) for i in range(7)]
+    dataset = tokenize(tokenizer, [chat_row(i) for i in range(7)], 512)
+    alone = [_reference(model, dataset, i) for i in range(7)]
 
-    obstacle = enable_packing(model)
-    assert bool(obstacle) == (family in _OWN_WAY), obstacle
-    batches = collate(documents, np.arange(7), model.device, packing=not obstacle)
+    reason = enable_packing(model)
+    assert bool(reason) == (family in _OWN_WAY), reason
+    batches = collate(dataset, np.arange(7), model.device, packing=not reason)
     together = 0.0
     for batch in batches:
-        with packed(batch.layout):
-            together += float(LossHead(model, batch)(batch))
+        with use_packed_sequences(batch.packed_sequences):
+            together += float(CausalLMLoss(model, batch)(batch))
     assert together == pytest.approx(sum(alone), rel=1e-5)
 
 
-def _reference(model: torch.nn.Module, documents, i: int) -> float:
-    part = slice(documents.starts[i], documents.starts[i] + documents.lengths[i])
-    tokens = torch.from_numpy(documents.tokens[part]).long()[None]
-    labels = torch.where(torch.from_numpy(documents.loss[part])[None], tokens, -100)
+def _reference(model: torch.nn.Module, dataset: TokenizedDataset, i: int) -> float:
+    part = slice(dataset.offsets[i], dataset.offsets[i] + dataset.lengths[i])
+    tokens = torch.from_numpy(dataset.token_ids[part]).long()[None]
+    labels = torch.where(torch.from_numpy(dataset.loss_mask[part])[None], tokens, -100)
     with torch.no_grad():
         logits = model(input_ids=tokens).logits[0, :-1].float()
     return float(torch.nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum"))
