@@ -1,4 +1,4 @@
-"""Remove what nobody needs any more: candidates that never won, and what runs that are long over left half done."""
+"""Garbage collection: old candidates without an alias, old checkpoints and incomplete registrations."""
 
 import re
 from collections import defaultdict
@@ -16,66 +16,65 @@ from loraline.registry.versions import errors_named, registered_model_aliases
 from loraline.storage import StoredObject
 from loraline.tracking import mlflow_runs
 
-# A run that is stopped takes its checkpoint up again, and its upload; after this long nobody comes back to it.
-_UNFINISHED_STAYS = timedelta(days=7)
-# A run that began earlier has not ended properly: a cluster allows no step as long, with all its retries.
-_LONGEST_RUN = timedelta(days=14)
+# Checkpoints and uploads of an interrupted run are kept this long, for the run to be resumed.
+_RESUMABLE_FOR = timedelta(days=7)
+# A run that started earlier and still counts as running has crashed: no step's timeout is as long, with its retries.
+_MAX_RUN_TIME = timedelta(days=14)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass
 class Cleaning:
-    """What was removed, or would be."""
+    """What was removed, or would be in a dry run."""
 
     versions: list[str] = field(default_factory=list)
-    """name/number of each model version."""
+    """Model versions, as name/number."""
     checkpoints: list[str] = field(default_factory=list)
-    """Address of each training's checkpoints."""
+    """URLs of checkpoints."""
     uploads: list[str] = field(default_factory=list)
-    """Address of each model whose registration never came to its end."""
+    """URLs of incomplete registrations."""
     size: int = 0
-    """Bytes in the object store."""
+    """Bytes freed in the object store."""
     running: list[str] = field(default_factory=list)
-    """Runs for whose sake nothing was removed."""
+    """Running runs, because of which nothing was removed."""
 
 
 def clean(bucket: str, keep: int = 3, dry_run: bool = False, now: datetime | None = None) -> Cleaning:
-    """Remove old candidates, checkpoints and unfinished uploads of a bucket.
+    """Remove old candidates, checkpoints and incomplete registrations of a bucket.
 
-    A version of a model stays while any alias points at it, and while it is among the `keep` newest of the others.
-    Checkpoints, and a model's files that never became a version, stay for a week after the last was written. While a
-    run is running nothing goes: which version it has as its base, or what it is about to take up, cannot be told from
-    outside.
+    Versions with an alias are kept, and the `keep` newest of the others. Checkpoints, and files of a model that never
+    became a version, are kept for a week after the last write. While a run is running nothing is removed, because it is
+    not known which version is its base, or which checkpoint it will resume from.
 
     Args:
-        bucket: the recipes' `registry.bucket`. What Loraline did not write there is not touched.
-        keep: versions without an alias that stay, the newest, of each model.
-        dry_run: say what would go, and remove nothing.
-        now: the present, where it is not the clock's.
+        bucket: the recipes' `registry.bucket`. Objects that Loraline did not write are not touched.
+        keep: how many versions without an alias to keep of each model, newest first.
+        dry_run: list what would be removed, and remove nothing.
+        now: the current time, for tests.
 
     Raises:
-        StorageError: registry or store is away. What is removed by then is removed whole.
+        StorageError: registry or store cannot be reached. Whatever was removed until then was removed completely.
     """
     now = now or datetime.now(UTC)
     client = tracking.connect()
     done = Cleaning()
     with errors_named("looking for runs that are running"):
-        done.running = [str(run.info.run_name) for run in mlflow_runs.running(client, now - _LONGEST_RUN)]
+        done.running = [str(run.info.run_name) for run in mlflow_runs.running(client, now - _MAX_RUN_TIME)]
     if done.running:
         progress.headline(f"nothing removed: {', '.join(done.running)} still running")
         return done
     with errors_named("listing model versions"):
         versions = _versions(client)
-    for version in _losers(client, versions, f"s3://{bucket}/models/", keep):
+    for version in _expired_versions(client, versions, f"s3://{bucket}/models/", keep):
         done.versions.append(f"{version.name}/{version.version}")
         done.size += _remove_version(client, version, versions, dry_run)
-    for found, remains in (
+    for removed, folders in (
         (done.checkpoints, _old_checkpoints(bucket, now)),
-        (done.uploads, _dead_uploads(bucket, versions, now)),
+        (done.uploads, _incomplete_uploads(bucket, versions, now)),
     ):
-        for url, objects in remains:
-            found.append(url)
+        for url, objects in folders:
+            removed.append(url)
             done.size += _total(objects)
             if not dry_run:
                 storage.remove(url)
@@ -92,32 +91,32 @@ def _versions(client: MlflowClient) -> list[ModelVersion]:
     return found
 
 
-def _losers(client: MlflowClient, versions: list[ModelVersion], under: str, keep: int) -> list[ModelVersion]:
-    """The versions below an address that no alias points at, but the newest of each model."""
+def _expired_versions(client: MlflowClient, versions: list[ModelVersion], under: str, keep: int) -> list[ModelVersion]:
+    """Versions under a URL that have no alias, without the `keep` newest of each model."""
     models: defaultdict[str, list[ModelVersion]] = defaultdict(list)
     for version in versions:
         if str(version.source).startswith(under) and DIGEST_TAG in version.tags:
             models[version.name].append(version)
-    losers = []
-    for name, all_of_it in sorted(models.items()):
+    expired = []
+    for name, of_model in sorted(models.items()):
         with_alias = {str(number) for number in registered_model_aliases(client, name).values()}
-        others = [version for version in all_of_it if str(version.version) not in with_alias]
+        others = [version for version in of_model if str(version.version) not in with_alias]
         others.sort(key=lambda version: int(version.version))
-        losers += others[: max(0, len(others) - keep)]
-    return losers
+        expired += others[: max(0, len(others) - keep)]
+    return expired
 
 
 def _remove_version(client: MlflowClient, version: ModelVersion, all_versions: list[ModelVersion], dry: bool) -> int:
-    """Remove a version and then its files, so that nobody finds a version without files; gives the files' bytes."""
+    """Remove a version, then its files, so that no version is ever without files; return the bytes freed."""
     url, number = str(version.source), str(version.version)
     is_shared = sum(other.source == url for other in all_versions) > 1
     objects = [] if is_shared else storage.list_objects(url)
     if dry:
         return _total(objects)
-    # Looked up once more: somebody may have promoted it meanwhile.
+    # Look up the aliases again: the version may have been promoted in the meantime.
     if number in map(str, registered_model_aliases(client, version.name).values()):
         return 0
-    if objects:  # killed after the next line, the files are found again as an upload without a version
+    if objects:  # interrupted after the next line, the files are later removed as an incomplete registration
         storage.remove(f"{url}/{REGISTERED}")
     with errors_named(f"removing version {number} of {version.name}"):
         client.delete_model_version(version.name, number)
@@ -127,14 +126,16 @@ def _remove_version(client: MlflowClient, version: ModelVersion, all_versions: l
 
 
 def _old_checkpoints(bucket: str, now: datetime) -> list[tuple[str, list[StoredObject]]]:
-    """Address and objects of each training whose last checkpoint is old."""
+    """URL and objects of each training whose last checkpoint is old."""
     return [(url, objects) for url, objects in _folders(bucket, "checkpoints", 1) if _is_old(objects, now)]
 
 
-def _dead_uploads(bucket: str, versions: list[ModelVersion], now: datetime) -> list[tuple[str, list[StoredObject]]]:
-    """Address and objects of each model's folder that no version points at, and that says of itself that none does.
+def _incomplete_uploads(
+    bucket: str, versions: list[ModelVersion], now: datetime
+) -> list[tuple[str, list[StoredObject]]]:
+    """URL and objects of each model folder without a version and without registered.json.
 
-    A registry may share its store with others: files that were registered anywhere are not taken for lost.
+    Another registry may use the same store, so files with registered.json are kept even if this one has no version.
     """
     sources = [str(version.source) for version in versions]
     return [
@@ -148,7 +149,7 @@ def _dead_uploads(bucket: str, versions: list[ModelVersion], now: datetime) -> l
 
 
 def _folders(bucket: str, top: str, depth: int) -> list[tuple[str, list[StoredObject]]]:
-    """Address and objects of the folders that lie so deep below a folder of the bucket."""
+    """URL and objects of the folders at a depth below a top folder of the bucket."""
     folders: defaultdict[str, list[StoredObject]] = defaultdict(list)
     for item in storage.list_objects(f"s3://{bucket}/{top}", missing_bucket_ok=True):
         parts = item.key.split("/")
@@ -158,7 +159,7 @@ def _folders(bucket: str, top: str, depth: int) -> list[tuple[str, list[StoredOb
 
 
 def _is_old(objects: list[StoredObject], now: datetime) -> bool:
-    return all(item.modified and item.modified < now - _UNFINISHED_STAYS for item in objects)
+    return all(item.modified and item.modified < now - _RESUMABLE_FOR for item in objects)
 
 
 def _total(objects: Iterable[StoredObject]) -> int:

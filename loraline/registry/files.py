@@ -1,7 +1,7 @@
-"""The files of a registered model: what lies in its folder of the object store, and whether it is what was put there.
+"""The files of a registered model in the object store, and how they are verified.
 
-A version's source is a folder named after its content: adapter/, merged/, evidence/, README.md, then files.json,
-which lists the others with size and digest, and at last registered.json, when the version is there.
+A version's source is a folder named after its content digest. It holds adapter/, merged/, evidence/ and README.md, then
+files.json, which lists these with size and digest, and last registered.json, written once the version exists.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from loraline.identity.model_digests import BESIDE_MERGED, digest_listed
 
 FILE_LIST = "files.json"
 REGISTERED = "registered.json"
-"""Written when the version is made: without it the files are an upload that never came to its end."""
+"""Written when the version has been created; without it the files are an incomplete registration."""
 CARD = "README.md"
 PAGE = "evidence/report.html"
 EVIDENCE_PATH = f"evidence/{FILE}"
 VERDICT_PATH = f"evidence/{VERDICT_FILE}"
 
 Advance = Callable[[int, int], None]
-"""Told how many bytes of how many have been read."""
+"""Progress callback: bytes read, bytes in all."""
 
 Part = Literal["adapter", "merged"]
 """A registered model's folders of weights."""
@@ -54,22 +54,22 @@ class FileList(BaseModel):
 
     @property
     def digest(self) -> str:
-        """The content digest: sha256 over the names and bytes of the files."""
+        """The content digest: SHA-256 over the names and contents of the files."""
         return digest_pairs((name, file.sha256) for name, file in self.files.items())
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Total size in bytes."""
         return sum(file.size for file in self.files.values())
 
     @property
     def adapter_digest(self) -> str:
-        """Digest of the adapter, as the evidence names it."""
+        """Digest of the adapter, as the evidence records it."""
         return digest_listed(self._part_digests("adapter"))
 
     @property
     def merged_digest(self) -> str:
-        """Digest of the merged model, as the evidence names it."""
+        """Digest of the merged model, as the evidence records it."""
         return digest_listed(self._part_digests("merged"), without=BESIDE_MERGED)
 
     def of_part(self, part: Part) -> list[str]:
@@ -81,18 +81,20 @@ class FileList(BaseModel):
 
 
 def read_file_list(url: str, folder: Path) -> FileList:
-    """Fetch the list of a model's files.
+    """Download and parse the list of a model's files.
 
     Args:
         url: the version's source.
-        folder: for the fetched file.
+        folder: where the file is downloaded to.
 
     Raises:
-        ValidationError: there is none, or it is something else.
-        StorageError: the store is away.
+        ValidationError: the list is missing or invalid.
+        StorageError: the store cannot be reached.
     """
     if not storage.list_objects(f"{url}/{FILE_LIST}"):
-        raise ValidationError(f"there is no {FILE_LIST} at {url}: the files are gone, or Loraline did not write them")
+        raise ValidationError(
+            f"there is no {FILE_LIST} at {url}: the files were deleted, or were not written by Loraline"
+        )
     [path] = storage.download(f"{url}/{FILE_LIST}", folder)
     try:
         return FileList.model_validate_json(path.read_bytes())
@@ -157,34 +159,34 @@ def _refuse_changed(url: str, changed: list[str]) -> None:
         )
 
 
-def odd_files(url: str, listed: FileList) -> list[str]:
-    """What is missing from a model's folder, has another size, or was not put there by the registration.
+def listing_problems(url: str, listed: FileList) -> list[str]:
+    """Files of a model that are missing or have another size, and files that were not registered.
 
     Raises:
-        StorageError: the store is away.
+        StorageError: the store cannot be reached.
     """
     sizes = _sizes(url)
-    odd = []
+    problems = []
     for name, file in sorted(listed.files.items()):
         if name not in sizes:
-            odd.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
         elif sizes[name] != file.size:
-            odd.append(f"{name} has {sizes[name]:,} bytes instead of {file.size:,}")
-    strangers = sorted(sizes.keys() - listed.files.keys() - {FILE_LIST, REGISTERED})
-    return odd + [f"{name} is there and was not registered" for name in strangers]
+            problems.append(f"{name} has {sizes[name]:,} bytes instead of {file.size:,}")
+    unregistered = sorted(sizes.keys() - listed.files.keys() - {FILE_LIST, REGISTERED})
+    return problems + [f"{name} is there and was not registered" for name in unregistered]
 
 
 def altered_files(url: str, listed: FileList, advance: Advance) -> list[str]:
-    """The files whose bytes are not those that were registered. Each is read through a hash, and none is kept.
+    """Files with another digest than was registered. Each is streamed through the hash and not stored.
 
-    Files that are missing are left to `odd_files`.
+    Missing files are reported by `listing_problems`.
 
     Raises:
-        StorageError: the store is away.
+        StorageError: the store cannot be reached.
     """
-    there, read, altered = _sizes(url), 0, []
+    stored, read, altered = _sizes(url), 0, []
     for name, file in listed.files.items():
-        if name not in there:
+        if name not in stored:
             continue
         digest = hashlib.sha256()
         for piece in storage.read(f"{url}/{name}"):
@@ -197,6 +199,6 @@ def altered_files(url: str, listed: FileList, advance: Advance) -> list[str]:
 
 
 def _sizes(url: str) -> dict[str, int]:
-    """Bytes of each object in a folder, by its path there."""
+    """Size in bytes of each object in a folder, by its relative path."""
     prefix = storage.S3Url.parse(url).key + "/"
     return {item.key.removeprefix(prefix): item.size for item in storage.list_objects(url)}

@@ -1,4 +1,4 @@
-"""Move the alias `champion`: forward on evidence, and back in one step."""
+"""Move the `champion` alias: promote a version with valid evidence, or roll back."""
 
 import math
 from dataclasses import dataclass
@@ -26,22 +26,22 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Promotion:
-    """How the champion changed."""
+    """A change of the champion."""
 
     model_name: str
     version: str
-    """The champion now."""
+    """The new champion."""
     previous: str | None
-    """The champion before, if there was one."""
+    """The previous champion, if any."""
     source: str
-    """Where the champion's files are."""
+    """URL of the new champion's files."""
 
 
 def carry_out(model_name: str, action: str = "promote", version: str = "") -> Promotion:
-    """Promote a version (empty: the challenger) or roll back, as `action` says.
+    """Promote a version (empty: the challenger) or roll back, depending on `action`.
 
     Raises:
-        ConfigurationError: there is no such action, or a version is named to roll back to.
+        ConfigurationError: the action is unknown, or a version is given for a rollback.
         ValidationError, StorageError: as `promote` and `rollback`.
     """
     try:
@@ -53,42 +53,42 @@ def carry_out(model_name: str, action: str = "promote", version: str = "") -> Pr
         return promote(config.model_name, config.version or None)
     if config.version:
         raise ConfigurationError(
-            f"version = {config.version!r}: a rollback goes to the champion before this one and takes no version; "
-            "to have another, promote it"
+            f"version = {config.version!r}: a rollback restores the previous champion and takes no version; "
+            "promote a version to make it the champion"
         )
     return rollback(config.model_name)
 
 
 def promote(model_name: str, version: str | None = None) -> Promotion:
-    """Make the challenger the champion, or the version that is named; remember the champion before it.
+    """Make the challenger, or the given version, the champion; the previous champion keeps an alias for a rollback.
 
-    Before the alias moves, every check of `require_proof` is made: all files are read, and none is kept.
+    The alias only moves after all checks of `require_proof`, which read every file and store none.
 
     Raises:
-        ValidationError: the version's tags do not say promote; its files or its evidence are incomplete, altered or
-            of another model; or it is the champion already.
-        StorageError: there is no such model or version, or the registry or the store is away.
+        ValidationError: the version's verdict is not promote; its files or its evidence are incomplete, altered or of
+            another model; or it is the champion already.
+        StorageError: the model or version does not exist, or the registry or the store cannot be reached.
     """
     client = tracking.connect()
     chosen = _chosen(client, model_name, version)
     champion = version_with_alias(client, model_name, CHAMPION)
     if champion and str(champion.version) == str(chosen.version):
         raise ValidationError(f"version {chosen.version} of {model_name} is the champion already")
-    _check(chosen)
+    _require_verdict_and_proof(chosen)
     with errors_named(f"moving the champion of {model_name}"):
-        # The way back is laid first: whatever stops us, a champion that is replaced can be put back.
+        # Set `previous` first: if this is interrupted, a replaced champion can still be restored.
         if champion:
             client.set_registered_model_alias(model_name, PREVIOUS, champion.version)
         client.set_registered_model_alias(model_name, CHAMPION, chosen.version)
-    return _told(model_name, chosen, champion)
+    return _report(model_name, chosen, champion)
 
 
 def rollback(model_name: str) -> Promotion:
-    """Make the champion before this one the champion again.
+    """Make the previous champion the champion again.
 
     Raises:
-        ValidationError: no champion was replaced, or the last rollback used it up.
-        StorageError: there is no such model, or the registry is away.
+        ValidationError: there is no previous champion, or the last rollback restored it already.
+        StorageError: the model does not exist, or the registry cannot be reached.
     """
     client = tracking.connect()
     champion = version_with_alias(client, model_name, CHAMPION)
@@ -96,43 +96,42 @@ def rollback(model_name: str) -> Promotion:
     if previous is None or (champion and str(champion.version) == str(previous.version)):
         now = f"version {champion.version} is its champion" if champion else "it has no champion"
         raise ValidationError(
-            f"{model_name} has nothing to roll back to: {now}, and none before it is remembered. "
-            "Name a version to promote instead."
+            f"{model_name} has nothing to roll back to: {now}, and there is no previous one. Promote a version instead."
         )
     with errors_named(f"moving the champion of {model_name}"):
         client.set_registered_model_alias(model_name, CHAMPION, previous.version)
         client.delete_registered_model_alias(model_name, PREVIOUS)
-    return _told(model_name, previous, champion)
+    return _report(model_name, previous, champion)
 
 
 def _chosen(client: MlflowClient, model_name: str, version: str | None) -> ModelVersion:
     aliases = registered_model_aliases(client, model_name)
     if version is None and CHALLENGER not in aliases:
         raise StorageError(
-            f"{model_name} has no version with the alias {CHALLENGER}; a run that is promoted makes one, "
-            "or name a version"
+            f"{model_name} has no version with the alias {CHALLENGER}; a run that passes the gate creates one, "
+            "or give a version"
         )
     number = version or aliases[CHALLENGER]
     with errors_named(f"reading version {number} of {model_name}"):
         return client.get_model_version(model_name, number)
 
 
-def _check(chosen: ModelVersion) -> None:
+def _require_verdict_and_proof(chosen: ModelVersion) -> None:
     verdict = chosen.tags.get(VERDICT_TAG)
     if verdict != "promote":
         raise ValidationError(
             f"version {chosen.version} of {chosen.name} has the tag {VERDICT_TAG}={verdict!r}, not 'promote': "
-            "no model becomes champion without proof"
+            "only a version that passed the gate can become champion"
         )
     require_proof(chosen, _advance)
 
 
 def _advance(done: int, total: int) -> None:
-    all_of_it = math.ceil(total / _MIB)
-    progress.advance(all_of_it if done == total else done // _MIB, all_of_it, "MiB verified")
+    total_mib = math.ceil(total / _MIB)
+    progress.advance(total_mib if done == total else done // _MIB, total_mib, "MiB verified")
 
 
-def _told(model_name: str, now: ModelVersion, before: ModelVersion | None) -> Promotion:
-    was = f", it was version {before.version}" if before else ""
-    progress.headline(f"{model_name}@{CHAMPION} is version {now.version}{was}")
-    return Promotion(model_name, str(now.version), str(before.version) if before else None, str(now.source))
+def _report(model_name: str, new: ModelVersion, old: ModelVersion | None) -> Promotion:
+    previous = f", before it was version {old.version}" if old else ""
+    progress.headline(f"{model_name}@{CHAMPION} is version {new.version}{previous}")
+    return Promotion(model_name, str(new.version), str(old.version) if old else None, str(new.source))

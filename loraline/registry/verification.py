@@ -19,7 +19,7 @@ from loraline.registry.files import (
     Advance,
     FileList,
     altered_files,
-    odd_files,
+    listing_problems,
     read_file_list,
 )
 from loraline.registry.tags import DIGEST_TAG, evidence_tags
@@ -117,7 +117,7 @@ def _list_check(version: ModelVersion, listed: FileList) -> Check:
 
 def _presence_check(url: str, listed: FileList) -> Check:
     wanted = (EVIDENCE_PATH, VERDICT_PATH, PAGE, CARD)
-    odd = [f"{name} is not among them" for name in wanted if name not in listed.files] + odd_files(url, listed)
+    odd = [f"{name} is not among them" for name in wanted if name not in listed.files] + listing_problems(url, listed)
     return _check("files", odd, f"all there in their sizes, {format_bytes(listed.size)}, with page and model card")
 
 

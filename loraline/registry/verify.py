@@ -1,4 +1,4 @@
-"""Say of a registered model whether it is what its evidence says."""
+"""Verify a registered model against its evidence."""
 
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +11,7 @@ from loraline.registry.versions import find_version, registered_model_aliases
 
 
 class Verification(BaseModel):
-    """What was found out about a model version."""
+    """The verification of a model version."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -19,26 +19,25 @@ class Verification(BaseModel):
     version: str
     aliases: list[str]
     url: str
-    """The folder in the object store."""
+    """Its folder in the object store."""
     passed: bool
     """Whether every check passed."""
     checks: list[Check]
-    """list of files, files, evidence, verdict, judged files, base, tags, bytes; after a list of files that cannot be
-    read there are no others."""
+    """list of files, files, evidence, verdict, judged files, base, tags, bytes; only the first if it cannot be read."""
 
 
 def verify(model: str, advance: Advance) -> Verification:
-    """Check a model version: read all its files, weigh its evidence again, and compare both with the registry.
+    """Verify a model version: digest all its files, recompute the verdict, and compare both with the registry.
 
-    Nothing is changed, and no file is kept.
+    Nothing is changed, and no file is stored.
 
     Args:
         model: `models:/name/7` or `models:/name@champion`.
-        advance: told how many bytes of how many have been read.
+        advance: progress callback.
 
     Raises:
-        ConfigurationError: `model` names no version.
-        StorageError: there is no such version, or the registry or the store is away.
+        ConfigurationError: `model` is not a registry address.
+        StorageError: the version does not exist, or the registry or the store cannot be reached.
     """
     client = tracking.connect()
     version = find_version(client, model)

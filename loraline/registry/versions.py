@@ -1,4 +1,4 @@
-"""Model versions in MLflow's registry, found by alias, by number or by name."""
+"""Find model versions in MLflow's registry by alias, by number or by name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,31 +14,31 @@ from loraline.sources.registry_address import RegistryAddress
 CHALLENGER = "challenger"
 """The newest version that passed the gate."""
 CHAMPION = "champion"
-"""The version that is in use."""
+"""The version in production."""
 PREVIOUS = "previous"
-"""The version that was the champion before."""
+"""The champion before the current one."""
 
 
 @contextmanager
-def errors_named(what: str) -> Iterator[None]:
-    """Turn MLflow's errors into ours.
+def errors_named(operation: str) -> Iterator[None]:
+    """Raise MLflow's errors as StorageError, with the operation that failed.
 
     Raises:
-        StorageError: MLflow is away, or refuses.
+        StorageError: MLflow cannot be reached or refuses.
     """
     try:
         yield
     except MlflowException as error:
         first_line = str(error).strip().split("\n")[0][:300]
-        raise StorageError(f"{what} failed at {tracking.tracking_uri()}: {first_line}") from error
+        raise StorageError(f"{operation} failed at {tracking.tracking_uri()}: {first_line}") from error
 
 
 def find_version(client: MlflowClient, address: str) -> ModelVersion:
-    """The version that `models:/name/7` or `models:/name@alias` names.
+    """Find the version at `models:/name/7` or `models:/name@alias`.
 
     Raises:
         ConfigurationError: it is not an address of the model registry.
-        StorageError: there is no such model, version or alias, or the registry is away.
+        StorageError: the model, version or alias does not exist, or the registry cannot be reached.
     """
     parsed = RegistryAddress.parse(address)
     name = parsed.name
@@ -54,10 +54,10 @@ def find_version(client: MlflowClient, address: str) -> ModelVersion:
 
 
 def version_with_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    """The version that an alias points at, if there is one.
+    """The version with an alias; None without one.
 
     Raises:
-        StorageError: there is no such model.
+        StorageError: the model does not exist.
     """
     aliases = {key: str(value) for key, value in registered_model_aliases(client, name).items()}
     if alias not in aliases:
@@ -67,10 +67,10 @@ def version_with_alias(client: MlflowClient, name: str, alias: str) -> ModelVers
 
 
 def find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    """The champion of a registered model; None where there is no such model, or no champion of it.
+    """The champion of a registered model; None if the model does not exist or has no champion.
 
     Raises:
-        StorageError: MLflow is away.
+        StorageError: MLflow cannot be reached.
     """
     with errors_named(f"looking for the registered model {name}"):
         if not client.search_registered_models(f"name = '{name}'"):
@@ -79,10 +79,10 @@ def find_champion(client: MlflowClient, name: str) -> ModelVersion | None:
 
 
 def registered_model_aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    """Alias to version number.
+    """The version number of each alias.
 
     Raises:
-        StorageError: there is no such model, or MLflow is away.
+        StorageError: the model does not exist, or MLflow cannot be reached.
     """
     try:
         return dict(client.get_registered_model(name).aliases)
@@ -91,5 +91,5 @@ def registered_model_aliases(client: MlflowClient, name: str) -> dict[str, str]:
             with errors_named(f"reading the registered model {name}"):
                 raise
         raise StorageError(
-            f"there is no registered model {name!r} at {tracking.tracking_uri()}; a run that is promoted makes it"
+            f"there is no registered model {name!r} at {tracking.tracking_uri()}; a run that passes the gate creates it"
         ) from error

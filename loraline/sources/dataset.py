@@ -1,4 +1,4 @@
-"""Where a dataset comes from: the bytes behind its name, pinned."""
+"""Pin datasets: resolve a source to a revision and a content digest."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from loraline.sources.pin import COMMIT, Pin, digest_at_s3
 
 
 def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = "") -> Pin:
-    """Pin a dataset, named as in `data.source`.
+    """Pin a dataset by its source, as in `data.source`.
 
     Raises:
-        DatasetError: nothing is there, or the Hub does not answer.
-        StorageError: the object store does not answer.
+        DatasetError: the dataset does not exist, or the Hub cannot be reached.
+        StorageError: the object store cannot be reached.
     """
     if source.startswith("builtin:"):
         return Pin("", dates.digest(source.removeprefix("builtin:")))
@@ -41,10 +41,10 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
 
 
 def pin_datasets(sources: Mapping[str, tuple[str, str, str, str]]) -> tuple[dict[str, str], str]:
-    """Pin several datasets: the revision of each, by its name in `sources`, and a digest of all of them.
+    """Pin several datasets: the revision of each by its key in `sources`, and one digest of all.
 
     Args:
-        sources: arguments of `pin_dataset`, by any name.
+        sources: arguments of `pin_dataset`, by any key.
 
     Raises:
         DatasetError, StorageError: as `pin_dataset`.
@@ -55,15 +55,15 @@ def pin_datasets(sources: Mapping[str, tuple[str, str, str, str]]) -> tuple[dict
 
 
 def check_datasets(sources: Mapping[str, tuple[str, str, str, str]], pinned: str) -> None:
-    """See that datasets still hold what they held when they were pinned.
+    """Check that datasets still have the digest that they were pinned with.
 
     Raises:
-        DatasetError: they changed.
+        DatasetError: a dataset changed.
     """
-    _, found = pin_datasets(sources)
-    if found != pinned:
+    _, digest = pin_datasets(sources)
+    if digest != pinned:
         names = ", ".join(source for source, *_ in sources.values())
         raise DatasetError(
-            f"the rows at {names} changed while the run was going on: it began with digest {pinned}, and now there is "
-            f"{found}. Start the run again to have the new rows, or put the old ones back."
+            f"the data at {names} changed during the run: the digest was {pinned} at its start, and is {digest} now. "
+            "Start the run again with the new data, or restore the old."
         )

@@ -107,7 +107,7 @@ def test_of_another_base_its_merged_model_is_scored(
             "adapter_model.safetensors is missing",
         ),
         (lambda url: storage.remove(f"{url}/evidence"), "evidence/evidence.json is missing"),
-        (storage.remove, "the files are gone"),
+        (storage.remove, "the files were deleted"),
     ],
 )
 def test_files_that_are_gone_are_named_with_the_way_out(
