@@ -34,7 +34,7 @@ from loraline.evaluation.generate import Answer, answer_prompts
 from loraline.evaluation.metrics import exact_match, mean, rouge_l, token_f1
 from loraline.evaluation.probing import encode_probes, probe
 from loraline.identity import model_digests
-from loraline.models.loaded import Subject
+from loraline.models.loaded import LoadedModel
 from loraline.safety import Policy
 
 
@@ -70,13 +70,13 @@ def evaluate(
     begin = time.monotonic()
     run_tasks = _ready_tasks(config)
     rows = read_rows(dataset / EVAL_ROWS)
-    subject = Subject.load(model, adapter)
-    probes = encode_probes(subject, policy) if policy else []
-    examples, left_out = encode_examples(subject, rows[: config.max_examples or None], str(dataset / EVAL_ROWS))
+    loaded = LoadedModel.load(model, adapter)
+    probes = encode_probes(loaded, policy) if policy else []
+    examples, left_out = encode_examples(loaded, rows[: config.max_examples or None], str(dataset / EVAL_ROWS))
     output.mkdir(parents=True, exist_ok=True)
-    losses = score_examples(subject, examples, "examples scored")
-    prompts = [_prompt(subject, example) for example in examples]
-    answers = _answers(config, subject, prompts)
+    losses = score_examples(loaded, examples, "examples scored")
+    prompts = [_prompt(loaded, example) for example in examples]
+    answers = _answers(config, loaded, prompts)
     scored = [_score(*parts) for parts in zip(examples, prompts, losses, answers, strict=True)]
     write_lines(scored, output / EXAMPLES)
     report = EvaluationReport(
@@ -85,9 +85,9 @@ def evaluate(
         available=len(rows),
         cut=sum(example.is_cut for example in examples),
         left_out=left_out,
-        general=_general(config, subject, dataset, output),
-        safety=_safety(config, subject, policy, probes, output),
-        tasks=run_tasks(subject),
+        general=_general(config, loaded, dataset, output),
+        safety=_safety(config, loaded, policy, probes, output),
+        tasks=run_tasks(loaded),
         adapter_digest=model_digests.adapter_digest(adapter) if adapter else None,
         seconds=time.monotonic() - begin,
     )
@@ -96,7 +96,7 @@ def evaluate(
     return report
 
 
-def _ready_tasks(config: EvaluateConfig) -> Callable[[Subject], dict[str, TaskReport]]:
+def _ready_tasks(config: EvaluateConfig) -> Callable[[LoadedModel], dict[str, TaskReport]]:
     """Find the tasks and their data before anything is computed; gives what runs them."""
     check_task_folder(config)
     check_harness(config)
@@ -108,21 +108,21 @@ def _ready_tasks(config: EvaluateConfig) -> Callable[[Subject], dict[str, TaskRe
     return partial(run_tasks, config, load_tasks(config))
 
 
-def _prompt(subject: Subject, example: Example) -> list[int] | None:
+def _prompt(loaded: LoadedModel, example: Example) -> list[int] | None:
     """The tokens after which the model answers; None where a row is plain text."""
     if example.row.messages is None:
         return None
-    return encode_prompt(subject.tokenizer, split_last_turn(example.row)[0])
+    return encode_prompt(loaded.tokenizer, split_last_turn(example.row)[0])
 
 
-def _answers(config: EvaluateConfig, subject: Subject, prompts: list[list[int] | None]) -> list[Answer | None]:
+def _answers(config: EvaluateConfig, loaded: LoadedModel, prompts: list[list[int] | None]) -> list[Answer | None]:
     """Answers to the prompts that there are and that leave room for one."""
     asked = {
         i: prompt
         for i, prompt in enumerate(prompts)
-        if prompt is not None and subject.room_for_answer(prompt, config.max_new_tokens) > 0
+        if prompt is not None and loaded.available_new_tokens(prompt, config.max_new_tokens) > 0
     }
-    found = answer_prompts(config, subject, list(asked.values()), "examples answered")
+    found = answer_prompts(config, loaded, list(asked.values()), "examples answered")
     answers = dict(zip(asked, found, strict=True))
     return [answers.get(i) for i in range(len(prompts))]
 
@@ -144,20 +144,20 @@ def _score(example: Example, prompt: list[int] | None, loss: ExampleLoss, answer
     )
 
 
-def _general(config: EvaluateConfig, subject: Subject, dataset: Path, output: Path) -> GeneralReport | None:
+def _general(config: EvaluateConfig, loaded: LoadedModel, dataset: Path, output: Path) -> GeneralReport | None:
     if not (dataset / GENERAL_ROWS).exists():
         return None
-    report, losses = score_general(config, subject, dataset)
+    report, losses = score_general(config, loaded, dataset)
     write_lines(losses, output / GENERAL)
     return report
 
 
 def _safety(
-    config: EvaluateConfig, subject: Subject, policy: Policy | None, prompts: list[list[int]], output: Path
+    config: EvaluateConfig, loaded: LoadedModel, policy: Policy | None, prompts: list[list[int]], output: Path
 ) -> ProbeRates | None:
     if policy is None:
         return None
-    report = probe(config, subject, policy, prompts)
+    report = probe(config, loaded, policy, prompts)
     write_lines(report.probes, output / PROBES)
     return ProbeRates.model_validate(report.model_dump(exclude={"probes"}))
 

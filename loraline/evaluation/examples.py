@@ -9,7 +9,7 @@ from loraline.data.chat import Encoded, encode_rows
 from loraline.data.rows import Row
 from loraline.errors import DatasetError, ValidationError
 from loraline.evaluation.example_loss import ExampleLoss, example_losses, labelled_tokens
-from loraline.models.loaded import Subject
+from loraline.models.loaded import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Example:
     is_cut: bool
 
 
-def encode_examples(subject: Subject, rows: list[Row], source: str) -> tuple[list[Example], list[str]]:
+def encode_examples(loaded: LoadedModel, rows: list[Row], source: str) -> tuple[list[Example], list[str]]:
     """Make examples of rows; and the ids of those rows whose labelled tokens are all beyond the context.
 
     Args:
-        subject: the model that is to read them.
+        loaded: the model, whose tokenizer and context length apply.
         rows: the rows.
         source: where they are from, for a message.
 
@@ -33,8 +33,8 @@ def encode_examples(subject: Subject, rows: list[Row], source: str) -> tuple[lis
         DatasetError: no row can be scored.
     """
     examples, left_out = [], []
-    for row, whole in zip(rows, encode_rows(subject.tokenizer, rows), strict=True):
-        encoded = Encoded(whole.token_ids[: subject.context], whole.loss_mask[: subject.context])
+    for row, whole in zip(rows, encode_rows(loaded.tokenizer, rows), strict=True):
+        encoded = Encoded(whole.token_ids[: loaded.context_length], whole.loss_mask[: loaded.context_length])
         if labelled_tokens(encoded):
             examples.append(Example(row, encoded, len(encoded.token_ids) < len(whole.token_ids)))
         else:
@@ -42,12 +42,12 @@ def encode_examples(subject: Subject, rows: list[Row], source: str) -> tuple[lis
     if not examples:
         raise DatasetError(
             f"none of the {len(rows)} rows of {source} can be scored: there are none, or all "
-            f"answers lie beyond the model's context of {subject.context} tokens; give others"
+            f"answers lie beyond the model's context of {loaded.context_length} tokens; give others"
         )
     return examples, left_out
 
 
-def score_examples(subject: Subject, examples: list[Example], unit: str) -> list[ExampleLoss]:
+def score_examples(loaded: LoadedModel, examples: list[Example], unit: str) -> list[ExampleLoss]:
     """The loss of each example; `unit` is what progress calls those that are done.
 
     Raises:
@@ -55,7 +55,7 @@ def score_examples(subject: Subject, examples: list[Example], unit: str) -> list
     """
     total = len(examples)
     losses = example_losses(
-        subject.network,
+        loaded.model,
         [example.encoded for example in examples],
         advance=lambda done: progress.advance(done, total, unit),
     )
@@ -67,7 +67,7 @@ def score_examples(subject: Subject, examples: list[Example], unit: str) -> list
     if broken:
         raise ValidationError(
             f"the loss of {len(broken)} of {total} examples is not a number: {', '.join(broken[:5])}. "
-            f"The model's arithmetic overflows in {subject.network.dtype}, or its weights are damaged: "
+            f"The model's arithmetic overflows in {loaded.model.dtype}, or its weights are damaged: "
             "set model.compute_dtype=float32, or look at the training's loss curve"
         )
     return losses

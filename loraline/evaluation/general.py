@@ -8,10 +8,12 @@ from loraline.artifacts.evaluation import GeneralLoss, GeneralReport
 from loraline.data.rows import read_rows
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.examples import encode_examples, score_examples
-from loraline.models.loaded import Subject
+from loraline.models.loaded import LoadedModel
 
 
-def score_general(config: EvaluateConfig, subject: Subject, dataset: Path) -> tuple[GeneralReport, list[GeneralLoss]]:
+def score_general(
+    config: EvaluateConfig, loaded: LoadedModel, dataset: Path
+) -> tuple[GeneralReport, list[GeneralLoss]]:
     """Score the rows of general.parquet, those with the lowest content hash; gives the sum and each row's part.
 
     Raises:
@@ -19,8 +21,8 @@ def score_general(config: EvaluateConfig, subject: Subject, dataset: Path) -> tu
         ValidationError: the loss of a row is not a number.
     """
     rows = read_rows(dataset / GENERAL_ROWS)[: config.max_examples or None]
-    examples, left_out = encode_examples(subject, rows, str(dataset / GENERAL_ROWS))
-    found = score_examples(subject, examples, "general rows scored")
+    examples, left_out = encode_examples(loaded, rows, str(dataset / GENERAL_ROWS))
+    found = score_examples(loaded, examples, "general rows scored")
     losses = [
         GeneralLoss(id=example.row.id, loss=loss.nats, tokens=loss.tokens)
         for example, loss in zip(examples, found, strict=True)

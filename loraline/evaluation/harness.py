@@ -18,13 +18,13 @@ from loraline.artifacts.evaluation import TaskReport
 from loraline.errors import ConfigurationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.tasks import Tasks, seed
-from loraline.models.loaded import Subject
+from loraline.models.loaded import LoadedModel
 
 _RESAMPLES = 1000  # for the standard error of a metric that is no mean
 _TOKENS_PER_BATCH = 4096  # bounds the logits: 2 GB in float32 with a vocabulary of 128k
 
 
-def run_tasks(config: EvaluateConfig, tasks: Tasks, subject: Subject) -> dict[str, TaskReport]:
+def run_tasks(config: EvaluateConfig, tasks: Tasks, loaded: LoadedModel) -> dict[str, TaskReport]:
     """Put the tasks to the model. Examples, their order and the seeds are the same for every model.
 
     Raises:
@@ -32,10 +32,10 @@ def run_tasks(config: EvaluateConfig, tasks: Tasks, subject: Subject) -> dict[st
     """
     seed()
     os.environ["DISABLE_MULTIPROC"] = "1"  # no process for each core beside a model on a GPU, to resample figures
-    subject.network.generation_config = GenerationConfig(eos_token_id=subject.stop_ids)
+    loaded.model.generation_config = GenerationConfig(eos_token_id=loaded.stop_token_ids)
     try:
         found = evaluator.evaluate(
-            _Harnessed(subject, config.batch_size),
+            _Harnessed(loaded, config.batch_size),
             tasks,
             limit=config.task_examples or None,
             bootstrap_iters=_RESAMPLES,
@@ -46,27 +46,27 @@ def run_tasks(config: EvaluateConfig, tasks: Tasks, subject: Subject) -> dict[st
             raise
         raise ConfigurationError(f"evaluation.tasks: {error}; such tasks are not run here, name others") from error
     finally:
-        subject.network.generation_config = GenerationConfig()
+        loaded.model.generation_config = GenerationConfig()
     return _figures(found, tasks)
 
 
 class _Harnessed(HFLM):
     """A loaded model as the harness wants it, in batches that depend on the requests alone."""
 
-    def __init__(self, subject: Subject, batch_size: int) -> None:
+    def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
         # The harness ties the weights once more, which fails where an adapter is on a tied head: they are tied already.
-        subject.network.tie_weights = lambda: None
+        loaded.model.tie_weights = lambda: None
         try:
             super().__init__(
-                pretrained=subject.network,
-                tokenizer=subject.tokenizer,
+                pretrained=loaded.model,
+                tokenizer=loaded.tokenizer,
                 backend="causal",
-                max_length=subject.context,
+                max_length=loaded.context_length,
                 batch_size=batch_size,
                 softmax_dtype="float32",  # likelihoods summed in 16 bit would tie
             )
         finally:
-            del subject.network.tie_weights
+            del loaded.model.tie_weights
         self._rows = batch_size
         self._done = self._total = 0
 

@@ -4,11 +4,11 @@ from loraline.data.chat import encode_prompt
 from loraline.errors import ConfigurationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.generate import answer_prompts
-from loraline.models.loaded import Subject
+from loraline.models.loaded import LoadedModel
 from loraline.safety import Policy, ProbeReport, score_answers
 
 
-def encode_probes(subject: Subject, policy: Policy) -> list[list[int]]:
+def encode_probes(loaded: LoadedModel, policy: Policy) -> list[list[int]]:
     """Tokens of each probe, with the policy's system prompt before it.
 
     Raises:
@@ -18,20 +18,20 @@ def encode_probes(subject: Subject, policy: Policy) -> list[list[int]]:
     prompts = []
     for probe in policy.probes:
         messages = policy.with_system_prompt([{"role": "user", "content": probe.prompt}])
-        prompt = encode_prompt(subject.tokenizer, messages)
-        if subject.room_for_answer(prompt, 1) < 1:
+        prompt = encode_prompt(loaded.tokenizer, messages)
+        if loaded.available_new_tokens(prompt, 1) < 1:
             raise ConfigurationError(
                 f"probe {probe.id!r} of the policy {policy.name!r} has {len(prompt)} tokens with its system prompt, "
-                f"and the model reads {subject.context}: shorten them, or take a model with a longer context"
+                f"and the model reads {loaded.context_length}: shorten them, or take a model with a longer context"
             )
         prompts.append(prompt)
     return prompts
 
 
-def probe(config: EvaluateConfig, subject: Subject, policy: Policy, prompts: list[list[int]]) -> ProbeReport:
+def probe(config: EvaluateConfig, loaded: LoadedModel, policy: Policy, prompts: list[list[int]]) -> ProbeReport:
     """Answer the probes, whose tokens `encode_probes` made, and judge the answers.
 
     Nothing stands between model and judge: the policy's filters, which serving puts there, are not applied.
     """
-    answers = answer_prompts(config, subject, prompts, "probes answered")
+    answers = answer_prompts(config, loaded, prompts, "probes answered")
     return score_answers(policy, policy.probes, [answer.text for answer in answers])

@@ -1,4 +1,4 @@
-"""A model that answers, in evaluation or for people, with what makes tokens of text for it."""
+"""A model in memory with its tokenizer, for evaluation and inference."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,34 +12,36 @@ from loraline.models.load import load_model
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model in memory, in eval mode."""
+class LoadedModel:
+    """A model in eval mode, its tokenizer and its stop tokens."""
 
-    network: Any
+    model: Any
     tokenizer: PreTrainedTokenizerBase
-    stop_ids: list[int]
+    stop_token_ids: list[int]
     """Tokens that end an answer."""
 
     @classmethod
-    def load(cls, model: Path, adapter: Path | None = None) -> Self:
-        """Load a model folder, with an adapter on it or without.
+    def load(cls, folder: Path, adapter: Path | None = None) -> Self:
+        """Load a model folder, with or without an adapter.
 
         Raises:
             ModelLoadingError: the model cannot be loaded.
             AdapterError: the adapter does not fit the model.
         """
-        tokenizer = load_tokenizer(model)
-        network: Any = load_model(model, adapter)
-        stop_ids = stop_token_ids(tokenizer, network.generation_config)
-        # `generate` fills in what is unset from the model's own settings, such as penalties: leave it none.
-        network.generation_config = GenerationConfig()
-        return cls(network, tokenizer, stop_ids)
+        tokenizer = load_tokenizer(folder)
+        model: Any = load_model(folder, adapter)
+        stop_ids = stop_token_ids(tokenizer, model.generation_config)
+        # `generate` takes settings that are not given (such as penalties) from here: leave the defaults only.
+        model.generation_config = GenerationConfig()
+        return cls(model, tokenizer, stop_ids)
 
     @property
-    def context(self) -> int | None:
-        """Most tokens that the model reads at once; None where it has no limit."""
-        return context_length(self.network.config)
+    def context_length(self) -> int | None:
+        """Largest number of tokens that the model accepts; None without a limit."""
+        return context_length(self.model.config)
 
-    def room_for_answer(self, prompt: list[int], max_new_tokens: int) -> int:
-        """Longest answer (tokens) that stays within the context; not positive where there is no room."""
-        return max_new_tokens if self.context is None else min(max_new_tokens, self.context - len(prompt))
+    def available_new_tokens(self, prompt: list[int], max_new_tokens: int) -> int:
+        """Limit `max_new_tokens` to what fits into the context after a prompt; not positive where nothing fits."""
+        if self.context_length is None:
+            return max_new_tokens
+        return min(max_new_tokens, self.context_length - len(prompt))

@@ -1,18 +1,17 @@
-"""The audit trail: who was answered what, in a file that only grows and whose every change shows.
+"""The audit trail: an append-only, tamper-evident log of prompts, answers and policy decisions.
 
-One JSON object a line. Each holds its number, the hash of the record before it (`previous`) and its own (`hash`):
-SHA-256 over the line's bytes without the hash itself. So an edited, removed or exchanged line breaks the chain.
-What a chain alone cannot show is that its end was cut off, or that all of it was written anew. For that the head,
-the last record's hash, is noted elsewhere (a log of other people's, a mail, paper) and given to `verify`.
+JSON Lines with a hash chain: each record holds its sequence number, the hash of the record before it (`previous`) and
+its own (`hash`), SHA-256 over the line's bytes without the hash itself. An edited, removed or reordered line breaks
+the chain. A chain cannot show that its end was truncated, or that all of it was rewritten: to detect that, store the
+head (the hash of the last record) elsewhere and give it to `verify`.
 
-Prompts and answers stand in it as digests. A plain hash of a short text is as good as the text, because all short
-texts can be tried. So these are HMAC-SHA256 (RFC 2104) under a key that lies in a file of its own: who holds trail
-and key can show that a certain text was asked, who holds the trail alone learns nothing, and once the key is
-destroyed nobody does.
+Prompts and answers are recorded as digests. A plain hash of a short text can be reversed by trying all short texts, so
+these are HMAC-SHA256 (RFC 2104) with a key in a separate file. With trail and key one can prove that a certain text was
+asked; the trail alone reveals nothing, and nor do both once the key is destroyed.
 
-A record is written whole, under a lock, and is on disk before `append` returns. A machine that stops in the middle
-leaves a last line without its end. The next record is written behind that torn piece and vouches for its bytes, so
-that `verify` can tell it from a line that somebody changed.
+A record is written under a lock and synced to disk before `append` returns. A crash during the write leaves a torn
+(incomplete) last line. The next writer appends a `recovered` record to it, on the same line, that holds the length and
+hash of the torn bytes, so that `verify` can tell them from a line that was edited.
 """
 
 import fcntl
@@ -32,66 +31,66 @@ from typing import Any
 
 from loraline.errors import ConfigurationError, StorageError, ValidationError
 
-START = "0" * 64
-"""What the first record has for `previous`, and the head of an empty trail."""
+GENESIS = "0" * 64
+"""`previous` of the first record, and the head of an empty trail."""
 KEY_VARIABLE = "LORALINE_AUDIT_KEY"
 
 _HASH = re.compile(rb',"hash":"([0-9a-f]{64})"}\Z')
-_BEGINNING = b'{"sequence":'
+_RECORD_PREFIX = b'{"sequence":'
 _BLOCK = 1 << 16
-_SHORTEST_KEY = 16  # bytes
+_MIN_KEY_LENGTH = 16  # bytes
 
 
 @dataclass(frozen=True)
-class Record:
-    """A line of the trail that is what was written."""
+class AuditRecord:
+    """A record whose hash is valid."""
 
     sequence: int
     previous: str
     hash: str
     fields: dict[str, Any]
-    """All that the line says."""
+    """All fields of the line."""
     torn: int
-    """Bytes of a torn record before it, on the same line."""
+    """Length in bytes of a torn record before it on the same line."""
 
 
 class AuditTrail:
-    """A trail to write to. Any number of processes may write to the same file."""
+    """Writes to an audit trail. Any number of processes may write to the same file."""
 
     def __init__(self, path: Path) -> None:
-        """Open a trail; it and its key are made where they do not exist.
+        """Open a trail; create the key if it does not exist.
 
         Raises:
-            ConfigurationError: $LORALINE_AUDIT_KEY is too short to be a key.
+            ConfigurationError: $LORALINE_AUDIT_KEY is too short.
             StorageError: the folder cannot be written to.
         """
         self.path = path
-        with _told(f"the audit trail {path} cannot be written"):
+        with _as_storage_error(f"the audit trail {path} cannot be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._key = _key(path.with_name(path.name + ".key"))
 
     @property
     def key_id(self) -> str:
-        """Names the key without telling it: 16 hexadecimal digits."""
+        """Identifies the key without revealing it: 16 hexadecimal digits."""
         return hashlib.sha256(b"loraline audit key" + self._key).hexdigest()[:16]
 
     def digest(self, text: str) -> str:
-        """HMAC-SHA256 of a text under the trail's key."""
+        """HMAC-SHA256 of a text with the trail's key."""
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
     def append(self, event: str, **fields: Any) -> str:
-        """Write a record; when this returns, it is on disk. Gives the new head.
+        """Append a record, sync it to disk and return the new head.
 
         Raises:
             StorageError: the file cannot be written.
-            ValidationError: its last line is not what was written, so that nothing may be put after it.
+            ValidationError: the last record was altered.
         """
-        with _told(f"the audit trail {self.path} cannot be written"), _locked(self.path) as file:
-            before, torn = self._end(file)
+        with _as_storage_error(f"the audit trail {self.path} cannot be written"), _locked(self.path) as file:
+            before, torn = self._last_record(file)
             lines = b""
-            if torn and (whole := parse(torn)):  # all but the end of the line was written
-                before, torn, lines = whole, b"", b"\n"
-            sequence, previous = (before.sequence + 1, before.hash) if before else (0, START)
+            if torn and (complete := parse_record(torn)):  # only the newline is missing
+                before, torn, lines = complete, b"", b"\n"
+            sequence, previous = (before.sequence + 1, before.hash) if before else (0, GENESIS)
             if torn:
                 line, previous = _line(sequence, "recovered", previous, {"torn": len(torn), "sha256": _sha256(torn)})
                 lines, sequence = line, sequence + 1
@@ -101,47 +100,51 @@ class AuditTrail:
                 _sync_folder(self.path.parent)
         return head
 
-    def _end(self, file: int) -> tuple[Record | None, bytes]:
-        """The last record, and the bytes after the last line's end."""
+    def _last_record(self, file: int) -> tuple[AuditRecord | None, bytes]:
+        """The last record, and the bytes after the last newline."""
         size = os.fstat(file).st_size
-        at, found = size, b""
-        while at and found.count(b"\n", 0, -1) < 2:
-            step = min(_BLOCK, at)
-            at -= step
-            found = os.pread(file, step, at) + found
-        *lines, torn = found.split(b"\n")
+        offset, tail = size, b""
+        while offset and tail.count(b"\n", 0, -1) < 2:
+            step = min(_BLOCK, offset)
+            offset -= step
+            tail = os.pread(file, step, offset) + tail
+        *lines, torn = tail.split(b"\n")
         if not lines:
             return None, torn
-        last = parse(lines[-1])
+        last = parse_record(lines[-1])
         if last is None:
             raise ValidationError(
-                f"the last line of the audit trail {self.path} is not what was written: look at it with "
-                "`loraline audit verify`, and keep the file; a new trail begins where it is moved away"
+                f"the last record of the audit trail {self.path} was altered: run `loraline audit verify`, and keep "
+                "the file; after it is moved away a new trail begins"
             )
         return last, torn
 
 
-def parse(line: bytes) -> Record | None:
-    """A line without its end, as a record; none where it is not what was written."""
-    whole = _parse_whole(line, 0)
-    if whole:
-        return whole
-    at = line.rfind(_BEGINNING)
-    found = _parse_whole(line[at:], at) if at > 0 else None
-    if found and found.fields["event"] == "recovered":
-        vouched = {"torn": at, "sha256": _sha256(line[:at])}
-        return found if vouched.items() <= found.fields.items() else None
+def parse_record(line: bytes) -> AuditRecord | None:
+    """Parse a line without its newline, which may begin with torn bytes; None if the hash does not match."""
+    record = _parse_untorn(line, 0)
+    if record:
+        return record
+    start = line.rfind(_RECORD_PREFIX)
+    recovered = _parse_untorn(line[start:], start) if start > 0 else None
+    if recovered and recovered.fields["event"] == "recovered":
+        expected = {"torn": start, "sha256": _sha256(line[:start])}
+        return recovered if expected.items() <= recovered.fields.items() else None
     return None
 
 
-def _parse_whole(line: bytes, torn: int) -> Record | None:
+def _parse_untorn(line: bytes, torn: int) -> AuditRecord | None:
     ending = _HASH.search(line)
-    if not ending or not line.startswith(_BEGINNING) or _sha256(line[: ending.start()] + b"}") != ending[1].decode():
+    if (
+        not ending
+        or not line.startswith(_RECORD_PREFIX)
+        or _sha256(line[: ending.start()] + b"}") != ending[1].decode()
+    ):
         return None
     try:
         fields = json.loads(line)
-        return Record(int(fields["sequence"]), str(fields["previous"]), fields["hash"], fields, torn)
-    except (ValueError, KeyError):  # a hash over what never was a record
+        return AuditRecord(int(fields["sequence"]), str(fields["previous"]), fields["hash"], fields, torn)
+    except (ValueError, KeyError):  # a valid hash, but not of a record
         return None
 
 
@@ -164,7 +167,7 @@ def _write(file: int, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put a new file's name on disk."""
+    """Sync a new file's directory entry to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -174,7 +177,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """A trail's file, held alone; not one that was moved away while waiting for it."""
+    """Open and lock a trail's file; open it again if it was moved away while waiting for the lock."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -184,11 +187,11 @@ def _locked(path: Path) -> Iterator[int]:
             yield file
             return
         finally:
-            os.close(file)  # which ends the lock
+            os.close(file)  # releases the lock
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _as_storage_error(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -196,19 +199,19 @@ def _told(what: str) -> Iterator[None]:
 
 
 def _key(file: Path) -> bytes:
-    """The key for digests: from the environment, else from its file, which is made where it does not exist."""
+    """The HMAC key: from the environment, else from its file, which is created if it does not exist."""
     if given := os.environ.get(KEY_VARIABLE):
-        if len(given.encode()) < _SHORTEST_KEY:
-            raise ConfigurationError(f"{KEY_VARIABLE} has {len(given.encode())} bytes; give {_SHORTEST_KEY} or more")
+        if len(given.encode()) < _MIN_KEY_LENGTH:
+            raise ConfigurationError(f"{KEY_VARIABLE} has {len(given.encode())} bytes; give {_MIN_KEY_LENGTH} or more")
         return given.encode()
     if not file.exists():
-        handle, made = tempfile.mkstemp(dir=file.parent)  # for the owner alone
+        handle, temporary = tempfile.mkstemp(dir=file.parent)  # readable by the owner only
         try:
             with os.fdopen(handle, "w", encoding="ascii") as target:
                 target.write(secrets.token_hex(32))
-            os.link(made, file)  # whole or not at all; who comes second takes the first one's
+            os.link(temporary, file)  # atomic; of two processes the second uses the key of the first
         except FileExistsError:
             pass
         finally:
-            Path(made).unlink()
+            Path(temporary).unlink()
     return file.read_bytes()

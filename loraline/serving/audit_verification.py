@@ -1,4 +1,4 @@
-"""Whether an audit trail is what was written, and where not."""
+"""Verify the hash chain of an audit trail."""
 
 import re
 from collections.abc import Iterator
@@ -7,98 +7,103 @@ from pathlib import Path
 from typing import Literal
 
 from loraline.errors import ConfigurationError, StorageError
-from loraline.serving.audit import START, Record, parse
+from loraline.serving.audit import GENESIS, AuditRecord, parse_record
 
 _HEAD = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Break:
-    """The first place where a trail is not what was written."""
+class ChainBreak:
+    """The first place where a trail was altered."""
 
     line: int
     """Counted from 1."""
-    how: Literal["edited", "removed", "reordered", "truncated"]
+    kind: Literal["edited", "removed", "reordered", "truncated"]
     detail: str
 
 
 @dataclass(frozen=True)
-class Verification:
-    """What was found."""
+class AuditVerification:
+    """The result of verifying a trail."""
 
     records: int
-    """Records up to the break, or all."""
+    """Number of valid records before the break, or in all."""
     head: str
     """Hash of the last of them."""
     torn: int
-    """Records that were cut off while they were written, and that a later one vouches for."""
-    unfinished: int
-    """Bytes of a last line that was cut off; the next record that is written will vouch for it."""
-    broken: Break | None
+    """Records that a crash cut off during the write, and that a later `recovered` record accounts for."""
+    incomplete: int
+    """Length in bytes of a torn last line, which no later record accounts for yet."""
+    chain_break: ChainBreak | None
+    """None for a valid chain."""
 
 
-def verify(path: Path, head: str = "") -> Verification:
-    """Follow a trail's chain from its first record to its last.
+def verify(path: Path, head: str = "") -> AuditVerification:
+    """Verify a trail's hash chain from the first record to the last.
 
     Args:
         path: the trail.
-        head: a hash that was the trail's head once. A trail that does not hold it has lost its end since, or
-            is another one.
+        head: an earlier head of the trail. A trail without that record was truncated since, or replaced.
 
     Raises:
-        ConfigurationError: the head is no hash.
+        ConfigurationError: the head is not a hash.
         StorageError: the file cannot be read.
     """
     if head and not _HEAD.fullmatch(head):
         raise ConfigurationError(f"the head is {head!r}; give the 64 hexadecimal digits that `audit verify` printed")
-    walk = _Walk(path)
-    broken = walk.follow(head)
-    if broken is None and head not in ("", START) and not walk.seen:
-        broken = Break(walk.lines + 1, "truncated", f"after record {walk.due - 1} it ends, and {head} has not come")
-    return Verification(walk.due, walk.previous, walk.torn, walk.unfinished, broken)
+    chain = _Chain(path)
+    chain_break = chain.follow(head)
+    if chain_break is None and head not in ("", GENESIS) and not chain.contains_head:
+        chain_break = ChainBreak(
+            chain.lines + 1, "truncated", f"it ends after record {chain.next_sequence - 1} and does not contain {head}"
+        )
+    return AuditVerification(chain.next_sequence, chain.previous, chain.torn, chain.incomplete, chain_break)
 
 
-class _Walk:
-    """The way along a trail, and how far it has come."""
+class _Chain:
+    """The state of the verification after each line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.lines = 0
-        self.due = 0  # number of the next record
-        self.previous = START
+        self.next_sequence = 0
+        self.previous = GENESIS
         self.torn = 0
-        self.unfinished = 0
-        self.seen = False  # the head
+        self.incomplete = 0
+        self.contains_head = False
 
-    def follow(self, head: str) -> Break | None:
-        """Go to the end, or to the first break."""
+    def follow(self, head: str) -> ChainBreak | None:
+        """Read to the end, or to the first break."""
         for number, line in enumerate(_lines(self._path), 1):
-            record = parse(line.removesuffix(b"\n"))
+            record = parse_record(line.removesuffix(b"\n"))
             if record is None and not line.endswith(b"\n"):
-                self.unfinished = len(line)
+                self.incomplete = len(line)
             elif record is None:
-                return Break(number, "edited", "its content does not have the hash that it names")
-            elif broken := self._broken(number, record):
-                return broken
+                return ChainBreak(number, "edited", "its content does not match its hash")
+            elif chain_break := self._check_link(number, record):
+                return chain_break
             else:
-                self.lines, self.due, self.previous = number, record.sequence + 1, record.hash
+                self.lines, self.next_sequence, self.previous = number, record.sequence + 1, record.hash
                 self.torn += record.torn > 0
-                self.seen = self.seen or record.hash == head
+                self.contains_head = self.contains_head or record.hash == head
         return None
 
-    def _broken(self, number: int, record: Record) -> Break | None:
-        """What is wrong with a record's place, after records that are right."""
-        if record.sequence < self.due:
-            return Break(number, "reordered", f"it is record {record.sequence}, where record {self.due} belongs")
-        if record.sequence > self.due:
-            if any(later.sequence == self.due for later in _records(self._path, after=number)):
-                return Break(number, "reordered", f"it is record {record.sequence}; record {self.due} comes later")
-            missing = f"record {self.due}" + (f" to {record.sequence - 1}" if record.sequence - self.due > 1 else "")
-            return Break(number, "removed", f"{missing} stood before it")
+    def _check_link(self, number: int, record: AuditRecord) -> ChainBreak | None:
+        """Check a valid record's place in the chain, after valid records."""
+        expected = self.next_sequence
+        if record.sequence < expected:
+            return ChainBreak(number, "reordered", f"it is record {record.sequence}; record {expected} was expected")
+        if record.sequence > expected:
+            if any(later.sequence == expected for later in _records(self._path, after=number)):
+                return ChainBreak(number, "reordered", f"it is record {record.sequence}; record {expected} comes later")
+            missing = f"record {expected}" + (f" to {record.sequence - 1}" if record.sequence - expected > 1 else "")
+            return ChainBreak(number, "removed", f"{missing} is missing before it")
         if record.previous != self.previous:
             if number == 1:
-                return Break(1, "removed", "it is no first record: it follows another")
-            return Break(number - 1, "edited", f"its hash was made anew; line {number} holds the one that it had")
+                return ChainBreak(1, "removed", "it is not a first record: it refers to an earlier one")
+            return ChainBreak(
+                number - 1, "edited", f"its hash was recomputed; line {number} refers to the original one"
+            )
         return None
 
 
@@ -110,8 +115,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise StorageError(f"the audit trail {path} cannot be read: {error.strerror}") from error
 
 
-def _records(path: Path, after: int) -> Iterator[Record]:
+def _records(path: Path, after: int) -> Iterator[AuditRecord]:
     for number, line in enumerate(_lines(path), 1):
-        record = parse(line.removesuffix(b"\n")) if number > after else None
+        record = parse_record(line.removesuffix(b"\n")) if number > after else None
         if record:
             yield record

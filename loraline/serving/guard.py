@@ -1,4 +1,4 @@
-"""A policy in front of a model and behind it, and the audit trail beside it. Needs no torch."""
+"""Apply a safety policy to prompts and answers, and record the decisions in the audit trail. Needs no torch."""
 
 import json
 import uuid
@@ -13,38 +13,38 @@ Generate = Callable[[list[Message]], Iterator[str]]
 
 
 class Guard:
-    """Lets prompts to a model and answers from it, as far as a policy allows, and keeps the trail.
+    """Checks prompts and answers against a policy and writes the audit trail.
 
-    With a policy, an answer is held back until it is there whole. What makes it one that may not be shown can be
-    its last sentence, and what was shown by then cannot be taken back.
+    With a policy an answer is buffered until it is complete: its last sentence may be the one that is not allowed,
+    and text that was shown cannot be withdrawn.
 
-    The trail gets a record `prompt` before the model is asked and a record `answer` before the answer is shown
-    (without a policy, where the answer streams: after it). Where the trail cannot be written nothing is shown.
-    A prompt that was allowed and has no answer was never answered.
+    The trail gets a record `prompt` before the model runs and a record `answer` before the answer is shown (without
+    a policy, when the answer is streamed: after it). If the trail cannot be written, nothing is shown. An allowed
+    prompt without an `answer` record was never answered.
     """
 
     def __init__(self, policy: Policy | None, trail: AuditTrail | None = None, model: dict[str, str] | None = None):
-        """Put a guard up.
+        """Create a guard.
 
         Args:
-            policy: none lets all pass.
-            trail: where to record what was decided.
+            policy: None allows everything.
+            trail: where the decisions are recorded; None: nowhere.
             model: source, version and digest of the model, for the trail.
         """
         self._policy = policy
         self._trail = trail
         self._model = model or {}
         self.decision = ALLOWED
-        """The last one: on the prompt if that was not allowed, else on the answer."""
-        self.asked = False
-        """Whether the model was asked, the last time."""
+        """The last decision: on the prompt if it was refused, else on the answer."""
+        self.was_generated = False
+        """Whether the model was run for the last prompt."""
 
     def answer(self, messages: list[Message], generate: Generate) -> Iterator[str]:
-        """Answer a conversation by the model, or in its place.
+        """Yield the model's answer to a conversation, or the policy's response instead.
 
         Args:
-            messages: the turns so far.
-            generate: asks the model; gets the conversation with the policy's system prompt.
+            messages: the conversation.
+            generate: runs the model; gets the conversation with the policy's system prompt.
 
         Raises:
             StorageError, ValidationError: the trail cannot be written.
@@ -53,16 +53,16 @@ class Guard:
         policy = self._policy
         if policy is None:
             self._record("prompt", exchange, ALLOWED, messages)
-            return self._streamed(exchange, messages, generate(messages))
+            return self._streamed_answer(exchange, messages, generate(messages))
         messages = policy.with_system_prompt(messages)
         self.decision = check_prompt(policy, messages)
-        self.asked = self.decision.allowed
+        self.was_generated = self.decision.allowed
         self._record("prompt", exchange, self.decision, messages)
-        if not self.asked:
+        if not self.was_generated:
             return iter([self.decision.text])
-        return self._held_back(policy, exchange, messages, generate(messages))
+        return self._checked_answer(policy, exchange, messages, generate(messages))
 
-    def _held_back(
+    def _checked_answer(
         self, policy: Policy, exchange: str, messages: list[Message], pieces: Iterator[str]
     ) -> Iterator[str]:
         notice = self.decision.text
@@ -75,13 +75,13 @@ class Guard:
         notices = dict.fromkeys(one.strip() for one in (notice, self.decision.text) if one)
         yield "\n\n".join([text, *notices])
 
-    def _streamed(self, exchange: str, messages: list[Message], pieces: Iterator[str]) -> Iterator[str]:
-        shown = []
+    def _streamed_answer(self, exchange: str, messages: list[Message], pieces: Iterator[str]) -> Iterator[str]:
+        shown: list[str] = []
         try:
             for piece in pieces:
                 shown.append(piece)
                 yield piece
-        finally:  # also where nobody listens any more: what was shown was shown
+        finally:  # also when the caller stops early: record what was shown
             self._record("answer", exchange, ALLOWED, messages, "".join(shown))
 
     def _record(

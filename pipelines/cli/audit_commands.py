@@ -42,15 +42,13 @@ def verify(
         result = check(file, head)
     if result.torn:
         out.print(f"[yellow]note[/yellow]  {result.torn} records are incomplete; a later record accounts for them")
-    if result.unfinished:
+    if result.incomplete:
         out.print(
-            f"[yellow]note[/yellow]  the last {result.unfinished} bytes are an incomplete record; the next record "
+            f"[yellow]note[/yellow]  the last {result.incomplete} bytes are an incomplete record; the next record "
             "will be written after it"
         )
-    if result.broken:
-        out.print(
-            f"[bold red]{result.broken.how}[/bold red]  {file}, line {result.broken.line}: {result.broken.detail}"
-        )
+    if found := result.chain_break:
+        out.print(f"[bold red]{found.kind}[/bold red]  {file}, line {found.line}: {found.detail}")
         if result.records:
             out.print(f"the {result.records:,} records before it are intact, up to {result.head}")
         raise typer.Exit(FAILED)

@@ -77,7 +77,7 @@ def infer(
 def _note_refusal(guard: "Guard") -> None:
     if guard.decision.allowed:
         return
-    what = "answer was withheld" if guard.asked else "model was not asked"
+    what = "answer was withheld" if guard.was_generated else "model was not asked"
     note = f"[yellow]policy[/yellow]  the {what}: {guard.decision.category}"
     Console(stderr=True, highlight=False).print(note)
 

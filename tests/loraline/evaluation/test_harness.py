@@ -15,7 +15,7 @@ from loraline.evaluation.evaluate import evaluate
 from loraline.evaluation.harness import run_tasks
 from loraline.evaluation.tasks import load_tasks
 from loraline.models.folder import write_manifest
-from loraline.models.loaded import Subject
+from loraline.models.loaded import LoadedModel
 from tests import tiny
 
 CITIES = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Latvia": "Riga", "Norway": "Oslo", "Peru": "Lima"}
@@ -80,17 +80,17 @@ def config(folder: Path | str, *tasks: str, examples: int = 0) -> EvaluateConfig
     return EvaluateConfig(tasks=list(tasks), task_folder=str(folder), task_examples=examples, max_new_tokens=4)
 
 
-def likelihood(subject: Subject, context: str, continuation: str) -> float:
-    ids = subject.tokenizer(context + continuation)["input_ids"]
-    start = len(subject.tokenizer(context)["input_ids"])
+def likelihood(loaded: LoadedModel, context: str, continuation: str) -> float:
+    ids = loaded.tokenizer(context + continuation)["input_ids"]
+    start = len(loaded.tokenizer(context)["input_ids"])
     with torch.inference_mode():
-        chances = subject.network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        chances = loaded.model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
     return sum(chances[i - 1, ids[i]].item() for i in range(start, len(ids)))
 
 
-def likeliest(subject: Subject, row: dict[str, Any]) -> int:
+def likeliest(loaded: LoadedModel, row: dict[str, Any]) -> int:
     context = f"The capital of {row['country']} is"
-    found = [likelihood(subject, context, f" {choice}") for choice in row["choices"]]
+    found = [likelihood(loaded, context, f" {choice}") for choice in row["choices"]]
     return found.index(max(found))
 
 
@@ -99,14 +99,14 @@ def test_choices_are_by_likelihood_with_an_adapter_too(
     tmp_path: Path, model: Path, adapter: dict[str, Any] | None
 ) -> None:
     path = None if adapter is None else tiny.save_adapter(tmp_path / "adapter", model, **adapter)
-    subject = Subject.load(model, path)
+    loaded = LoadedModel.load(model, path)
     right = [True, False, True, True, False, True]
     rows = [
-        {**row, "answer": (likeliest(subject, row) + (not is_right)) % 3}
+        {**row, "answer": (likeliest(loaded, row) + (not is_right)) % 3}
         for row, is_right in zip(ROWS, right, strict=True)
     ]
     asked = config(save_tasks(tmp_path, rows), "capital-choice")
-    [figures] = run_tasks(asked, load_tasks(asked), subject).values()
+    [figures] = run_tasks(asked, load_tasks(asked), loaded).values()
     assert figures.values["acc"] == pytest.approx(sum(right) / len(right))
     assert (figures.metric, figures.examples, figures.higher_is_better) == ("acc", len(ROWS), True)
     assert figures.stderr == pytest.approx(torch.tensor(right).double().std().item() / len(right) ** 0.5)
@@ -114,25 +114,25 @@ def test_choices_are_by_likelihood_with_an_adapter_too(
 
 
 def test_likelihoods_of_whole_texts_are_bits_a_byte(model: Path, folder: Path) -> None:
-    subject, asked = Subject.load(model), config(folder, "capital-surprise", examples=3)
-    figures = run_tasks(asked, load_tasks(asked), subject)["capital-surprise"]
+    loaded, asked = LoadedModel.load(model), config(folder, "capital-surprise", examples=3)
+    figures = run_tasks(asked, load_tasks(asked), loaded)["capital-surprise"]
     texts = [f"The capital of {row['country']} is {row['choices'][row['answer']]}" for row in ROWS[:3]]
-    nats = [likelihood(subject, "<|eos|>", text) for text in texts]
+    nats = [likelihood(loaded, "<|eos|>", text) for text in texts]
     expected = -sum(nats) / sum(len(text) for text in texts) / torch.log(torch.tensor(2.0)).item()
     assert figures.value == pytest.approx(expected, rel=1e-5)
     assert (figures.higher_is_better, figures.examples) == (False, 3)
 
 
 def test_answers_are_the_models_likeliest(tmp_path: Path, model: Path) -> None:
-    subject = Subject.load(model)
+    loaded = LoadedModel.load(model)
     said = []
     for row in ROWS:
-        ids = torch.tensor([subject.tokenizer(f"The capital of {row['country']} is")["input_ids"]])
-        found = subject.network.generate(ids, max_new_tokens=5, do_sample=False, eos_token_id=[0, 1], pad_token_id=0)
-        said.append(subject.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True).split("!")[0])
+        ids = torch.tensor([loaded.tokenizer(f"The capital of {row['country']} is")["input_ids"]])
+        found = loaded.model.generate(ids, max_new_tokens=5, do_sample=False, eos_token_id=[0, 1], pad_token_id=0)
+        said.append(loaded.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True).split("!")[0])
     rows = [{**row, "choices": [said[i] if i % 2 else "no"]} for i, row in enumerate(ROWS)]
     asked = config(save_tasks(tmp_path, rows), "capital-answer")
-    assert run_tasks(asked, load_tasks(asked), subject)["capital-answer"].values["exact_match"] == 0.5
+    assert run_tasks(asked, load_tasks(asked), loaded)["capital-answer"].values["exact_match"] == 0.5
 
 
 def test_an_evaluation_holds_them_beside_its_own_figures(tmp_path: Path, model: Path, folder: Path) -> None:
@@ -153,7 +153,7 @@ def test_task_files_come_from_the_object_store(
     monkeypatch.setenv("LORALINE_CACHE", str(tmp_path))
     storage.upload(folder, "s3://task-files/mine")
     asked = config("s3://task-files/mine", "capital-choice", examples=2)
-    assert run_tasks(asked, load_tasks(asked), Subject.load(model))["capital-choice"].examples == 2
+    assert run_tasks(asked, load_tasks(asked), LoadedModel.load(model))["capital-choice"].examples == 2
 
 
 def test_what_cannot_run_is_said_before_the_model_is_loaded(
@@ -186,4 +186,4 @@ def test_a_task_that_runs_code_of_the_models_is_refused(tmp_path: Path, model: P
     (tmp_path / "data").symlink_to(folder / "data")
     asked = config(tmp_path, "capital-answer")
     with pytest.raises(ConfigurationError, match="capital-answer which is marked as unsafe"):
-        run_tasks(asked, load_tasks(asked), Subject.load(model))
+        run_tasks(asked, load_tasks(asked), LoadedModel.load(model))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loraline.errors import ConfigurationError, StorageError, ValidationError
-from loraline.serving.audit import KEY_VARIABLE, START, AuditTrail
+from loraline.serving.audit import GENESIS, KEY_VARIABLE, AuditTrail
 from loraline.serving.audit_verification import verify
 
 WRITER = """
@@ -39,18 +39,18 @@ def lines(trail: AuditTrail) -> list[bytes]:
 
 
 def broken(trail: AuditTrail, head: str = "") -> tuple[str, int] | None:
-    found = verify(trail.path, head).broken
-    return found and (found.how, found.line)
+    found = verify(trail.path, head).chain_break
+    return found and (found.kind, found.line)
 
 
 def test_records_are_chained(trail: AuditTrail) -> None:
     records = [json.loads(line) for line in lines(trail)]
     assert [record["sequence"] for record in records] == list(range(6))
-    assert [record["previous"] for record in records] == [START, *(record["hash"] for record in records[:-1])]
+    assert [record["previous"] for record in records] == [GENESIS, *(record["hash"] for record in records[:-1])]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", records[0]["time"])
     found = verify(trail.path, records[2]["hash"])
-    assert (found.records, found.head, found.torn, found.unfinished) == (6, records[-1]["hash"], 0, 0)
-    assert found.broken is None
+    assert (found.records, found.head, found.torn, found.incomplete) == (6, records[-1]["hash"], 0, 0)
+    assert found.chain_break is None
     assert trail.append("prompt") == verify(trail.path).head
     assert trail.path.stat().st_mode & 0o777 == 0o600
 
@@ -103,15 +103,15 @@ def test_a_trail_that_was_written_anew_is_not_the_one_whose_head_was_noted(trail
 
 def test_the_empty_trail_is_whole(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    assert verify(tmp_path / "a").broken is None
-    assert verify(tmp_path / "a").head == START
-    assert verify(tmp_path / "a", START).broken is None
+    assert verify(tmp_path / "a").chain_break is None
+    assert verify(tmp_path / "a").head == GENESIS
+    assert verify(tmp_path / "a", GENESIS).chain_break is None
 
 
 def test_nothing_is_written_behind_a_changed_line(trail: AuditTrail) -> None:
     rows = lines(trail)
     trail.path.write_bytes(b"".join(rows[:-1]) + rows[-1].replace(b'"number":5', b'"number":6'))
-    with pytest.raises(ValidationError, match="not what was written"):
+    with pytest.raises(ValidationError, match="was altered"):
         trail.append("prompt")
 
 
@@ -120,11 +120,11 @@ def test_a_torn_line_is_told_from_a_changed_one_and_the_trail_goes_on(cut: int, 
     whole, last = b"".join(lines(trail)[:-1]), lines(trail)[-1]
     trail.path.write_bytes(whole + last[: cut or -1])  # 0: all but the line's end
     found = verify(trail.path)
-    assert (found.records, found.unfinished, found.broken) == ((5, cut, None) if cut else (6, 0, None))
+    assert (found.records, found.incomplete, found.chain_break) == ((5, cut, None) if cut else (6, 0, None))
     trail.append("prompt", number=7)
     trail.append("prompt", number=8)
     found = verify(trail.path)
-    assert (found.records, found.torn, found.unfinished, found.broken) == (8, int(cut > 0), 0, None)
+    assert (found.records, found.torn, found.incomplete, found.chain_break) == (8, int(cut > 0), 0, None)
     if cut:
         changed = trail.path.read_bytes().replace(whole + last[:cut], whole + b"x" * cut)
         trail.path.write_bytes(changed)
@@ -138,7 +138,7 @@ def test_torn_again_while_it_recovers(trail: AuditTrail) -> None:
     recovered = trail.path.read_bytes()
     trail.path.write_bytes(recovered[: len(whole) + 150])
     trail.append("prompt")
-    assert (verify(trail.path).records, verify(trail.path).broken) == (8, None)
+    assert (verify(trail.path).records, verify(trail.path).chain_break) == (8, None)
 
 
 def start(path: Path, count: int, name: str) -> subprocess.Popen[str]:
@@ -157,9 +157,9 @@ def test_a_full_disk_tears_a_record_and_is_said(tmp_path: Path) -> None:
     assert path.stat().st_size == 5000
     found = verify(path)
     assert found.records == len(done.stdout.splitlines()) == 2
-    assert found.unfinished > 0
+    assert found.incomplete > 0
     AuditTrail(path).append("prompt")
-    assert (verify(path).torn, verify(path).broken) == (1, None)
+    assert (verify(path).torn, verify(path).chain_break) == (1, None)
 
 
 def test_writers_side_by_side_lose_nothing_even_when_one_is_killed(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_writers_side_by_side_lose_nothing_even_when_one_is_killed(tmp_path: Pat
     acknowledged.append([head for head in writers[2].communicate()[0].split() if len(head) == 64])
     AuditTrail(path).append("prompt")
     found = verify(path)
-    assert found.broken is None
+    assert found.chain_break is None
     text = path.read_text()
     assert [len(one) for one in acknowledged[:2]] == [40, 40]
     assert all(f'"hash":"{head}"' in text for one in acknowledged for head in one)

@@ -54,7 +54,9 @@ def test_a_seed_gives_the_same_answer_and_another_another(model: Path) -> None:
 def test_the_answer_ends_with_the_context(model: Path) -> None:
     long = [{"role": "user", "content": "x" * 120}]
     assert len("".join(Conversation(model).answer(long, max_new_tokens=50)).encode()) <= 3 * 6
-    with pytest.raises(ConfigurationError, match="has 203 tokens, and the model reads 128"):
+    with pytest.raises(
+        ConfigurationError, match="has 203 tokens and leaves no room for an answer in the model's context of 128 tokens"
+    ):
         answer(model, [{"role": "user", "content": "x" * 200}])
 
 
@@ -68,7 +70,7 @@ def test_whoever_stops_listening_ends_the_work(model: Path) -> None:
 
 def test_a_fault_while_generating_reaches_the_caller(model: Path) -> None:
     talk = Conversation(model)
-    talk._subject.network.get_input_embeddings().weight.data = torch.zeros(1, 32)  # no token fits any more
+    talk._loaded.model.get_input_embeddings().weight.data = torch.zeros(1, 32)  # no token fits any more
     with pytest.raises(IndexError):
         list(talk.answer(ASK))
 

@@ -62,7 +62,7 @@ def trail(tmp_path: Path) -> AuditTrail:
 
 
 def records(trail: AuditTrail) -> list[dict[str, Any]]:
-    assert verify(trail.path).broken is None
+    assert verify(trail.path).chain_break is None
     return [json.loads(line) for line in trail.path.read_text().splitlines()]
 
 
@@ -70,7 +70,7 @@ def test_a_prompt_that_may_not_be_asked_never_reaches_the_model(trail: AuditTrai
     speaker, guard = Speaker("yes"), Guard(policy(), trail, MODEL)
     assert list(guard.answer(user("coffee?"), speaker)) == ["I can't."]
     assert speaker.asked == []
-    assert not guard.asked
+    assert not guard.was_generated
     (record,) = records(trail)
     assert (record["event"], record["decision"], record["category"]) == ("prompt", "refuse", "coffee")
     assert record["model"] == MODEL
@@ -80,7 +80,7 @@ def test_a_prompt_that_may_not_be_asked_never_reaches_the_model(trail: AuditTrai
 def test_an_answer_that_may_not_be_shown_is_held_back_whole(trail: AuditTrail) -> None:
     speaker, guard = Speaker("Tea is fine, ", "but cof", "fee is better."), Guard(policy(), trail)
     assert list(guard.answer(user("tea?"), speaker)) == ["I can't."]
-    assert guard.asked
+    assert guard.was_generated
     assert guard.decision.category == "coffee"
     prompt, answer = records(trail)
     assert (prompt["decision"], answer["decision"]) == ("allow", "refuse")

@@ -28,9 +28,9 @@ def test_verify_finds_incomplete_truncated_and_edited_records(
     assert loraline("audit", "verify").exit_code == 0
     short = loraline("audit", "verify", TRAIL, "--head", head)
     assert short.exit_code == 1
-    assert short.stdout.startswith(f"truncated  {TRAIL}, line 3: after record 1 it ends")
+    assert short.stdout.startswith(f"truncated  {TRAIL}, line 3: it ends after record 1")
     TRAIL.write_bytes(rows[0] + rows[1].replace(b"diagnosis", b"dyagnosis") + rows[2])
     edited = loraline("audit", "verify")
     assert edited.exit_code == 1
-    assert f"edited  {TRAIL}, line 2: its content does not have the hash" in edited.stdout
+    assert f"edited  {TRAIL}, line 2: its content does not match its hash" in edited.stdout
     assert loraline("audit", "verify", "nothing.jsonl").exit_code == 2
