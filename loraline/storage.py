@@ -1,7 +1,7 @@
-"""The object store: S3 through the `minio` client, wherever it runs.
+"""The object store: an S3 client for any S3-compatible server, through the `minio` package.
 
-Endpoint and credentials come from the environment, under the names that every S3 tool knows:
-AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and AWS_REGION where the server wants one.
+Endpoint and credentials come from the usual environment variables: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, and AWS_REGION if the server needs one.
 """
 
 import os
@@ -17,24 +17,24 @@ from minio.error import MinioException
 
 from loraline.errors import ConfigurationError, StorageError
 
-_PIECE = 1 << 20  # bytes
-_TRIES = 4
+_CHUNK_SIZE = 1 << 20  # bytes
+_MAX_ATTEMPTS = 4
 _REQUIRED = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @dataclass(frozen=True)
 class S3Url:
-    """`s3://bucket/key`, taken apart."""
+    """A parsed `s3://bucket/key`."""
 
     bucket: str
     key: str
 
     @classmethod
     def parse(cls, url: str) -> "S3Url":
-        """Take an S3 address apart. Raises ConfigurationError where it is not one."""
+        """Parse an S3 URL. Raises ConfigurationError if it is not one."""
         parts = urlsplit(url)
         if parts.scheme != "s3" or not parts.netloc:
-            raise ConfigurationError(f"{url!r} is not an S3 address; write s3://bucket/key")
+            raise ConfigurationError(f"{url!r} is not an S3 URL; write s3://bucket/key")
         return cls(parts.netloc, parts.path.lstrip("/"))
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class S3Url:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object of the store: its key, its size in bytes, the server's tag of its content, and when it was written."""
+    """An object of the store: key, size in bytes, ETag and time of the last write."""
 
     key: str
     size: int
@@ -52,15 +52,15 @@ class StoredObject:
 
 
 def connect() -> Minio:
-    """Make a client from the environment.
+    """Create a client from the environment.
 
     Raises:
-        ConfigurationError: endpoint or credentials are not set.
+        ConfigurationError: endpoint or credentials are missing.
     """
     missing = [name for name in _REQUIRED if not os.environ.get(name)]
     if missing:
         raise ConfigurationError(
-            f"no object store: {', '.join(missing)} not set. `loraline run` brings up a store of its own; "
+            f"no object store: {', '.join(missing)} not set. `loraline run` starts a local store; "
             "elsewhere set the three to your S3 server's endpoint and credentials."
         )
     endpoint = urlsplit(os.environ["AWS_ENDPOINT_URL"])
@@ -69,7 +69,7 @@ def connect() -> Minio:
         access_key=os.environ["AWS_ACCESS_KEY_ID"],
         secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
         secure=endpoint.scheme == "https",
-        # A region that is given saves a request per bucket, which not every server answers.
+        # A known region saves a request per bucket, which not every server supports.
         region=os.environ.get("AWS_REGION", "us-east-1"),
         http_client=urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=10, read=300),
@@ -78,13 +78,13 @@ def connect() -> Minio:
     )
 
 
-def _refused(what: str, error: Exception) -> StorageError:
-    where = os.environ.get("AWS_ENDPOINT_URL", "")
-    return StorageError(f"{what} failed at {where}: {error}")
+def _storage_error(operation: str, error: Exception) -> StorageError:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    return StorageError(f"{operation} failed at {endpoint}: {error}")
 
 
 def list_objects(url: str, missing_bucket_ok: bool = False) -> list[StoredObject]:
-    """List the objects at or under an address, sorted by key.
+    """List the objects at or under a URL, sorted by key.
 
     Args:
         url: an object, or a prefix.
@@ -104,7 +104,7 @@ def list_objects(url: str, missing_bucket_ok: bool = False) -> list[StoredObject
         # Not S3Error.code: minio reads no code from a server that answers as text/xml, as rclone does.
         if missing_bucket_ok and "NoSuchBucket" in str(error):
             return []
-        raise _refused(f"listing {url}", error) from error
+        raise _storage_error(f"listing {url}", error) from error
     return sorted(found, key=lambda item: item.key)
 
 
@@ -113,15 +113,15 @@ def _is_under(key: str, prefix: str) -> bool:
 
 
 def download(url: str, folder: Path) -> list[Path]:
-    """Bring everything at or under an address into a folder; an object's path below `url` is kept.
+    """Download all objects at or under a URL into a folder, under their paths relative to it.
 
     Raises:
-        StorageError: nothing is there, or the store is away or refuses.
+        StorageError: there is no such object, or the store cannot be reached or refuses.
     """
     at = S3Url.parse(url)
     found = list_objects(url)
     if not found:
-        raise StorageError(f"nothing at {url} (endpoint {os.environ.get('AWS_ENDPOINT_URL')})")
+        raise StorageError(f"there is no object at {url} (endpoint {os.environ.get('AWS_ENDPOINT_URL')})")
     client = connect()
     paths = []
     for item in found:
@@ -131,26 +131,26 @@ def download(url: str, folder: Path) -> list[Path]:
         try:
             client.fget_object(at.bucket, item.key, str(target))
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            raise _refused(f"reading s3://{at.bucket}/{item.key}", error) from error
+            raise _storage_error(f"reading s3://{at.bucket}/{item.key}", error) from error
         paths.append(target)
     return paths
 
 
 def read(url: str) -> Iterator[bytes]:
-    """Read an object in pieces, so that it need not fit anywhere. A broken connection goes on where it broke.
+    """Stream an object in pieces of 1 MiB. After a broken connection it resumes from the last byte.
 
     Raises:
-        StorageError: nothing is there, or the store is away or refuses.
+        StorageError: there is no such object, or the store cannot be reached or refuses.
     """
     at = S3Url.parse(url)
     client = connect()
-    done, tries = 0, 0
+    done, attempts = 0, 0
     while True:
         before = done
         try:
             response = client.get_object(at.bucket, at.key, offset=done)
             try:
-                for piece in response.stream(_PIECE):
+                for piece in response.stream(_CHUNK_SIZE):
                     done += len(piece)
                     yield piece
             finally:
@@ -158,16 +158,16 @@ def read(url: str) -> Iterator[bytes]:
                 response.release_conn()
             return
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            tries = 1 if done > before else tries + 1
-            if isinstance(error, MinioException) or tries > _TRIES:
-                raise _refused(f"reading {url}", error) from error
+            attempts = 1 if done > before else attempts + 1
+            if isinstance(error, MinioException) or attempts > _MAX_ATTEMPTS:
+                raise _storage_error(f"reading {url}", error) from error
 
 
 def upload(path: Path, url: str) -> None:
-    """Put a file at an address, or a folder's files under it; the bucket is made where it does not exist.
+    """Upload a file to a URL, or a folder's files under it; the bucket is created if it does not exist.
 
     Raises:
-        StorageError: the store is away or refuses.
+        StorageError: the store cannot be reached or refuses.
     """
     at = S3Url.parse(url)
     client = connect()
@@ -177,14 +177,14 @@ def upload(path: Path, url: str) -> None:
         for file, key in _files(path, at.key):
             client.fput_object(at.bucket, key, str(file))
     except (MinioException, urllib3.exceptions.HTTPError) as error:
-        raise _refused(f"writing {url}", error) from error
+        raise _storage_error(f"writing {url}", error) from error
 
 
 def remove(url: str) -> None:
-    """Remove everything at or under an address.
+    """Remove all objects at or under a URL.
 
     Raises:
-        StorageError: the store is away or refuses.
+        StorageError: the store cannot be reached or refuses.
     """
     at = S3Url.parse(url)
     client = connect()
@@ -192,7 +192,7 @@ def remove(url: str) -> None:
         try:
             client.remove_object(at.bucket, item.key)
         except (MinioException, urllib3.exceptions.HTTPError) as error:
-            raise _refused(f"removing s3://{at.bucket}/{item.key}", error) from error
+            raise _storage_error(f"removing s3://{at.bucket}/{item.key}", error) from error
 
 
 def _files(path: Path, key: str) -> Iterator[tuple[Path, str]]:

@@ -1,7 +1,7 @@
-"""Which bytes the evidence speaks of: the digests of adapter and merged model that it names.
+"""Digests of the adapter and the merged model, which tie the evidence to the files that it was measured on.
 
-The merge computes them from the folders that it compared. The registry computes them from the list of a version's
-files. Evidence of one model that lies beside another is so found out.
+The merge computes them from the folders that it compared, the registry from the list of a version's files. If they
+differ, the evidence belongs to another model.
 """
 
 from collections.abc import Iterable
@@ -11,22 +11,22 @@ from loraline.artifacts.merging import MergeReport
 from loraline.identity.digests import digest_folder, digest_pairs
 from loraline.models.model_files import POLICY_FILE
 
-BESIDE_MERGED = frozenset({MergeReport.FILE, POLICY_FILE})
-"""Files of a merged model's folder that its digest leaves out: those that are written after the parity check."""
+NOT_DIGESTED = frozenset({MergeReport.FILE, POLICY_FILE})
+"""Files of a merged model that its digest leaves out, because they are written after the parity check."""
 
 
 def adapter_digest(folder: Path) -> str:
-    """Digest of an adapter's folder: its weights, its configuration and the training's reports."""
+    """Digest of an adapter folder: weights, configuration and training reports."""
     return digest_folder(folder)
 
 
 def merged_digest(folder: Path) -> str:
-    """Digest of a merged model's folder: its weights, its configuration and its tokenizer."""
-    return digest_folder(folder, without=BESIDE_MERGED)
+    """Digest of a merged model folder: weights, configuration and tokenizer."""
+    return digest_folder(folder, without=NOT_DIGESTED)
 
 
 def digest_listed(files: Iterable[tuple[str, str]], without: frozenset[str] = frozenset()) -> str:
-    """The same as the two from a list of names and sha256 digests, where the files themselves are elsewhere."""
+    """The same digest from a list of names and SHA-256 digests, without the files."""
     return digest_pairs(
         (name, digest)
         for name, digest in files

@@ -16,7 +16,7 @@ from loraline import storage
 from loraline.errors import ValidationError
 from loraline.evidence.schema import FILE, VERDICT_FILE
 from loraline.identity.digests import digest_file, digest_pairs
-from loraline.identity.model_digests import BESIDE_MERGED, digest_listed
+from loraline.identity.model_digests import NOT_DIGESTED, digest_listed
 
 FILE_LIST = "files.json"
 REGISTERED = "registered.json"
@@ -70,7 +70,7 @@ class FileList(BaseModel):
     @property
     def merged_digest(self) -> str:
         """Digest of the merged model, as the evidence records it."""
-        return digest_listed(self._part_digests("merged"), without=BESIDE_MERGED)
+        return digest_listed(self._part_digests("merged"), without=NOT_DIGESTED)
 
     def of_part(self, part: Part) -> list[str]:
         """The paths of a part's files."""
@@ -114,7 +114,7 @@ def fetch_part(
         part: the folder to download.
         folder: where the files go, under the same paths.
         also: paths of further files to download, where the list has them.
-        advance: told how many files of how many have been downloaded.
+        advance: progress callback: files downloaded, files in all.
 
     Raises:
         ValidationError: the list or a file is missing or was altered, or the model has no such part.

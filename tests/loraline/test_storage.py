@@ -39,7 +39,7 @@ def test_an_etag_changes_with_the_content(s3: dict[str, str], tmp_path: Path) ->
 
 
 def test_what_is_not_there_is_said(s3: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="nothing at s3://tests/absent"):
+    with pytest.raises(StorageError, match="there is no object at s3://tests/absent"):
         storage.download("s3://tests/absent", tmp_path)
 
 
