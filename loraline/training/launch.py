@@ -35,7 +35,9 @@ def launch(
     processes = max(config.nodes, _gpus(model))
     Ranks(count=processes).check_work(config)
     if config.nodes > 1 and os.environ.get("LORALINE_POD"):  # which placement.py sets
-        from loraline.training.multinode.nodes import train_on_nodes  # Kubernetes' client takes a second to import
+        from loraline.training.multinode.trainjob_runner import (
+            train_on_nodes,  # Kubernetes' client takes a second to import
+        )
 
         train_on_nodes(job)
     elif processes > 1:

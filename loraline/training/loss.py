@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from loraline.training.batches import Batch
+from loraline.training.collator import Batch
 
 _CHUNK = 256  # positions whose logits exist at one time; the fastest of 32 to 512 with 32k words on a CPU
 

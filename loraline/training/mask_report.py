@@ -12,8 +12,8 @@ from loraline.artifacts.training import MaskReport, MaskSample, MaskToken
 from loraline.data.chat import encode_rows, last_prompt, prompt_digest, split_last_turn, template_name
 from loraline.data.rows import Row
 from loraline.report.mask_page import ForwardPass, render_mask_page
-from loraline.training.batches import Documents
-from loraline.training.report import masked_fraction
+from loraline.training.collator import Documents
+from loraline.training.train_report import masked_fraction
 
 _PAGE = "mask.html"
 _SAMPLES = 5

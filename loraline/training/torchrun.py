@@ -63,7 +63,7 @@ def torchrun(job: Job, processes: int, *rendezvous: str) -> None:
     with tempfile.TemporaryDirectory(prefix="loraline-") as folder:
         job_file = Path(folder) / "job.json"
         job_file.write_text(job.model_dump_json())
-        options = [f"--nproc-per-node={processes}", *rendezvous, "-m", "loraline.training.worker"]
+        options = [f"--nproc-per-node={processes}", *rendezvous, "-m", "loraline.training.torchrun_worker"]
         process = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", *options, str(job_file)],
             stdin=subprocess.PIPE,

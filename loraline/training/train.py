@@ -27,16 +27,17 @@ from loraline.errors import DatasetError, TrainingError
 from loraline.identity.libraries import library_versions
 from loraline.models.folder import load_tokenizer, read_manifest
 from loraline.tracking import Tracker
-from loraline.training import adapter, report
-from loraline.training.batches import Documents, Step, collate, encode, passes, plan, plan_evaluation
+from loraline.training import adapter
+from loraline.training import train_report as report
 from loraline.training.checkpoint import CheckpointStore, run_key
+from loraline.training.collator import Documents, Step, collate, encode, passes, plan, plan_evaluation
 from loraline.training.config import TrainConfig
 from loraline.training.distributed import ALONE, Ranks
 from loraline.training.lr_scheduler import learning_rate
 from loraline.training.mask_report import write_mask
 from loraline.training.packing.attention import packed
-from loraline.training.packing.check import check_packing
-from loraline.training.state import Machine, Position, assemble, resume, state
+from loraline.training.packing.packing_check import check_packing
+from loraline.training.train_context import Machine, Position, assemble, resume, state
 
 _STEPS_LOOKED_AT = 32
 _EVAL_EXAMPLES = 500  # rows, those with the lowest id: enough to steer by, and evaluate_model takes all

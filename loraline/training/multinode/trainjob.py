@@ -70,7 +70,7 @@ def manifest(name: str, pod: Manifest, job: NodeJob) -> Manifest:
             "trainer": {
                 "image": container["image"],
                 # No command: the image's own entry point passes signals on.
-                "args": ["python", "-m", "loraline.training.multinode.node", job.model_dump_json()],
+                "args": ["python", "-m", "loraline.training.multinode.trainjob_node", job.model_dump_json()],
                 "env": _environment(container),
                 "numNodes": job.config.nodes,
                 "numProcPerNode": max(1, _gpus(container)),

@@ -14,7 +14,7 @@ from loraline.errors import ClusterAwayError, ConfigurationError, StorageError, 
 from loraline.identity.digests import digest_folder
 from loraline.training.checkpoint import run_key
 from loraline.training.distributed import Ranks
-from loraline.training.multinode.handover import fetch, is_offered, offer
+from loraline.training.multinode.folder_transfer import fetch, is_offered, offer
 from loraline.training.multinode.kubernetes_api import Kubernetes
 from loraline.training.multinode.trainjob import RUN_LABEL, WILL_FAIL_AGAIN, Manifest, NodeJob, manifest, run_label
 from loraline.training.torchrun import Job

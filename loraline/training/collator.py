@@ -14,7 +14,7 @@ from loraline.data.chat import encode_rows
 from loraline.data.rows import Row
 from loraline.training.config import TrainConfig
 from loraline.training.packing.attention import Layout
-from loraline.training.packing.bins import best_fit_decreasing, shuffled_rows
+from loraline.training.packing.bin_packing import best_fit_decreasing, shuffled_rows
 
 _ROWS_AT_ONCE = 1000  # tokenized in one call, so that Python lists of tokens stay few
 

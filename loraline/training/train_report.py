@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from loraline.training.batches import Documents
+from loraline.training.collator import Documents
 
 
 def peak_memory(device: torch.device) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loraline.errors import LoralineError, StorageError
 from loraline.step import raise_on_sigterm
-from loraline.training.multinode.handover import fetch, offer
+from loraline.training.multinode.folder_transfer import fetch, offer
 from loraline.training.multinode.trainjob import WILL_FAIL_AGAIN, NodeJob
 from loraline.training.torchrun import BrokenOffError, Job, torchrun
 

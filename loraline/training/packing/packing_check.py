@@ -17,7 +17,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from loraline.artifacts.training import PackingReport
-from loraline.training.batches import Batch, Documents, collate
+from loraline.training.collator import Batch, Documents, collate
 from loraline.training.loss import LossHead
 from loraline.training.packing.attention import PACKED, packed
 

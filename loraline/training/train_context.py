@@ -17,13 +17,13 @@ from loraline import progress
 from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
 from loraline.training import adapter
-from loraline.training.batches import Documents, collate
 from loraline.training.checkpoint import CheckpointStore, State
+from loraline.training.collator import Documents, collate
 from loraline.training.config import TrainConfig
 from loraline.training.distributed import Ranks
 from loraline.training.loss import LossHead
 from loraline.training.packing.attention import packed
-from loraline.training.packing.compatibility import enable_packing
+from loraline.training.packing.packing_support import enable_packing
 
 
 @dataclass
