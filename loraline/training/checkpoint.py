@@ -1,7 +1,7 @@
-"""Checkpoints: the state of training, where a run that is started again finds it.
+"""Checkpoints: saved training state from which a run that is started again resumes.
 
-They lie under a key that is a digest of all that the result depends on, so a run picks up its own work and nobody
-else's. A checkpoint is one object, whose name holds its digest: it is there whole, or it is not used.
+Checkpoints are stored under a key that is a digest of all that the result depends on, so that a run resumes its own
+work only. A checkpoint is one object whose name holds the digest of its content: a partial one is not used.
 """
 
 import hashlib
@@ -20,15 +20,17 @@ from loraline.identity.libraries import library_versions
 from loraline.models.folder import read_manifest
 from loraline.training.config import TrainConfig
 
-State = dict[str, Any]
-_KEPT = 2  # the newest, and the one before it in case the newest is broken
+Checkpoint = dict[str, Any]
+"""The content of a checkpoint, as `torch.load` reads it with `weights_only`."""
+
+_MAX_CHECKPOINTS = 2  # the newest, and the one before it in case the newest is corrupt
 
 
 def run_key(config: TrainConfig, model: Path, rows: list[Row], code: str) -> str:
     """Digest of all that the adapter depends on.
 
-    The number of machines is not of it: it changes the order in which floats are added up and, with dropout, its
-    masks. So a run goes on from its checkpoint on more machines, or fewer, than it began on.
+    The number of nodes is not included: it changes the order in which floats are added and, with dropout, the
+    dropout masks. So a run can resume from its checkpoint on more nodes, or fewer, than it started on.
     """
     manifest = read_manifest(model).model_dump(exclude={"plan", "taken"})
     identity = manifest if manifest["digest"] else digest_folder(model)
@@ -38,61 +40,62 @@ def run_key(config: TrainConfig, model: Path, rows: list[Row], code: str) -> str
 
 
 class CheckpointStore:
-    """A run's checkpoints, in a local folder or under an `s3://` address.
+    """The checkpoints of one run, in a local folder or under an `s3://` address.
 
-    A store that is away never stops training: it is said once, and tried again at the next checkpoint.
+    A store that cannot be reached never stops training: a note is printed once, and the next checkpoint tries again.
     """
 
-    def __init__(self, where: str, key: str) -> None:
+    def __init__(self, location: str, key: str) -> None:
         """Make the store of one run.
 
         Args:
-            where: folder or `s3://bucket/prefix` for checkpoints of all runs. Empty: nothing is kept.
+            location: folder or `s3://bucket/prefix` for the checkpoints of all runs. Empty: nothing is saved.
             key: digest of all that the run's result depends on.
         """
-        self._place = _S3(f"{where.rstrip('/')}/{key}") if where.startswith("s3://") else _Folder(Path(where) / key)
-        self._wanted = bool(where)
-        self._complained = False
+        is_s3 = location.startswith("s3://")
+        self._backend = _S3Backend(f"{location.rstrip('/')}/{key}") if is_s3 else _FolderBackend(Path(location) / key)
+        self._enabled = bool(location)
+        self._warned = False
 
-    def save(self, step: int, state: State) -> None:
-        """Keep the state after a step, and let go of old ones."""
-        if not self._wanted:
+    def save(self, step: int, checkpoint: Checkpoint) -> None:
+        """Save a checkpoint after a step, and remove old ones."""
+        if not self._enabled:
             return
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(checkpoint, buffer)
         content = buffer.getvalue()
         try:
-            self._place.write(f"{step:09d}-{_digest(content)}.pt", content)
-            for name in sorted(self._place.names())[:-_KEPT]:
-                self._place.remove(name)
+            self._backend.write(f"{step:09d}-{_digest(content)}.pt", content)
+            for name in sorted(self._backend.names())[:-_MAX_CHECKPOINTS]:
+                self._backend.remove(name)
         except OSError as error:
-            self._complain(f"step {step} is not kept", error)
+            self._warn(f"step {step} is not saved", error)
 
-    def latest(self) -> State | None:
-        """The newest whole state that is kept, on the CPU."""
-        if not self._wanted:
+    def latest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is not corrupt, with its tensors on the CPU."""
+        if not self._enabled:
             return None
         try:
-            for name in sorted(self._place.names(), reverse=True):
-                content = self._place.read(name)
+            for name in sorted(self._backend.names(), reverse=True):
+                content = self._backend.read(name)
                 if name.endswith(f"-{_digest(content)}.pt"):
                     return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-                progress.note(f"the checkpoint {name} is broken and not used")
+                progress.note(f"the checkpoint {name} is corrupt and not used")
         except OSError as error:
-            self._complain("training starts from the beginning", error)
+            self._warn("training starts from the beginning", error)
         return None
 
-    def _complain(self, consequence: str, error: OSError) -> None:
-        if not self._complained:
+    def _warn(self, consequence: str, error: OSError) -> None:
+        if not self._warned:
             progress.note(f"checkpoints cannot be reached, {consequence}; training goes on: {error}")
-        self._complained = True
+        self._warned = True
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-class _Folder:
+class _FolderBackend:
     """Checkpoints as files."""
 
     def __init__(self, folder: Path) -> None:
@@ -106,18 +109,18 @@ class _Folder:
 
     def write(self, name: str, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self._folder / f"{name}.{os.getpid()}.tmp"
-        with unfinished.open("wb") as file:
+        temporary = self._folder / f"{name}.{os.getpid()}.tmp"
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(self._folder / name)
+        temporary.replace(self._folder / name)
 
     def remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
 
 
-class _S3:
+class _S3Backend:
     """Checkpoints as objects."""
 
     def __init__(self, url: str) -> None:

@@ -1,11 +1,11 @@
-"""Training shared out among processes: which rows each of them takes, and how their sums come together.
+"""Data parallel training: which packed rows each process computes, and the reduction of gradients and metrics.
 
-Data parallel: each process (a rank) has the frozen base and the adapter to itself, and computes its share of a step's
-packed rows. The adapter's gradients are summed over the ranks, in one message for each step, and every rank makes
-the same move. What a step trains on does not change with the number of processes, so its loss differs only by the
-order in which floats are added up.
+Each process (a rank) has its own copy of the frozen base model and the adapter, and computes its shard of the packed
+rows of an optimizer step. Gradients are summed over all ranks in one all-reduce per step, and every rank does the same
+optimizer step. What a step trains on does not depend on the number of processes, so that its loss differs only by the
+order in which floats are added.
 
-A single process takes no part in any of this: for it each function here returns at once.
+In a single process every method returns at once, without communication.
 """
 
 import os
@@ -23,99 +23,104 @@ from loraline import progress
 from loraline.errors import ConfigurationError
 from loraline.training.config import TrainConfig
 
-# Longest that ranks wait for one another: the first one stores checkpoints while the others go on to the next sum.
-_PATIENCE = timedelta(hours=1)
+# How long a rank waits for the others: the main process saves checkpoints while the others go on to the next reduction.
+_TIMEOUT = timedelta(hours=1)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """The processes that train together, as one of them sees them."""
+class Distributed:
+    """The processes that train together, from the view of one of them."""
 
-    number: int = 0
-    """Which of them this is, from 0."""
-    count: int = 1
+    rank: int = 0
+    world_size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the one that keeps checkpoints, reports and writes."""
-        return self.number == 0
+    def is_main_process(self) -> bool:
+        """Whether this process saves checkpoints, tracks metrics and writes the results."""
+        return self.rank == 0
 
-    def share(self, rows: Sequence[T]) -> list[T]:
-        """The rows that this rank takes."""
-        return list(rows[self.number :: self.count])
+    def shard(self, rows: Sequence[T]) -> list[T]:
+        """Return the rows that this rank computes."""
+        return list(rows[self.rank :: self.world_size])
 
-    def seed(self, seed: int, step: int) -> None:
-        """Give this rank random numbers of its own, which depend on seed, step and rank alone."""
-        if self.count > 1:
-            torch.manual_seed((seed * 1_000_003 + step) * self.count + self.number)
+    def seed_step(self, seed: int, step: int) -> None:
+        """Seed this rank's random numbers (dropout) from seed, step and rank alone."""
+        if self.world_size > 1:
+            torch.manual_seed((seed * 1_000_003 + step) * self.world_size + self.rank)
 
-    def add_up(self, weights: list[nn.Parameter], loss: Tensor, places: int) -> tuple[Tensor, int]:
-        """Sum gradients (in place), loss and places over all ranks, in one message.
+    def all_reduce_gradients(
+        self, parameters: list[nn.Parameter], loss: Tensor, padded_tokens: int
+    ) -> tuple[Tensor, int]:
+        """Sum gradients (in place), loss and number of padded tokens over all ranks, in one message.
 
-        A weight that no rank has a gradient for keeps none; a rank without a share of the step adds nothing.
+        A weight that has no gradient on any rank keeps none; a rank without rows in this step adds zeros.
         """
-        if self.count == 1:
-            return loss, places
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights]
-        there = torch.tensor([p.grad is not None for p in weights], dtype=torch.float32, device=loss.device)
-        figures = torch.stack([loss, loss.new_tensor(float(places))])
-        message = torch.cat([figures, there, *(gradient.flatten() for gradient in gradients)])
+        if self.world_size == 1:
+            return loss, padded_tokens
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        has_gradient = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=loss.device)
+        metrics = torch.stack([loss, loss.new_tensor(float(padded_tokens))])
+        message = torch.cat([metrics, has_gradient, *(gradient.flatten() for gradient in gradients)])
         dist.all_reduce(message)
-        figures, there, flat = message.split([2, len(weights), len(message) - 2 - len(weights)])
+        metrics, has_gradient, flat = message.split([2, len(parameters), len(message) - 2 - len(parameters)])
         parts = flat.split([gradient.numel() for gradient in gradients])
-        for p, gradient, part, anywhere in zip(weights, gradients, parts, there.tolist(), strict=True):
-            p.grad = gradient.copy_(part.view_as(gradient)) if anywhere else None
-        return figures[0], round(float(figures[1]))
+        for p, gradient, part, on_any_rank in zip(parameters, gradients, parts, has_gradient.tolist(), strict=True):
+            p.grad = gradient.copy_(part.view_as(gradient)) if on_any_rank else None
+        return metrics[0], round(float(metrics[1]))
 
-    def total(self, figure: float) -> float:
-        """The sum of a figure over all ranks, the same to the bit on each."""
-        if self.count == 1:
-            return figure
-        summed = torch.tensor(figure, dtype=torch.float64)
-        dist.all_reduce(summed)
-        return float(summed)
+    def all_reduce(self, value: float) -> float:
+        """Return the sum of a value over all ranks, bitwise the same on each."""
+        if self.world_size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(total)
+        return float(total)
 
-    def from_leader(self, make: Callable[[], T]) -> T:
-        """What the leader makes, on every rank; the others do not make it."""
-        if self.count == 1:
+    def broadcast(self, make: Callable[[], T]) -> T:
+        """Return on every rank what `make` returns in the main process; the others do not call it."""
+        if self.world_size == 1:
             return make()
-        sent: list[Any] = [make() if self.leads else None]
-        dist.broadcast_object_list(sent, src=0, device=torch.device("cpu"))
-        return sent[0]
+        objects: list[Any] = [make() if self.is_main_process else None]
+        dist.broadcast_object_list(objects, src=0, device=torch.device("cpu"))
+        return objects[0]
 
-    def note_idle(self, most_rows: int) -> None:
-        """Say so where the dataset is too small for all to have something to do."""
-        if most_rows < self.count:
-            idle = self.count - most_rows
-            progress.note(f"no step has more than {most_rows} packed rows: {idle} of {self.count} processes are idle")
+    def note_idle_processes(self, max_rows_per_step: int) -> None:
+        """Print a note where the dataset is too small to occupy all processes."""
+        if max_rows_per_step < self.world_size:
+            idle = self.world_size - max_rows_per_step
+            progress.note(
+                f"no optimizer step has more than {max_rows_per_step} packed rows: {idle} of {self.world_size} "
+                "processes are idle"
+            )
 
-    def check_work(self, config: TrainConfig) -> None:
-        """Raises ConfigurationError where there are more processes than a step can have packed rows."""
-        rows_in_step = config.batch_size * config.gradient_accumulation_steps
-        if rows_in_step < self.count:
+    def check_world_size(self, config: TrainConfig) -> None:
+        """Raise ConfigurationError where there are more processes than an optimizer step can have packed rows."""
+        rows_per_step = config.batch_size * config.gradient_accumulation_steps
+        if rows_per_step < self.world_size:
             raise ConfigurationError(
-                f"an optimizer step has {rows_in_step} packed rows (training.batch_size x "
-                f"training.gradient_accumulation_steps), too few for {self.count} processes (nodes x GPUs of each); "
-                "raise one of the two, or use fewer processes"
+                f"an optimizer step has {rows_per_step} packed rows (training.batch_size x "
+                f"training.gradient_accumulation_steps), too few for {self.world_size} processes (nodes x GPUs of "
+                "each); raise one of the two, or use fewer processes"
             )
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Distributed()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """Join the processes that torchrun has started along with this one, until the context ends.
+def init_process_group() -> Iterator[Distributed]:
+    """Join the process group of the processes that torchrun started, until the context ends.
 
-    Each takes a GPU of its own where the machine has one for each (NCCL); else sums go by the CPU (gloo). After an
-    error the others are not waited for, who may be in the middle of a sum: torchrun ends them.
+    Each process uses a GPU of its own where the machine has enough of them (NCCL), else reductions run on the CPU
+    (gloo). After an error the process group is not destroyed, because that would wait for ranks that may be in the
+    middle of a reduction: torchrun ends them.
     """
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
-    own_gpu = gpus >= int(os.environ["LOCAL_WORLD_SIZE"])
-    dist.init_process_group("cpu:gloo,cuda:nccl" if own_gpu else "gloo", timeout=_PATIENCE)
-    yield Ranks(dist.get_rank(), dist.get_world_size())
+    one_gpu_each = gpus >= int(os.environ["LOCAL_WORLD_SIZE"])
+    dist.init_process_group("cpu:gloo,cuda:nccl" if one_gpu_each else "gloo", timeout=_TIMEOUT)
+    yield Distributed(dist.get_rank(), dist.get_world_size())
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Where training runs: in this process, in several of this machine, or on several nodes of a cluster."""
+"""Start training: in this process, in several processes of this machine, or on several nodes of a cluster."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
 from loraline.tracking import Tracker
 from loraline.training.config import TrainConfig
-from loraline.training.distributed import Ranks
-from loraline.training.torchrun import Job, torchrun
+from loraline.training.distributed import Distributed
+from loraline.training.torchrun import TorchrunJob, torchrun
 
 
 def launch(
@@ -23,32 +23,30 @@ def launch(
     code: str = "",
     tracker: Tracker | None = None,
 ) -> None:
-    """Train as `train` does, with as many processes as there are GPUs and the settings ask for.
+    """Train as `train` does, with as many processes as there are GPUs and as `training.nodes` asks for.
 
-    Without a cluster, nodes are stood in for by processes of this machine.
+    Without a cluster, processes of this machine take the place of nodes.
 
     Raises:
         LoralineError: as `train`, whichever process raised it.
-        ClusterError: the cluster does not carry out the training.
+        ClusterError: the Kubernetes API refuses a request.
     """
-    job = Job(config=config, model=model, dataset=dataset, output=output, checkpoints=checkpoints, code=code)
+    job = TorchrunJob(config=config, model=model, dataset=dataset, output=output, checkpoints=checkpoints, code=code)
     processes = max(config.nodes, _gpus(model))
-    Ranks(count=processes).check_work(config)
-    if config.nodes > 1 and os.environ.get("LORALINE_POD"):  # which placement.py sets
-        from loraline.training.multinode.trainjob_runner import (
-            train_on_nodes,  # Kubernetes' client takes a second to import
-        )
+    Distributed(world_size=processes).check_world_size(config)
+    if config.nodes > 1 and os.environ.get("LORALINE_POD"):  # set by placement.py
+        from loraline.training.multinode.trainjob_runner import train_on_nodes  # the client takes a second to import
 
         train_on_nodes(job)
     elif processes > 1:
-        progress.note(f"training is shared out among {processes} processes of this machine")
+        progress.note(f"data parallel training in {processes} processes of this machine")
         torchrun(job, processes, "--standalone", "--local-addr=127.0.0.1")
     else:
-        from loraline.training.train import train  # with all that trains, of no use to who starts others
+        from loraline.training.train import train  # torch and PEFT, which a process that starts others does not need
 
         train(config, model, dataset, output, checkpoints, code, tracker)
 
 
 def _gpus(model: Path) -> int:
-    """GPUs of this machine, where the model goes to one."""
+    """Number of GPUs of this machine; 0 where the model does not run on CUDA."""
     return torch.cuda.device_count() if pick_device(read_manifest(model).device).type == "cuda" else 0

@@ -1,10 +1,11 @@
-"""The loss: cross-entropy at the positions that carry loss, and nowhere else.
+"""The causal language modeling loss: cross-entropy at the label positions, and nowhere else.
 
-The head's product with the vocabulary is the largest matrix of a small model. Where the head is a plain
-linear layer, logits are made for a chunk of positions at a time and turned into the gradient at once, in the forward
-pass: two products for each chunk, and never all logits (as Cut Cross-Entropy, arXiv 2411.09009, and Liger do).
+The product of hidden states and vocabulary is the largest matrix of a small model. Where the output head is a plain
+linear layer, logits are computed for a chunk of positions at a time and turned into the gradient at once, in the
+forward pass: two matrix products for each chunk, and never all logits (as in Cut Cross-Entropy, arXiv 2411.09009,
+and Liger).
 
-Shapes: T tokens, M positions with loss, V vocabulary, D hidden size.
+Shapes: T tokens, M labels, V vocabulary, D hidden size.
 """
 
 from typing import Any
@@ -15,75 +16,77 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from loraline.training.collator import Batch
+from loraline.training.logits_chunk import LOGITS_CHUNK
 
-_CHUNK = 256  # positions whose logits exist at one time; the fastest of 32 to 512 with 32k words on a CPU
 
-
-class LossHead:
-    """Computes a batch's loss, with the model's output head taken out of the model where that is possible."""
+class CausalLMLoss:
+    """Computes the loss of a batch, with the output head replaced by the identity where the loss can be chunked."""
 
     def __init__(self, model: PreTrainedModel, batch: Batch) -> None:
-        """Look at the model, with a batch to try it on."""
+        """Find out with one batch whether the model's loss can be computed in chunks."""
         self._model = model
-        self._head = _plain_head(model, batch)
+        self._head = _chunkable_head(model, batch)
         if self._head is not None:
-            self._head.forward = _same  # type: ignore[method-assign, assignment]
+            self._head.forward = _identity  # type: ignore[method-assign, assignment]
 
     @property
     def chunked(self) -> bool:
-        """Whether logits are made in chunks, outside the model."""
+        """Whether logits are computed in chunks, outside the model."""
         return self._head is not None
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Sum of the loss over a batch's labelled positions, in nats; a scalar in fp32."""
+        """Return the sum of the loss over a batch's labels, in nats; a scalar in float32."""
         states = self._model(**batch.inputs, use_cache=False).logits.flatten(0, 1)
         if self._head is None:
-            return functional.cross_entropy(states[batch.positions].float(), batch.targets, reduction="sum")
-        return _ChunkedLoss.apply(states, batch.positions, batch.targets, self._head.weight, self._head.bias)
+            return functional.cross_entropy(states[batch.label_positions].float(), batch.labels, reduction="sum")
+        return _ChunkedLoss.apply(states, batch.label_positions, batch.labels, self._head.weight, self._head.bias)
 
     @torch.no_grad()
-    def each(self, batch: Batch) -> Tensor:
-        """The loss at each of a batch's labelled positions, in nats; shape (M,), without a gradient."""
-        states = self._model(**batch.inputs, use_cache=False).logits.flatten(0, 1).index_select(0, batch.positions)
+    def per_token(self, batch: Batch) -> Tensor:
+        """Return the loss at each label of a batch, in nats; shape (M,), without a gradient."""
+        states = self._model(**batch.inputs, use_cache=False).logits.flatten(0, 1)
+        states = states.index_select(0, batch.label_positions)
         losses = []
-        for some, targets in zip(states.split(_CHUNK), batch.targets.split(_CHUNK), strict=True):
-            logits = some if self._head is None else functional.linear(some, self._head.weight, self._head.bias)
-            losses.append(functional.cross_entropy(logits.float(), targets, reduction="none"))
+        for chunk, labels in zip(states.split(LOGITS_CHUNK), batch.labels.split(LOGITS_CHUNK), strict=True):
+            logits = chunk if self._head is None else functional.linear(chunk, self._head.weight, self._head.bias)
+            losses.append(functional.cross_entropy(logits.float(), labels, reduction="none"))
         return torch.cat(losses)
 
 
-def _same(states: Tensor) -> Tensor:
+def _identity(states: Tensor) -> Tensor:
     return states
 
 
-def _plain_head(model: PreTrainedModel, batch: Batch) -> nn.Linear | None:
-    """The model's output head, if it is a frozen linear layer whose output the model returns as it is."""
+def _chunkable_head(model: PreTrainedModel, batch: Batch) -> nn.Linear | None:
+    """Return the output head, if it is a frozen linear layer whose output the model returns unchanged."""
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear or any(p.requires_grad for p in head.parameters()):
         return None
-    made: list[Tensor] = []
-    handle = head.register_forward_hook(lambda module, inputs, output: made.append(output))
+    outputs: list[Tensor] = []
+    handle = head.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
         with torch.no_grad():
             logits = model(**batch.inputs, use_cache=False).logits
     finally:
         handle.remove()
-    return head if len(made) == 1 and torch.equal(made[0].float(), logits.float()) else None
+    return head if len(outputs) == 1 and torch.equal(outputs[0].float(), logits.float()) else None
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Sum of cross-entropy of `states[positions] @ weight.T + bias`, its gradient made along with it."""
+    """Sum of the cross-entropy of `states[positions] @ weight.T + bias`, with the gradient computed along with it."""
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, positions: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None
+        ctx: Any, states: Tensor, positions: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
-        chosen = states.index_select(0, positions)
-        gradient = torch.empty_like(chosen) if ctx.needs_input_grad[0] else None
+        selected = states.index_select(0, positions)
+        gradient = torch.empty_like(selected) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        for start in range(0, len(targets), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            total += _chunk(chosen[part], targets[part], weight, bias, None if gradient is None else gradient[part])
+        for start in range(0, len(labels), LOGITS_CHUNK):
+            part = slice(start, start + LOGITS_CHUNK)
+            total += _chunk_loss(
+                selected[part], labels[part], weight, bias, None if gradient is None else gradient[part]
+            )
         ctx.save_for_backward(positions, gradient)
         ctx.shape = states.shape
         return total
@@ -92,24 +95,24 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         positions, gradient = ctx.saved_tensors
         full = gradient.new_zeros(ctx.shape)
-        # The factor is 1 / (labelled tokens of the step); in place, because this runs once.
+        # The factor is 1 / (labels of the optimizer step); in place, because this runs once.
         full.index_copy_(0, positions, gradient.mul_(gradients[0]))
         return full, None, None, None, None
 
 
-def _chunk(states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, gradient: Tensor | None) -> Tensor:
-    """Loss of one chunk; its gradient by the states is written into `gradient` where that is given."""
+def _chunk_loss(states: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None, gradient: Tensor | None) -> Tensor:
+    """Return the loss of one chunk; the gradient by the states is written into `gradient` where that is given."""
     logits = functional.linear(states, weight, bias)
     if gradient is None:
-        return functional.cross_entropy(logits.float(), targets, reduction="sum")
-    # One pass in bfloat16 instead of several in fp32. What rounding takes from a probability near one is found
-    # again in the sum of all others. A loss above 87 nats a token counts as 87; its gradient is right all the same.
+        return functional.cross_entropy(logits.float(), labels, reduction="sum")
+    # One pass in bfloat16 instead of several in float32. What rounding loses of a probability near one is recovered
+    # from the sum of all others. A loss above 87 nats per token counts as 87; its gradient is right all the same.
     probabilities = torch.softmax(logits, -1, dtype=torch.float32 if logits.dtype == torch.float16 else None)
-    at_target = targets.unsqueeze(1)
-    target = probabilities.gather(1, at_target).float()
-    probabilities.scatter_(1, at_target, 0.0)
+    at_label = labels.unsqueeze(1)
+    label_probability = probabilities.gather(1, at_label).float()
+    probabilities.scatter_(1, at_label, 0.0)
     others = probabilities.sum(-1, keepdim=True, dtype=torch.float32)
-    probabilities.scatter_(1, at_target, -others.to(probabilities.dtype))
+    probabilities.scatter_(1, at_label, -others.to(probabilities.dtype))
     torch.mm(probabilities.to(weight.dtype), weight, out=gradient)
-    unlikely = -target.clamp_min(torch.finfo(torch.float32).tiny).log()
-    return torch.where(target > 0.5, -torch.log1p(-others.clamp_max(0.75)), unlikely).sum()
+    unlikely = -label_probability.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return torch.where(label_probability > 0.5, -torch.log1p(-others.clamp_max(0.75)), unlikely).sum()

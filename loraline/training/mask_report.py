@@ -12,8 +12,7 @@ from loraline.artifacts.training import MaskReport, MaskSample, MaskToken
 from loraline.data.chat import encode_rows, last_prompt, prompt_digest, split_last_turn, template_name
 from loraline.data.rows import Row
 from loraline.report.mask_page import ForwardPass, render_mask_page
-from loraline.training.collator import Documents
-from loraline.training.train_report import masked_fraction
+from loraline.training.tokenized_dataset import TokenizedDataset
 
 _PAGE = "mask.html"
 _SAMPLES = 5
@@ -24,58 +23,58 @@ _PROMPTS = 64
 
 def write_mask(
     tokenizer: PreTrainedTokenizerBase,
-    documents: Documents,
-    one_pass: np.ndarray,
+    dataset: TokenizedDataset,
+    micro_batch: np.ndarray,
     eval_rows: list[Row],
-    is_packed: bool,
+    packing: bool,
     output: Path,
 ) -> None:
     """Write mask.json and mask.html.
 
     Args:
         tokenizer: the model's.
-        documents: the tokenized training set.
-        one_pass: indices of the sequences of one forward pass of training.
+        dataset: the tokenized training set.
+        micro_batch: indices of the sequences of one forward pass of training.
         eval_rows: rows whose prompts are digested, sorted by id.
-        is_packed: whether the sequences of a forward pass are packed into one row; else each is padded.
+        packing: whether the sequences of a forward pass are packed into one row; else each is padded.
         output: an existing folder.
     """
     report = MaskReport(
-        masked_fraction=masked_fraction(documents),
-        samples=[_sample(tokenizer, documents, i) for i in range(min(_SAMPLES, len(documents)))],
+        masked_fraction=dataset.masked_fraction,
+        samples=[_sample(tokenizer, dataset, i) for i in range(min(_SAMPLES, len(dataset)))],
         prompts=prompt_digests(tokenizer, eval_rows),
     )
     report.save(output)
-    forward_pass = _forward_pass(tokenizer, documents, np.sort(one_pass), is_packed)
-    page = render_mask_page(report, forward_pass, len(documents), template_name(tokenizer))
+    forward_pass = _forward_pass(tokenizer, dataset, np.sort(micro_batch), packing)
+    page = render_mask_page(report, forward_pass, len(dataset), template_name(tokenizer))
     (output / _PAGE).write_text(page, encoding="utf-8")
 
 
 def prompt_digests(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> dict[str, str]:
-    """For the conversations among the first rows, by id, the digest of the prompt before the last answer."""
+    """Return for the conversations among the first rows, by id, the digest of the prompt before the last answer."""
     chosen = [row for row in rows[:_PROMPTS] if split_last_turn(row)[0]]
     encoded = encode_rows(tokenizer, chosen)
     return {row.id: prompt_digest(last_prompt(one)) for row, one in zip(chosen, encoded, strict=True)}
 
 
 def _forward_pass(
-    tokenizer: PreTrainedTokenizerBase, documents: Documents, chosen: np.ndarray, is_packed: bool
+    tokenizer: PreTrainedTokenizerBase, dataset: TokenizedDataset, micro_batch: np.ndarray, packing: bool
 ) -> ForwardPass:
     """The longest sequences of a forward pass, as many as the page shows."""
-    order = chosen[np.argsort(-documents.lengths[chosen], kind="stable")]
-    ends = np.cumsum(documents.lengths[order])
+    order = micro_batch[np.argsort(-dataset.lengths[micro_batch], kind="stable")]
+    ends = np.cumsum(dataset.lengths[order])
     shown = max(1, int((ends <= _TOKENS_PER_PASS).sum()))
-    samples = [_sample(tokenizer, documents, int(i)) for i in order[:shown]]
-    return ForwardPass(samples, len(order) - shown, is_packed)
+    samples = [_sample(tokenizer, dataset, int(i)) for i in order[:shown]]
+    return ForwardPass(samples, len(order) - shown, packing)
 
 
-def _sample(tokenizer: PreTrainedTokenizerBase, documents: Documents, index: int) -> MaskSample:
-    start, length = documents.starts[index], int(documents.lengths[index])
-    shown = slice(start, start + min(length, _TOKENS_PER_SAMPLE))
-    pairs = zip(documents.tokens[shown].tolist(), documents.loss[shown].tolist(), strict=True)
+def _sample(tokenizer: PreTrainedTokenizerBase, dataset: TokenizedDataset, index: int) -> MaskSample:
+    offset, length = dataset.offsets[index], int(dataset.lengths[index])
+    shown = slice(offset, offset + min(length, _TOKENS_PER_SAMPLE))
+    pairs = zip(dataset.token_ids[shown].tolist(), dataset.loss_mask[shown].tolist(), strict=True)
     return MaskSample(
-        id=documents.ids[index],
-        origin=documents.origins[index],
+        id=dataset.ids[index],
+        origin=dataset.origins[index],
         length=length,
         tokens=[_token(tokenizer, token_id, loss) for token_id, loss in pairs],
     )

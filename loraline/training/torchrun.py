@@ -1,6 +1,6 @@
-"""Training in several processes of this machine: what they are told, and torchrun, which starts them.
+"""Training in several processes of this machine, started by torchrun.
 
-Run in a process of its own, because a CUDA context and a process group do not survive the failure of a peer.
+torchrun runs in a process of its own, because a CUDA context and a process group do not survive the failure of a rank.
 """
 
 import os
@@ -15,11 +15,11 @@ from loraline import errors
 from loraline.errors import LoralineError, TrainingError
 from loraline.training.config import TrainConfig
 
-_SECONDS_TO_END = 10.0  # torchrun itself gives the processes thirty; KFP's grace period is no longer than that
+_TERMINATION_SECONDS = 10.0  # torchrun itself waits 30 for its processes; KFP's grace period is no longer than that
 
 
-class Job(BaseModel):
-    """What `train` is called with, as far as each process needs it."""
+class TorchrunJob(BaseModel):
+    """Arguments of `train` that every process gets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -31,34 +31,34 @@ class Job(BaseModel):
     code: str = ""
 
 
-class BrokenOffError(TrainingError):
-    """A process was killed, or lost another: not an error of the recipe's, so that another try may help."""
+class ProcessLostError(TrainingError):
+    """A process was killed, or lost its peers: no error of the recipe, so that a retry may help."""
 
 
-class Failure(BaseModel):
-    """The error that the first process to fail has left."""
+class ProcessFailure(BaseModel):
+    """The error of the first process that failed."""
 
     type: str
     message: str
 
 
 def error_file(job_file: Path) -> Path:
-    """Where the processes of a job leave what went wrong."""
+    """The file in which the first process that fails writes its error."""
     return job_file.with_name("error.json")
 
 
-def torchrun(job: Job, processes: int, *rendezvous: str) -> None:
+def torchrun(job: TorchrunJob, processes: int, *rendezvous: str) -> None:
     """Train in processes that torchrun starts, and wait for their end.
 
-    However this process ends, so do they: they read its end of a pipe (worker.py).
+    They end with this process, however it ends: they read from a pipe that closes with it (torchrun_worker.py).
 
     Args:
-        job: what to train.
-        processes: how many on this machine.
-        rendezvous: torchrun's options for how they find those on other machines.
+        job: arguments of the training.
+        processes: number of processes on this machine.
+        rendezvous: torchrun's options for how they find the processes on other machines.
 
     Raises:
-        LoralineError: of the class that one of them raised; BrokenOffError where it raised another, or was killed.
+        LoralineError: of the class that a process raised; ProcessLostError where that was another, or it was killed.
     """
     with tempfile.TemporaryDirectory(prefix="loraline-") as folder:
         job_file = Path(folder) / "job.json"
@@ -67,24 +67,24 @@ def torchrun(job: Job, processes: int, *rendezvous: str) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", *options, str(job_file)],
             stdin=subprocess.PIPE,
-            # torchrun would give each process a single thread.
+            # torchrun would set a single thread for each process.
             env={"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **os.environ},
         )
         try:
             status = process.wait()
         finally:
-            _end(process)
+            _terminate(process)
         if status:
-            raise _reason(error_file(job_file), status)
+            raise _error(error_file(job_file), status)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End torchrun politely, then by force; its processes then see that the pipe is closed."""
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    """Terminate torchrun, then kill it; its processes end when the pipe is closed."""
     assert process.stdin is not None
     try:
         if process.poll() is None:
             process.terminate()
-            process.wait(_SECONDS_TO_END)
+            process.wait(_TERMINATION_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -92,14 +92,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _reason(left: Path, status: int) -> LoralineError:
-    if not left.exists():
-        return BrokenOffError(
-            f"a training process ended without a word (torchrun's status is {status}): it was killed, or ran out of "
-            "memory; what it printed stands above"
+def _error(file: Path, status: int) -> LoralineError:
+    if not file.exists():
+        return ProcessLostError(
+            f"a training process ended without an error message (torchrun's exit status is {status}): it was killed, "
+            "or ran out of memory; see its output above"
         )
-    failure = Failure.model_validate_json(left.read_text())
-    known = getattr(errors, failure.type, None)
-    if isinstance(known, type) and issubclass(known, LoralineError):
-        return known(failure.message)
-    return BrokenOffError(f"{failure.type}: {failure.message}")
+    failure = ProcessFailure.model_validate_json(file.read_text())
+    error_class = getattr(errors, failure.type, None)
+    if isinstance(error_class, type) and issubclass(error_class, LoralineError):
+        return error_class(failure.message)
+    return ProcessLostError(f"{failure.type}: {failure.message}")

@@ -1,4 +1,4 @@
-"""One of the processes that train together, as `job.torchrun` has it started: `worker JOB_FILE`."""
+"""A process of a data parallel training, started by torchrun: `torchrun_worker JOB_FILE`."""
 
 import os
 import signal
@@ -10,51 +10,51 @@ from pathlib import Path
 
 from loraline import tracking
 from loraline.step import raise_on_sigterm
-from loraline.training.distributed import Ranks, joined
-from loraline.training.torchrun import Failure, Job, error_file
+from loraline.training.distributed import Distributed, init_process_group
+from loraline.training.torchrun import ProcessFailure, TorchrunJob, error_file
 from loraline.training.train import train
 
 
 def main() -> None:
-    """Join the others and train; on an error leave it where torchrun's caller finds it."""
+    """Join the process group and train; write an error to the file in which the caller of torchrun looks for it."""
     raise_on_sigterm()
-    threading.Thread(target=_end_with_caller, daemon=True).start()
+    threading.Thread(target=_exit_with_caller, daemon=True).start()
     job_file = Path(sys.argv[1])
-    job = Job.model_validate_json(job_file.read_text())
-    with joined() as ranks:
+    job = TorchrunJob.model_validate_json(job_file.read_text())
+    with init_process_group() as distributed:
         try:
-            _train(job, ranks)
+            _train(job, distributed)
         except Exception as error:
-            _leave(error, error_file(job_file))
-            # Not by way of the interpreter's end, which closes the process group and may wait for the others.
+            _write_error(error, error_file(job_file))
+            # Without the interpreter's shutdown, which destroys the process group and may wait for the other ranks.
             os._exit(1)
 
 
-def _train(job: Job, ranks: Ranks) -> None:
-    told = {name: getattr(job, name) for name in Job.model_fields}
-    if ranks.leads:
+def _train(job: TorchrunJob, distributed: Distributed) -> None:
+    arguments = {name: getattr(job, name) for name in TorchrunJob.model_fields}
+    if distributed.is_main_process:
         with tracking.child_run("train_lora") as tracker:
-            train(**told, tracker=tracker, ranks=ranks)
+            train(**arguments, tracker=tracker, distributed=distributed)
     else:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # the first tells how far training is
-            train(**told, ranks=ranks)
+        with Path(os.devnull).open("w") as null, redirect_stdout(null):  # the main process alone reports progress
+            train(**arguments, distributed=distributed)
 
 
-def _leave(error: Exception, file: Path) -> None:
-    """The first to fail tells; the others fail because it did."""
+def _write_error(error: Exception, file: Path) -> None:
+    """Write the error, unless another process has failed before: then this one failed because of it."""
     traceback.print_exc()
     sys.stderr.flush()
     try:
-        with file.open("x") as left:
-            left.write(Failure(type=type(error).__name__, message=str(error)).model_dump_json())
+        with file.open("x") as opened:
+            opened.write(ProcessFailure(type=type(error).__name__, message=str(error)).model_dump_json())
     except FileExistsError:
         return
 
 
-def _end_with_caller() -> None:
-    """Wait for the end of standard input, which torchrun has from its caller: then that one is no more.
+def _exit_with_caller() -> None:
+    """Kill this process when standard input, inherited from the caller of torchrun, is closed: the caller has ended.
 
-    torchrun gives each process a session of its own, so that no signal to a process group reaches it.
+    torchrun starts each process in a session of its own, so that no signal to a process group reaches it.
     """
     while os.read(0, 1):
         pass

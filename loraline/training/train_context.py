@@ -1,8 +1,7 @@
-"""What trains and where it is: model, adapter, loss and optimizer, and all of it that a checkpoint holds."""
+"""What computes a training step: model, loss, optimizer and processes; and its state in a checkpoint."""
 
 import dataclasses
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,110 +9,100 @@ import numpy as np
 import torch
 from accelerate.utils import set_seed
 from peft import PeftModel
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from loraline import progress
 from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
-from loraline.training import adapter
-from loraline.training.checkpoint import CheckpointStore, State
-from loraline.training.collator import Documents, collate
+from loraline.training.adapter import adapter_state, add_adapter, load_adapter_state
+from loraline.training.checkpoint import Checkpoint, CheckpointStore
+from loraline.training.collator import collate
 from loraline.training.config import TrainConfig
-from loraline.training.distributed import Ranks
-from loraline.training.loss import LossHead
-from loraline.training.packing.attention import packed
+from loraline.training.distributed import Distributed
+from loraline.training.loss import CausalLMLoss
+from loraline.training.optimizer import create_grad_scaler, create_optimizer
+from loraline.training.packing.packed_sequences import use_packed_sequences
 from loraline.training.packing.packing_support import enable_packing
+from loraline.training.tokenized_dataset import TokenizedDataset
+from loraline.training.train_state import TrainState
 
 
 @dataclass
-class Position:
-    """Where training is; with weights, optimizer and random numbers, all that a checkpoint holds."""
-
-    step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    tokens: int = 0
-    labelled: int = 0
-    places: int = 0
-    seconds: float = 0.0
-    best_loss: float = math.inf
-    best_step: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    evaluations_without_gain: int = 0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens, padding not counted, in a second of training steps so far."""
-        return self.tokens / self.seconds if self.seconds else 0.0
-
-
-@dataclass
-class Machine:
-    """What computes: the model with its adapter, its loss, and the optimizer."""
+class TrainContext:
+    """What computes a training step."""
 
     config: TrainConfig
-    network: PeftModel
-    head: LossHead
+    model: PeftModel
+    loss: CausalLMLoss
     optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    obstacle: str
-    """Why documents are padded and not packed; empty where they are packed."""
+    grad_scaler: torch.amp.GradScaler
+    packing_unsupported_reason: str
+    """Why sequences are padded and not packed; empty where they are packed."""
     device: torch.device
-    ranks: Ranks
+    distributed: Distributed
 
     @property
     def packing(self) -> bool:
-        """Whether a row holds several documents."""
-        return not self.obstacle
+        """Whether several sequences share a row."""
+        return not self.packing_unsupported_reason
 
 
-def assemble(config: TrainConfig, folder: Path, documents: Documents, ranks: Ranks) -> Machine:
-    """Load the base, put a new adapter on it, and make the rest."""
+def create_context(
+    config: TrainConfig, folder: Path, dataset: TokenizedDataset, distributed: Distributed
+) -> TrainContext:
+    """Load the base model, add a new adapter, and create loss and optimizer."""
     base = cast(PreTrainedModel, load_model(folder))
-    obstacle = _obstacle_to_packing(base, read_manifest(folder).attention)
-    if obstacle:
-        progress.note(f"documents are not packed but padded, because {obstacle}")
-    set_seed(config.seed)  # here and not before: what loading does with random numbers is of no consequence
-    network = adapter.attach(base, config)
-    batch = collate(documents, np.array([0]), base.device, packing=not obstacle)[0]
-    with packed(batch.layout):
-        head = LossHead(base, batch)
+    reason = _enable_packing(base, read_manifest(folder).attention)
+    if reason:
+        progress.note(f"sequences are padded and not packed: {reason}")
+    set_seed(config.seed)  # after loading, which may draw random numbers
+    model = add_adapter(base, config)
+    example = collate(dataset, np.array([0]), base.device, packing=not reason)[0]
+    with use_packed_sequences(example.packed_sequences):
+        loss = CausalLMLoss(base, example)
     if config.gradient_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
-    optimizer = torch.optim.AdamW(adapter.trained(network).values(), weight_decay=config.weight_decay, fused=True)
-    scaler = torch.amp.GradScaler(base.device.type, enabled=base.dtype == torch.float16 and base.device.type == "cuda")
-    return Machine(config, network, head, optimizer, scaler, obstacle, base.device, ranks)
+    return TrainContext(
+        config,
+        model,
+        loss,
+        create_optimizer(model, config),
+        create_grad_scaler(base.device, base.dtype),
+        reason,
+        base.device,
+        distributed,
+    )
 
 
-def _obstacle_to_packing(base: PreTrainedModel, requested: str) -> str:
+def _enable_packing(base: PreTrainedModel, requested_attention: str) -> str:
     """Enable packing unless the recipe asks for an attention implementation; return why sequences are padded."""
-    if requested != "auto":
-        return f"packing needs its own attention, and model.attention={requested} was asked for"
+    if requested_attention != "auto":
+        return f"packing needs its own attention, and model.attention={requested_attention} was asked for"
     return enable_packing(base)
 
 
-def state(now: Position, machine: Machine) -> State:
-    """All that a checkpoint holds."""
+def make_checkpoint(state: TrainState, context: TrainContext) -> Checkpoint:
+    """Collect all that a later process needs to go on exactly from here."""
     return {
-        "position": {f.name: getattr(now, f.name) for f in dataclasses.fields(now)},
-        "weights": adapter.snapshot(machine.network),
-        "optimizer": machine.optimizer.state_dict(),
-        "scaler": machine.scaler.state_dict(),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if machine.device.type == "cuda" else [],
+        "train_state": {field.name: getattr(state, field.name) for field in dataclasses.fields(state)},
+        "adapter": adapter_state(context.model),
+        "optimizer": context.optimizer.state_dict(),
+        "grad_scaler": context.grad_scaler.state_dict(),
+        "rng_state": torch.get_rng_state(),
+        "cuda_rng_states": torch.cuda.get_rng_state_all() if context.device.type == "cuda" else [],
     }
 
 
-def resume(store: CheckpointStore, machine: Machine) -> Position | None:
-    """Bring back the newest checkpoint, if there is one: the same on every rank."""
-    kept: dict[str, Any] | None = machine.ranks.from_leader(store.latest)
-    if kept is None:
+def resume(store: CheckpointStore, context: TrainContext) -> TrainState | None:
+    """Restore the newest checkpoint, the same on every rank; None where there is none."""
+    checkpoint: dict[str, Any] | None = context.distributed.broadcast(store.latest)
+    if checkpoint is None:
         return None
-    adapter.restore(machine.network, kept["weights"])
-    machine.optimizer.load_state_dict(kept["optimizer"])
-    machine.scaler.load_state_dict(kept["scaler"])
-    torch.set_rng_state(kept["random"])
-    # As many GPUs as are here may have been there, or not: then it went on another machine.
-    if machine.device.type == "cuda" and len(kept["random_cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(kept["random_cuda"])
-    return Position(**kept["position"])
+    load_adapter_state(context.model, checkpoint["adapter"])
+    context.optimizer.load_state_dict(checkpoint["optimizer"])
+    context.grad_scaler.load_state_dict(checkpoint["grad_scaler"])
+    torch.set_rng_state(checkpoint["rng_state"])
+    # Another number of GPUs means another machine than the one that saved it.
+    if context.device.type == "cuda" and len(checkpoint["cuda_rng_states"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(checkpoint["cuda_rng_states"])
+    return TrainState(**checkpoint["train_state"])

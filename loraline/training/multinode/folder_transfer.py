@@ -1,6 +1,6 @@
-"""Folders on their way between the step and the nodes of its TrainJob, through the object store.
+"""Transfer of folders between the step and the nodes of its TrainJob, through the object store.
 
-A folder lies under `<address>/files`, and `<address>/complete` is written last: without it nobody reads the folder.
+A folder is stored under `<url>/files`, and `<url>/complete` is written last: without it nobody reads the folder.
 """
 
 import tempfile
@@ -9,22 +9,22 @@ from pathlib import Path
 from loraline import storage
 
 
-def offer(folder: Path, address: str) -> None:
-    """Put a folder at an address, unless it is there already. Raises StorageError."""
-    if is_offered(address):
+def upload_folder(folder: Path, url: str) -> None:
+    """Upload a folder, unless it is complete at the URL already. Raises StorageError."""
+    if is_uploaded(url):
         return
-    storage.upload(folder, f"{address}/files")
+    storage.upload(folder, f"{url}/files")
     with tempfile.TemporaryDirectory() as temporary:
-        mark = Path(temporary) / "complete"
-        mark.write_text("complete\n")
-        storage.upload(mark, f"{address}/complete")
+        marker = Path(temporary) / "complete"
+        marker.write_text("complete\n")
+        storage.upload(marker, f"{url}/complete")
 
 
-def is_offered(address: str) -> bool:
-    """Whether a whole folder lies at an address. Raises StorageError."""
-    return bool(storage.list_objects(f"{address}/complete", missing_bucket_ok=True))
+def is_uploaded(url: str) -> bool:
+    """Whether a complete folder is stored at a URL. Raises StorageError."""
+    return bool(storage.list_objects(f"{url}/complete", missing_bucket_ok=True))
 
 
-def fetch(address: str, folder: Path) -> None:
-    """Bring the folder at an address here. Raises StorageError."""
-    storage.download(f"{address}/files", folder)
+def download_folder(url: str, folder: Path) -> None:
+    """Download the folder that is stored at a URL. Raises StorageError."""
+    storage.download(f"{url}/files", folder)

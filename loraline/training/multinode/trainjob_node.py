@@ -1,7 +1,7 @@
-"""A node of a TrainJob: `node JOB`, with Trainer's PET_ variables, which torchrun reads, in the environment.
+"""A node of a TrainJob: `trainjob_node JOB`, with Trainer's PET_ variables, which torchrun reads, in the environment.
 
-It fetches what training reads, has torchrun train on its GPUs together with the other nodes, and the first node puts
-the adapter where the step looks for it.
+It downloads what training reads, runs torchrun on its GPUs together with the other nodes, and the first node uploads
+the adapter to where the step looks for it.
 """
 
 import os
@@ -12,47 +12,47 @@ from pathlib import Path
 
 from loraline.errors import LoralineError, StorageError
 from loraline.step import raise_on_sigterm
-from loraline.training.multinode.folder_transfer import fetch, offer
-from loraline.training.multinode.trainjob import WILL_FAIL_AGAIN, NodeJob
-from loraline.training.torchrun import BrokenOffError, Job, torchrun
+from loraline.training.multinode.folder_transfer import download_folder, upload_folder
+from loraline.training.multinode.trainjob import EXIT_NOT_RETRYABLE, NodeJob
+from loraline.training.torchrun import ProcessLostError, TorchrunJob, torchrun
 
-# Longest that nodes wait for one another to have fetched the model.
-_RENDEZVOUS_SECONDS = 3600
-# The node whose error it was ends at once; the others, which have only lost a peer, leave it to say why.
-_SECONDS_FOR_THE_CAUSE = 10
+# How long nodes wait for one another to have downloaded the model.
+_RENDEZVOUS_TIMEOUT = 3600  # seconds
+# The node with the error exits at once; the others, which have only lost a peer, wait, so that its error is reported.
+_PEER_LOST_DELAY = 10  # seconds
 
 
 def main() -> None:
-    """Carry out a node's part, and end with a status that says whether another try may help."""
+    """Run the node's part, and exit with a status that says whether a retry may help."""
     raise_on_sigterm()
     try:
-        carry_out(NodeJob.model_validate_json(sys.argv[1]))
-    except (StorageError, BrokenOffError) as error:
-        print(f"train_lora broke off: {error}", flush=True)
-        time.sleep(_SECONDS_FOR_THE_CAUSE)
+        run_node(NodeJob.model_validate_json(sys.argv[1]))
+    except (StorageError, ProcessLostError) as error:
+        print(f"train_lora was interrupted: {error}", flush=True)
+        time.sleep(_PEER_LOST_DELAY)
         sys.exit(1)
     except LoralineError as error:
         print(f"train_lora failed: {error}", flush=True)
-        sys.exit(WILL_FAIL_AGAIN)
+        sys.exit(EXIT_NOT_RETRYABLE)
 
 
-def carry_out(told: NodeJob) -> None:
-    """Fetch, train, and on the first node put the adapter into the object store."""
-    with tempfile.TemporaryDirectory(prefix="loraline-node-") as folder:
-        here = Path(folder)
-        for part in ("model", "dataset"):
-            fetch(getattr(told, part), here / part)
-        job = Job(
-            config=told.config,
-            model=here / "model",
-            dataset=here / "dataset",
-            output=here / "adapter",
-            checkpoints=told.checkpoints,
-            code=told.code,
+def run_node(node_job: NodeJob) -> None:
+    """Download model and dataset, train, and on the first node upload the adapter."""
+    with tempfile.TemporaryDirectory(prefix="loraline-node-") as temporary:
+        folder = Path(temporary)
+        download_folder(node_job.model, folder / "model")
+        download_folder(node_job.dataset, folder / "dataset")
+        job = TorchrunJob(
+            config=node_job.config,
+            model=folder / "model",
+            dataset=folder / "dataset",
+            output=folder / "adapter",
+            checkpoints=node_job.checkpoints,
+            code=node_job.code,
         )
-        torchrun(job, int(os.environ["PET_NPROC_PER_NODE"]), f"--rdzv-conf=timeout={_RENDEZVOUS_SECONDS}")
+        torchrun(job, int(os.environ["PET_NPROC_PER_NODE"]), f"--rdzv-conf=timeout={_RENDEZVOUS_TIMEOUT}")
         if os.environ["PET_NODE_RANK"] == "0":
-            offer(job.output, told.result)
+            upload_folder(job.output, node_job.result)
 
 
 if __name__ == "__main__":

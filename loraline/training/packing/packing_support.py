@@ -1,87 +1,88 @@
-"""Whether a model can take packed rows, found out by trying and not from a list of families.
+"""Whether a model supports packed rows, found out by a trial and not from a list of families.
 
-Two short documents are put into one row. Packing is right when no gradient goes from the second document to
-the first one's embeddings (exactly none: nothing in between connects them), and when the second document's logits
-are those that the model gives it alone, with its own attention.
+Two short sequences are packed into one row. Packing is right when no gradient flows from the second sequence to the
+embeddings of the first (exactly none: nothing connects them), and when the logits of the second sequence are those
+that the model computes for it alone, with its original attention.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from loraline.training.packing.attention import PACKED, Layout, packed, refusal
+from loraline.training.packing.attention import PACKED_ATTENTION, take_unsupported_reason
+from loraline.training.packing.packed_sequences import PackedSequences, use_packed_sequences
 
 _LENGTHS = (9, 6)
-# Of the logits' standard deviation. Rounding stays well below it; wrong positions or a wrong mask do not.
+# In standard deviations of the logits. Rounding stays well below; wrong positions or a wrong mask do not.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 
 
 def enable_packing(model: PreTrainedModel) -> str:
-    """Give a model the packed attention if it can take it.
+    """Set packed attention on a model if it supports packed rows.
 
     Returns:
-        Why it cannot, and then the model is as it was; empty where it can.
+        Why it does not, and then the model is unchanged; empty where it does.
     """
-    before = model.config._attn_implementation
-    obstacle = _obstacle_by_design(model)
-    if obstacle:
-        return obstacle
-    alone = _logits_alone(model)
-    model.set_attn_implementation(PACKED)
+    original = model.config._attn_implementation
+    reason = _unsupported_by_design(model)
+    if reason:
+        return reason
+    logits_alone = _logits_of_second_alone(model)
+    model.set_attn_implementation(PACKED_ATTENTION)
     try:
-        obstacle = _obstacle_by_trial(model, alone)
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:  # whatever a family's own code trips over
-        obstacle = f"its forward pass fails on a packed row: {error}"
-    if obstacle:
-        model.set_attn_implementation(before)
-    return obstacle
+        reason = _unsupported_by_trial(model, logits_alone)
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:  # whatever the model's own code raises
+        reason = f"its forward pass fails on a packed row: {error}"
+    if reason:
+        model.set_attn_implementation(original)
+    return reason
 
 
-def _obstacle_by_design(model: PreTrainedModel) -> str:
+def _unsupported_by_design(model: PreTrainedModel) -> str:
     if not model._can_set_attn_implementation():
-        return f"{type(model).__name__} has an attention of its own that cannot be replaced"
+        return f"{type(model).__name__} has an attention implementation of its own that cannot be replaced"
     if getattr(model.config.get_text_config(), "attention_chunk_size", None):
-        return f"{type(model).__name__} attends in chunks"
+        return f"{type(model).__name__} uses chunked attention"
     return ""
 
 
-def _tokens(model: PreTrainedModel, device: torch.device) -> Tensor:
-    table = model.get_input_embeddings().weight
-    assert isinstance(table, Tensor)
-    return (torch.arange(sum(_LENGTHS), device=device) * 7 + 3).remainder(table.shape[0])[None]
+def _token_ids(model: PreTrainedModel) -> Tensor:
+    embeddings = model.get_input_embeddings().weight
+    assert isinstance(embeddings, Tensor)
+    return (torch.arange(sum(_LENGTHS), device=model.device) * 7 + 3).remainder(embeddings.shape[0])[None]
 
 
-def _logits_alone(model: PreTrainedModel) -> Tensor:
+def _logits_of_second_alone(model: PreTrainedModel) -> Tensor:
     with torch.no_grad():
-        return model(input_ids=_tokens(model, model.device)[:, _LENGTHS[0] :], use_cache=False).logits.float()
+        return model(input_ids=_token_ids(model)[:, _LENGTHS[0] :], use_cache=False).logits.float()
 
 
-def _obstacle_by_trial(model: PreTrainedModel, alone: Tensor) -> str:
-    device = model.device
+def _unsupported_by_trial(model: PreTrainedModel, logits_alone: Tensor) -> str:
     embedded: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def require_gradient(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         embedded.append(output.detach().requires_grad_())
         return embedded[-1]
 
-    handle = model.get_input_embeddings().register_forward_hook(keep)
+    handle = model.get_input_embeddings().register_forward_hook(require_gradient)
     try:
-        layout = Layout(torch.tensor(_LENGTHS).numpy(), device)
-        positions = torch.cat([torch.arange(n, device=device) for n in _LENGTHS])[None]
-        with torch.enable_grad(), packed(layout):
-            output = model(input_ids=_tokens(model, device), position_ids=positions, use_cache=False)
+        packed_sequences = PackedSequences(np.array(_LENGTHS), model.device)
+        position_ids = torch.cat([torch.arange(n, device=model.device) for n in _LENGTHS])[None]
+        with torch.enable_grad(), use_packed_sequences(packed_sequences):
+            output = model(input_ids=_token_ids(model), position_ids=position_ids, use_cache=False)
             logits = output.logits[:, _LENGTHS[0] :].float()
             if logits.requires_grad:
                 (gradient,) = torch.autograd.grad(logits.square().sum(), embedded[0])
     finally:
         handle.remove()
-    if reason := refusal():
+    if reason := take_unsupported_reason():
         return reason
     if not logits.requires_grad:
         return "no gradient reaches its embeddings"
     if gradient[:, : _LENGTHS[0]].any():
-        return "a document in a packed row sees the one before it"
-    difference = (logits.detach() - alone).abs().max() / alone.std()
+        return "a sequence in a packed row attends to the one before it"
+    difference = (logits.detach() - logits_alone).abs().max() / logits_alone.std()
     if not difference <= _TOLERANCE[model.dtype]:
-        return f"its logits in a packed row differ by {difference:.2g} standard deviations from those alone"
+        return f"its logits in a packed row differ by {difference:.2g} standard deviations from those of a single row"
     return ""

@@ -25,7 +25,7 @@ def test_newest_comes_back_and_old_ones_go(where: str) -> None:
     assert state is not None
     assert state["step"] == 10
     assert torch.equal(state["weights"]["a"], torch.full((3,), 10))
-    assert len(store._place.names()) == 2
+    assert len(store._backend.names()) == 2
     assert CheckpointStore(where, "other").latest() is None
 
 
@@ -33,10 +33,10 @@ def test_broken_one_is_passed_over(where: str, capsys: pytest.CaptureFixture[str
     store = CheckpointStore(where, "key")
     for step in (1, 2):
         store.save(step, {"step": step})
-    newest = max(store._place.names())
-    store._place.write(newest, store._place.read(newest)[:100])
+    newest = max(store._backend.names())
+    store._backend.write(newest, store._backend.read(newest)[:100])
     assert store.latest() == {"step": 1}
-    assert "is broken and not used" in capsys.readouterr().out
+    assert "is corrupt and not used" in capsys.readouterr().out
 
 
 def test_a_store_that_is_away_is_said_once(

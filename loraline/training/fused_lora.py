@@ -1,0 +1,74 @@
+"""LoRA and the frozen linear layer below it as one autograd function, in the base model's dtype."""
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from loraline.training.config import TrainConfig
+
+_ADAPTER_NAME = "default"  # PEFT's name of a model's only adapter
+
+
+def use_fused_lora(model: PeftModel, config: TrainConfig) -> None:
+    """Replace the forward pass of every layer that is plain LoRA on a plain linear layer."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and is_fused(module, config):
+            module.forward = _fused_forward(module)
+
+
+def is_fused(module: LoraLayer, config: TrainConfig) -> bool:
+    """Whether a layer is plain LoRA on a plain linear layer, without dropout between them."""
+    return (
+        type(module) is LoraLinear
+        and type(module.base_layer) is nn.Linear
+        and not config.use_dora
+        and config.dropout == 0
+    )
+
+
+def _fused_forward(layer: LoraLayer) -> Any:
+    base = layer.get_base_layer()
+    a, b = layer.lora_A[_ADAPTER_NAME].weight, layer.lora_B[_ADAPTER_NAME].weight
+    scaling = layer.scaling[_ADAPTER_NAME]
+
+    def forward(x: Tensor) -> Tensor:
+        return _FusedLora.apply(x, base.weight, base.bias, a, b, scaling)
+
+    return forward
+
+
+class _FusedLora(torch.autograd.Function):
+    """x W^T + bias + scaling (x A^T) B^T, in the base's dtype.
+
+    PEFT's own forward casts x to the adapter's float32, keeps that copy for the backward pass and computes in it.
+    Here the small matrices are cast instead, and both products are added in place.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
+    ) -> Tensor:
+        a, b = a.to(weight.dtype), b.to(weight.dtype)
+        rows = x.reshape(-1, x.shape[-1])
+        down = rows @ a.T
+        output = functional.linear(rows, weight, bias).addmm_(down, b.T, alpha=scaling)
+        ctx.save_for_backward(rows, weight, a, b, down)
+        ctx.scaling, ctx.shape = scaling, x.shape
+        return output.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, a, b, down = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        up = (gradient @ b).mul_(ctx.scaling)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = (gradient @ weight).addmm_(up, a).view(ctx.shape)
+        d_a = (up.T @ rows).float()
+        d_b = (gradient.T @ down).float().mul_(ctx.scaling)
+        return d_x, None, None, d_a, d_b, None
