@@ -1,4 +1,4 @@
-"""A run's outputs, small and real: a base, an adapter on it, and the two merged."""
+"""The outputs of a small real run: a base, an adapter on it, and the merged model."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is exported can be loaded by others, computes the same, and is what was registered."""
+"""An exported model loads in other libraries, computes the same, and is what was registered."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def test_peft_finds_the_base_by_the_name_in_the_adapter(run: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("verdict", "notes"), [("reject", ["the gate rejected this model: no gain"]), ("promote", [])])
-def test_what_the_gate_said_is_said_again(run: Path, tmp_path: Path, verdict: str, notes: list[str]) -> None:
+def test_a_gates_rejection_is_in_the_notes(run: Path, tmp_path: Path, verdict: str, notes: list[str]) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "evidence").mkdir()
     stated = Verdict(verdict=verdict, reasons=["no gain"], metric="loss", gain=None, min_gain=0.0, examples=1)
@@ -94,7 +94,7 @@ def test_a_run_that_was_altered_is_refused(run: Path, tmp_path: Path, kind: str,
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_nothing_is_written_over(run: Path, tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     export(str(run), tmp_path / "out", "adapter")
     with pytest.raises(ConfigurationError, match="exists already"):
@@ -102,15 +102,15 @@ def test_nothing_is_written_over(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "kind", "said"),
+    ("model", "kind", "message"),
     [
         ("nowhere", "safetensors", "the folder does not exist. `loraline run` trains a model into runs/latest"),
         ("base", "adapter", "no adapter_config.json in it"),
         ("adapter", "safetensors", "no config.json in it"),
     ],
 )
-def test_what_is_not_there(run: Path, tmp_path: Path, model: str, kind: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_a_missing_model_or_part(run: Path, tmp_path: Path, model: str, kind: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         export(str(run / model), tmp_path / "out", kind)
 
 
@@ -134,7 +134,7 @@ def registered(run: Path, tmp_path: Path, s3: dict[str, str], mlflow_store: str)
     return url
 
 
-def test_a_registered_model_by_each_of_its_names(registered: str, run: Path, tmp_path: Path) -> None:
+def test_a_registered_model_by_alias_version_and_url(registered: str, run: Path, tmp_path: Path) -> None:
     for number, name in enumerate(["models:/dates@champion", "models:/dates/1", registered, f"{registered}/merged"]):
         done = export(name, tmp_path / f"out{number}", "safetensors")
         assert done.verified.startswith("files.json of ")
@@ -156,7 +156,7 @@ def test_a_registered_model_that_was_altered_is_refused(registered: str, run: Pa
     export("models:/dates/1", tmp_path / "adapter", "adapter")  # whose own bytes are right
 
 
-def test_a_list_that_was_altered_along_is_refused(registered: str, run: Path, tmp_path: Path) -> None:
+def test_an_altered_list_of_files_is_refused(registered: str, run: Path, tmp_path: Path) -> None:
     altered, path = tmp_path / "model.safetensors", tmp_path / "registered" / "files.json"
     shutil.copy(run / "merged/model.safetensors", altered)
     flip(altered)

@@ -1,4 +1,4 @@
-"""GGUF files come from llama.cpp's converter: found, run, and its failures told."""
+"""GGUF export: finding llama.cpp's converter, running it, and its errors."""
 
 import json
 import os
@@ -31,13 +31,13 @@ def converter(folder: Path, body: str) -> Path:
 
 
 @pytest.mark.usefixtures("nowhere")
-def test_without_a_converter_the_way_out_is_said(run: Path, tmp_path: Path) -> None:
+def test_without_a_converter_the_error_says_how_to_install_it(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"(?s)git clone .*LLAMA_CPP_DIR.*--format safetensors"):
         export(str(run), tmp_path / "model.gguf", "gguf")
     assert not (tmp_path / "model.gguf").exists()
 
 
-def test_a_checkout_that_is_none(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_llama_cpp_dir_without_the_converter(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
     with pytest.raises(ConfigurationError, match=r"has no convert_hf_to_gguf\.py"):
         export(str(run), tmp_path / "model.gguf", "gguf")
@@ -45,16 +45,16 @@ def test_a_checkout_that_is_none(run: Path, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.usefixtures("nowhere")
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("echo 'Model TinyForCausalLM is not supported'; exit 3", r"\(exit status 3\)(?s:.*)TinyForCausalLM is not"),
         ("exit 0", "wrote no model"),
         ('echo "no gguf" > "$3"', r"is not a GGUF file: it begins with b'no g'"),
     ],
 )
-def test_a_converter_that_fails(run: Path, tmp_path: Path, body: str, said: str) -> None:
+def test_a_converter_that_fails(run: Path, tmp_path: Path, body: str, message: str) -> None:
     converter(tmp_path, body)
-    with pytest.raises(ModelLoadingError, match=said):
+    with pytest.raises(ModelLoadingError, match=message):
         export(str(run), tmp_path / "model.gguf", "gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["convert_hf_to_gguf.py"]
 

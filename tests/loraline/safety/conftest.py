@@ -1,4 +1,4 @@
-"""A small policy, whole, to change in tests."""
+"""A small complete policy that tests modify."""
 
 from collections.abc import Callable
 from pathlib import Path

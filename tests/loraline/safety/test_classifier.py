@@ -1,4 +1,4 @@
-"""A classifier beside the patterns: a tiny one, trained here to tell tea from coffee."""
+"""A policy with a classifier: a tiny one, trained here to distinguish tea from coffee."""
 
 import sys
 from pathlib import Path
@@ -66,7 +66,7 @@ def settings(model: Path, label: str = "coffee", threshold: float = 0.5) -> dict
     return {"categories": [*SMALL["categories"], RIVAL], "classifier": named}
 
 
-def test_it_finds_where_patterns_do_not(model: Path, load: Load) -> None:
+def test_the_classifier_finds_what_patterns_miss(model: Path, load: Load) -> None:
     policy = load(**settings(model))
     (found,) = screen_row(policy, Row.of(text="roast the bean"))
     assert (found.category, found.action, found.start, found.end) == ("rival", "drop", 0, 14)
@@ -75,20 +75,20 @@ def test_it_finds_where_patterns_do_not(model: Path, load: Load) -> None:
     assert check_prompt(policy, [{"role": "user", "content": "roast bean"}]).allowed  # does not act on prompts
 
 
-def test_padding_hides_nothing(model: Path, load: Load) -> None:
+def test_long_texts_are_classified_in_windows(model: Path, load: Load) -> None:
     policy = load(**settings(model))
     assert check_answer(policy, [], "tea pot " * 40).allowed
     assert not check_answer(policy, [], "tea pot " * 40 + "roast bean grinder " * 4 + "tea pot " * 40).allowed
 
 
-def test_a_threshold_is_held_to(model: Path, load: Load) -> None:
+def test_a_label_matches_from_its_threshold(model: Path, load: Load) -> None:
     probability = classifiers._load(str(model), "", ("coffee",)).probabilities("bean roast")["coffee"]
     assert 0.6 < probability < 1
     assert check_answer(load(**settings(model, threshold=probability + 1e-6)), [], "bean roast").allowed
     assert not check_answer(load(**settings(model, threshold=probability - 1e-6)), [], "bean roast").allowed
 
 
-def test_its_bytes_are_part_of_the_policy(model: Path, load: Load, tmp_path: Path) -> None:
+def test_the_classifier_is_pinned_by_its_digest(model: Path, load: Load, tmp_path: Path) -> None:
     policy = load(**settings(model))
     assert policy.classifier
     assert len(policy.classifier.revision) == 64
@@ -102,7 +102,7 @@ def test_its_bytes_are_part_of_the_policy(model: Path, load: Load, tmp_path: Pat
         load(**settings(Path("owner/toxicity")))
 
 
-def test_what_it_lacks_is_said(model: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_label_or_library_is_named(model: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="has no label toxic; it has: tea, coffee"):
         check_answer(load(**settings(model, label="toxic")), [], "tea")
     monkeypatch.setitem(sys.modules, "transformers", None)  # what an import finds where it is not installed

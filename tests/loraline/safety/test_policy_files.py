@@ -1,4 +1,4 @@
-"""Policies as files: what is wrong with them is said at once, and they come back as they went."""
+"""Policy files: all errors are listed at once, and a written policy reads back equal."""
 
 import subprocess
 import sys
@@ -40,9 +40,9 @@ def problems_of(file: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_every_invalid_value_is_said_with_its_line(tmp_path: Path) -> None:
-    said = problems_of(tmp_path / "p.yaml", BROKEN).splitlines()
-    assert said[0].endswith("p.yaml has 11 invalid values:")
+def test_every_invalid_value_is_listed_with_its_line(tmp_path: Path) -> None:
+    lines = problems_of(tmp_path / "p.yaml", BROKEN).splitlines()
+    assert lines[0].endswith("p.yaml has 11 invalid values:")
     for expected in (
         "  line 1: name = 'Tea Shop': String should match",
         "  line 2: version = 1: should be a valid string",
@@ -57,10 +57,10 @@ def test_every_invalid_value_is_said_with_its_line(tmp_path: Path) -> None:
         "  line 15: categories.1.pattern = ['x']: there is no such setting",
         "  line 16: budget.max_leak_rate = 2: should be less than or equal to 1",
     ):
-        assert any(line.startswith(expected) for line in said), (expected, said)
+        assert any(line.startswith(expected) for line in lines), (expected, lines)
 
 
-def test_what_does_not_fit_together_is_said_at_once(load: Load) -> None:
+def test_all_inconsistencies_are_listed_at_once(load: Load) -> None:
     category = {**SMALL["categories"][1], "boundary": "advise"}
     with pytest.raises(ConfigurationError) as caught:
         load(
@@ -102,17 +102,17 @@ def test_what_does_not_fit_together_is_said_at_once(load: Load) -> None:
         ("categories:\n  - {name: a, name: b}\n", "line 2: 'name' is already on line 2"),
     ],
 )
-def test_what_is_no_policy_is_said(text: str, expected: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_policy(text: str, expected: str, tmp_path: Path) -> None:
     assert expected in problems_of(tmp_path / "p.yaml", text)
 
 
-def test_a_file_that_is_no_text_is_no_policy(tmp_path: Path) -> None:
+def test_a_binary_file_is_not_a_policy(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="is not YAML"):
         load_policy(str(tmp_path / "p.yaml"))
 
 
-def test_an_unknown_name_lists_those_shipped(tmp_path: Path) -> None:
+def test_an_unknown_name_lists_the_shipped_policies(tmp_path: Path) -> None:
     assert "medical" in shipped_policies()
     with pytest.raises(ConfigurationError, match=r"a shipped policy \(medical\)\. Did you mean 'medical'\?"):
         load_policy("medicl")
@@ -120,7 +120,7 @@ def test_an_unknown_name_lists_those_shipped(tmp_path: Path) -> None:
         load_policy(str(tmp_path))
 
 
-def test_the_recipe_says_what_is_wrong_with_a_policy(tmp_path: Path) -> None:
+def test_the_recipe_reports_an_invalid_policy(tmp_path: Path) -> None:
     assert SafetyConfig().policy == ""
     assert SafetyConfig(policy="s3://bucket/not-read-yet.yaml").policy
     assert SafetyConfig(policy="medical").policy == "medical"
@@ -131,7 +131,7 @@ def test_the_recipe_says_what_is_wrong_with_a_policy(tmp_path: Path) -> None:
         SafetyConfig(policy=str(tmp_path / "p.yaml"))
 
 
-def test_a_policy_travels_with_its_model(load: Load, tmp_path: Path) -> None:
+def test_a_policy_is_read_back_from_the_model_folder(load: Load, tmp_path: Path) -> None:
     policy = load()
     assert read_policy(tmp_path) is None
     write_policy(policy, tmp_path)
@@ -144,7 +144,7 @@ def test_a_policy_travels_with_its_model(load: Load, tmp_path: Path) -> None:
         read_policy(tmp_path)
 
 
-def test_the_boundaries_are_told_to_the_model(load: Load) -> None:
+def test_the_boundaries_are_listed_in_the_system_prompt(load: Load) -> None:
     policy = load()
     assert policy.system_prompt == "You sell tea. You must not:\n- advise on health.\nBe kind."
     ask = [{"role": "user", "content": "hello"}]
@@ -156,7 +156,7 @@ def test_the_boundaries_are_told_to_the_model(load: Load) -> None:
     assert load(system_prompt="", boundaries=[], categories=[]).with_system_prompt(ask) == ask
 
 
-def test_a_policy_comes_from_the_store(load: Load, s3: dict[str, str], tmp_path: Path) -> None:
+def test_a_policy_is_loaded_from_the_object_store(load: Load, s3: dict[str, str], tmp_path: Path) -> None:
     policy = load()
     storage.upload(tmp_path / "small.yaml", "s3://policies/small.yaml")
     assert load_policy("s3://policies/small.yaml") == policy
@@ -165,7 +165,7 @@ def test_a_policy_comes_from_the_store(load: Load, s3: dict[str, str], tmp_path:
         load_policy("s3://policies")
 
 
-def test_a_policy_needs_nothing_heavy() -> None:
+def test_a_policy_imports_no_heavy_package() -> None:
     script = (
         "import sys; from loraline.safety import check_answer, load_policy; p = load_policy('medical');"
         "check_answer(p, [], 'Take 2 tablets now.'); heavy = {'torch', 'transformers', 'pyarrow'} & set(sys.modules);"

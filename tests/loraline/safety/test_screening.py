@@ -1,4 +1,4 @@
-"""The same look at rows, prompts and answers."""
+"""Screening of rows, prompts and answers."""
 
 import pytest
 
@@ -31,19 +31,19 @@ def user(text: str) -> list[dict[str, str]]:
         ("caf\u00e9", "cafe\u0301s cafe\u0301 x", "cafe\u0301"),
     ],
 )
-def test_patterns_are_read_as_a_person_means_them(pattern: str, text: str, found: str | None) -> None:
+def test_pattern_syntax(pattern: str, text: str, found: str | None) -> None:
     span = NormalizedText(text).find(pattern)
     assert (span and text[slice(*span)]) == found
     assert NormalizedText(text).matches_any(("nowhere", pattern)) == (found is not None)
 
 
-def test_patterns_with_groups_of_their_own_are_looked_for_too() -> None:
+def test_patterns_with_numbered_groups_match() -> None:
     assert NormalizedText("tea tea").matches_any(("(a) x", r"(tea) \1"))
     assert not NormalizedText("tea pot").matches_any(("(a) x", r"(tea) \1"))
 
 
 @pytest.mark.parametrize("pattern", ["", "x*", "a|", "(", "[z-a]", "\bword"])
-def test_a_pattern_that_means_nothing_is_refused(pattern: str) -> None:
+def test_an_invalid_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"matches the empty|not a regular|backspace"):
         compile_pattern(pattern)
 
@@ -71,13 +71,13 @@ def test_rows_are_screened_turn_by_turn(load: Load) -> None:
     assert screen_row(policy, Row.of(text="a cup of tea, shop@tea.example")) == []
 
 
-def test_the_policys_own_prompt_is_no_find(load: Load) -> None:
+def test_the_policys_own_system_prompt_is_skipped(load: Load) -> None:
     policy = load(system_prompt="Never speak of coffee.\n{boundaries}")
     assert screen_row(policy, Row.of(messages=[*policy.with_system_prompt(user("tea"))])) == []
     assert screen_row(policy, Row.of(messages=[{"role": "system", "content": "Speak of coffee."}]))
 
 
-def test_a_prompt_is_let_through_or_answered(load: Load) -> None:
+def test_a_prompt_is_allowed_or_gets_the_policys_response(load: Load) -> None:
     policy = load()
     assert check_prompt(policy, user("What is tea?")).action == "allow"
     for text, allowed, action, category, say in [
@@ -93,7 +93,7 @@ def test_a_prompt_is_let_through_or_answered(load: Load) -> None:
         assert (decision.allowed, decision.action, decision.category, decision.text) == (allowed, action, category, say)
 
 
-def test_only_what_was_asked_since_the_last_answer_counts(load: Load) -> None:
+def test_only_user_messages_after_the_last_answer_count(load: Load) -> None:
     policy = load()
     talk = [*user("coffee"), {"role": "assistant", "content": "I can't talk about that."}, *user("tea then")]
     assert check_prompt(policy, talk).allowed
@@ -101,15 +101,15 @@ def test_only_what_was_asked_since_the_last_answer_counts(load: Load) -> None:
     assert check_prompt(policy, [{"role": "system", "content": "no coffee"}, *user("tea")]).allowed
 
 
-def test_an_answer_may_not_tell_personal_data_that_nobody_gave(load: Load) -> None:
+def test_an_answer_may_not_contain_new_personal_data(load: Load) -> None:
     policy = load()
-    told = "Write to ann@corp.example.org"
-    assert check_answer(policy, user("Where?"), told).category == "personal"
-    assert check_answer(policy, user("I am ann@corp.example.org"), told).allowed
+    answer = "Write to ann@corp.example.org"
+    assert check_answer(policy, user("Where?"), answer).category == "personal"
+    assert check_answer(policy, user("I am ann@corp.example.org"), answer).allowed
     assert check_answer(policy, user("Where?"), "Write to shop@tea.example").allowed
     assert check_answer(policy, user("Is it healthy?"), "Is it healthy? Yes.").allowed  # not looked for in answers
 
 
-def test_a_category_may_say_something_of_its_own(load: Load) -> None:
+def test_a_category_can_have_its_own_response(load: Load) -> None:
     coffee = {**SMALL["categories"][0], "say": "I can't: we sell tea."}
     assert check_answer(load(categories=[coffee]), [], "coffee!").text == "I can't: we sell tea."

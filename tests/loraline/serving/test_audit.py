@@ -1,4 +1,4 @@
-"""The audit trail: what was written can be shown to be what was written, and what was changed is named."""
+"""The audit trail: every alteration is detected."""
 
 import json
 import re
@@ -80,7 +80,7 @@ def forged(lines: list[bytes], at: int) -> list[bytes]:
         (lambda rows: rows[:4], None),
     ],
 )
-def test_the_first_change_is_named(
+def test_the_first_altered_line_is_named(
     change: Callable[[list[bytes]], list[bytes]], found: tuple[str, int] | None, trail: AuditTrail
 ) -> None:
     head = verify(trail.path).head
@@ -89,7 +89,7 @@ def test_the_first_change_is_named(
     assert broken(trail, head) == (found or ("truncated", 5))
 
 
-def test_a_trail_that_was_written_anew_is_not_the_one_whose_head_was_noted(trail: AuditTrail, tmp_path: Path) -> None:
+def test_a_rewritten_trail_does_not_contain_an_earlier_head(trail: AuditTrail, tmp_path: Path) -> None:
     head = verify(trail.path).head
     trail.path.unlink()
     trail.append("prompt", number=0)
@@ -101,14 +101,14 @@ def test_a_trail_that_was_written_anew_is_not_the_one_whose_head_was_noted(trail
         verify(tmp_path / "none.jsonl")
 
 
-def test_the_empty_trail_is_whole(tmp_path: Path) -> None:
+def test_an_empty_trail_is_valid(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     assert verify(tmp_path / "a").chain_break is None
     assert verify(tmp_path / "a").head == GENESIS
     assert verify(tmp_path / "a", GENESIS).chain_break is None
 
 
-def test_nothing_is_written_behind_a_changed_line(trail: AuditTrail) -> None:
+def test_nothing_is_appended_after_an_altered_line(trail: AuditTrail) -> None:
     rows = lines(trail)
     trail.path.write_bytes(b"".join(rows[:-1]) + rows[-1].replace(b'"number":5', b'"number":6'))
     with pytest.raises(ValidationError, match="was altered"):
@@ -116,7 +116,7 @@ def test_nothing_is_written_behind_a_changed_line(trail: AuditTrail) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 100, 200, 0])
-def test_a_torn_line_is_told_from_a_changed_one_and_the_trail_goes_on(cut: int, trail: AuditTrail) -> None:
+def test_a_torn_line_is_recovered_and_not_taken_for_an_edited_one(cut: int, trail: AuditTrail) -> None:
     whole, last = b"".join(lines(trail)[:-1]), lines(trail)[-1]
     trail.path.write_bytes(whole + last[: cut or -1])  # 0: all but the line's end
     found = verify(trail.path)
@@ -131,7 +131,7 @@ def test_a_torn_line_is_told_from_a_changed_one_and_the_trail_goes_on(cut: int, 
         assert broken(trail) == ("edited", 6)
 
 
-def test_torn_again_while_it_recovers(trail: AuditTrail) -> None:
+def test_a_recovery_that_is_itself_torn(trail: AuditTrail) -> None:
     whole = trail.path.read_bytes()
     trail.path.write_bytes(whole + b'{"sequence":6,"ti')
     trail.append("prompt")
@@ -147,7 +147,7 @@ def start(path: Path, count: int, name: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_full_disk_tears_a_record_and_is_said(tmp_path: Path) -> None:
+def test_a_full_disk_tears_a_record_and_raises(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, {resource.RLIM_INFINITY}))\n"
     done = subprocess.run(
@@ -162,7 +162,7 @@ def test_a_full_disk_tears_a_record_and_is_said(tmp_path: Path) -> None:
     assert (verify(path).torn, verify(path).chain_break) == (1, None)
 
 
-def test_writers_side_by_side_lose_nothing_even_when_one_is_killed(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_no_record_when_one_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     writers = [start(path, 40, "a"), start(path, 40, "b"), start(path, 100_000, "c")]
     acknowledged = [writer.communicate()[0].split() for writer in writers[:2]]
@@ -193,7 +193,7 @@ def test_digests_are_keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         AuditTrail(tmp_path / "a.jsonl")
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"the audit trail .* cannot be written"):
         AuditTrail(tmp_path / "file" / "audit.jsonl")

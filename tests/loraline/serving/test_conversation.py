@@ -1,4 +1,4 @@
-"""Answers as they stream, on a real tiny model."""
+"""Streamed answers of a real tiny model."""
 
 import threading
 from pathlib import Path
@@ -35,13 +35,13 @@ def likeliest(model: Path, count: int, adapter: Path | None = None) -> str:
     return str(tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True))
 
 
-def test_without_temperature_the_answer_is_the_likeliest(model: Path, tmp_path: Path) -> None:
+def test_temperature_zero_is_greedy_decoding(model: Path, tmp_path: Path) -> None:
     assert "".join(answer(model, ASK, max_new_tokens=20)) == likeliest(model, 20)
     adapter = tiny.save_adapter(tmp_path, model)
     assert "".join(answer(model, ASK, adapter, max_new_tokens=20)) == likeliest(model, 20, adapter)
 
 
-def test_a_seed_gives_the_same_answer_and_another_another(model: Path) -> None:
+def test_sampling_is_reproducible_by_seed(model: Path) -> None:
     talk = Conversation(model)
 
     def sample(seed: int) -> str:
@@ -60,7 +60,7 @@ def test_the_answer_ends_with_the_context(model: Path) -> None:
         answer(model, [{"role": "user", "content": "x" * 200}])
 
 
-def test_whoever_stops_listening_ends_the_work(model: Path) -> None:
+def test_closing_the_iterator_stops_generation(model: Path) -> None:
     before = threading.active_count()
     pieces = Conversation(model).answer(ASK, max_new_tokens=100, temperature=2.0)
     next(pieces)
@@ -68,13 +68,13 @@ def test_whoever_stops_listening_ends_the_work(model: Path) -> None:
     assert threading.active_count() == before
 
 
-def test_a_fault_while_generating_reaches_the_caller(model: Path) -> None:
+def test_an_error_during_generation_is_raised_to_the_caller(model: Path) -> None:
     talk = Conversation(model)
     talk._loaded.model.get_input_embeddings().weight.data = torch.zeros(1, 32)  # no token fits any more
     with pytest.raises(IndexError):
         list(talk.answer(ASK))
 
 
-def test_values_out_of_range_are_said_all_at_once(model: Path) -> None:
+def test_all_values_out_of_range_are_listed_at_once(model: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"at least 1, got 0; .* got -1\.0; .* got 2"):
         Conversation(model).answer(ASK, max_new_tokens=0, temperature=-1.0, top_p=2)

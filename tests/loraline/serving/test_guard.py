@@ -1,4 +1,4 @@
-"""A policy in front of a model and behind it, and what the trail says of it."""
+"""The policy applied to prompts and answers, and its records in the audit trail."""
 
 import json
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def records(trail: AuditTrail) -> list[dict[str, Any]]:
     return [json.loads(line) for line in trail.path.read_text().splitlines()]
 
 
-def test_a_prompt_that_may_not_be_asked_never_reaches_the_model(trail: AuditTrail) -> None:
+def test_a_refused_prompt_never_reaches_the_model(trail: AuditTrail) -> None:
     speaker, guard = Speaker("yes"), Guard(policy(), trail, MODEL)
     assert list(guard.answer(user("coffee?"), speaker)) == ["I can't."]
     assert speaker.asked == []
@@ -77,7 +77,7 @@ def test_a_prompt_that_may_not_be_asked_never_reaches_the_model(trail: AuditTrai
     assert record["policy"] == {"name": "tea", "version": "2", "digest": policy().digest}
 
 
-def test_an_answer_that_may_not_be_shown_is_held_back_whole(trail: AuditTrail) -> None:
+def test_a_refused_answer_is_withheld_completely(trail: AuditTrail) -> None:
     speaker, guard = Speaker("Tea is fine, ", "but cof", "fee is better."), Guard(policy(), trail)
     assert list(guard.answer(user("tea?"), speaker)) == ["I can't."]
     assert guard.was_generated
@@ -90,14 +90,14 @@ def test_an_answer_that_may_not_be_shown_is_held_back_whole(trail: AuditTrail) -
     assert "tea?" not in trail.path.read_text()
 
 
-def test_what_passes_is_shown_with_its_notices_once(trail: AuditTrail) -> None:
+def test_an_allowed_answer_has_each_notice_once(trail: AuditTrail) -> None:
     guard = Guard(policy(), trail)
     assert "".join(guard.answer(user("tea?"), Speaker("Green", " tea."))) == "Green tea."
     assert "".join(guard.answer(user("price?"), Speaker("The price is 2."))) == "The price is 2.\n\nPrices may change."
     assert [one["decision"] for one in records(trail)] == ["allow", "allow", "allow-with-notice", "allow-with-notice"]
 
 
-def test_the_policys_system_prompt_stands_in_front_as_in_training() -> None:
+def test_the_policys_system_prompt_is_prepended_as_in_training() -> None:
     speaker, guard = Speaker("x"), Guard(policy())
     own = [{"role": "system", "content": "mine"}, *user("tea?")]
     for messages in (user("tea?"), own):
@@ -105,7 +105,7 @@ def test_the_policys_system_prompt_stands_in_front_as_in_training() -> None:
     assert speaker.asked == [[{"role": "system", "content": "You sell tea."}, *user("tea?")], own]
 
 
-def test_raw_text_is_kept_where_the_policy_wants_it(trail: AuditTrail) -> None:
+def test_raw_text_is_recorded_if_the_policy_says_so(trail: AuditTrail) -> None:
     list(Guard(policy(audit={"raw_text": True}), trail).answer(user("tea?"), Speaker("Green.")))
     prompt, answer = records(trail)
     assert prompt["prompt_text"][-1] == {"role": "user", "content": "tea?"}
@@ -113,7 +113,7 @@ def test_raw_text_is_kept_where_the_policy_wants_it(trail: AuditTrail) -> None:
     assert answer["answer_text"] == "Green."
 
 
-def test_without_a_policy_it_streams_and_what_was_shown_is_recorded(trail: AuditTrail) -> None:
+def test_without_a_policy_answers_are_streamed_and_recorded(trail: AuditTrail) -> None:
     pieces = Guard(None, trail).answer(user("coffee?"), Speaker("one", "two", "three"))
     assert [next(pieces), next(pieces)] == ["one", "two"]
     assert len(records(trail)) == 1
@@ -137,7 +137,7 @@ def test_nothing_is_shown_that_cannot_be_recorded(trail: AuditTrail) -> None:
         next(pieces)
 
 
-def test_a_model_is_under_the_policy_that_travels_with_it(tmp_path: Path) -> None:
+def test_the_policy_in_the_model_folder_applies_by_default(tmp_path: Path) -> None:
     model = tiny.save_model(tmp_path)
     write_manifest(model, ModelManifest(compute_dtype="float32", device="cpu"))
     free = "".join(Conversation(model).answer(user("tea?"), max_new_tokens=20))

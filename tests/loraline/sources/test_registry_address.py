@@ -17,6 +17,6 @@ def test_an_address_names_a_version_or_an_alias(text: str, parsed: RegistryAddre
 
 
 @pytest.mark.parametrize("text", ["models:/dates", "models:/dates/seven", "models:/a/1/b", "models://a/1", "dates"])
-def test_what_is_no_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"write models:/name/version or models:/name@alias"):
         RegistryAddress.parse(text)
