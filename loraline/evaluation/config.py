@@ -1,4 +1,4 @@
-"""What may be set about evaluation."""
+"""Settings of the evaluation."""
 
 import importlib.util
 from pathlib import Path
@@ -11,50 +11,50 @@ from loraline.errors import ConfigurationError
 
 
 class EvaluateConfig(StepConfig):
-    """How many examples are scored, how answers are generated, and which tasks are run beside them."""
+    """How many examples are scored, how answers are generated, and which benchmark tasks are run."""
 
     max_examples: int = Field(default=500, ge=0)
-    """Examples scored, those with the lowest content hash, so that adding data moves few. 0: all."""
+    """Held-out examples scored, those with the lowest content hash, so that adding data changes few. 0: all."""
     batch_size: int = Field(default=32, ge=1)
-    """Examples generated side by side."""
+    """Prompts in a generation batch."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest answer, in tokens."""
     tasks: list[str] = Field(default=[])
-    """Tasks of lm-evaluation-harness, such as ["hellaswag"]: what the model could do before and is to keep."""
+    """Tasks of lm-evaluation-harness, such as ["hellaswag"], to compare general abilities before and after training."""
     task_folder: str = ""
-    """Folder, or `s3://bucket/prefix`, of task files of your own, with their data beside them. Code in them is run."""
+    """Folder, or `s3://bucket/prefix`, of your own task files and their data. Code in them is run."""
     task_examples: int = Field(default=100, ge=0)
     """Examples of each task, its first ones. 0: all."""
 
     @model_validator(mode="after")
-    def _name_a_task(self) -> Self:
+    def _require_tasks(self) -> Self:
         if self.task_folder and not self.tasks:
-            raise ValueError(f"task_folder is {self.task_folder!r}, but tasks names none: name those to run")
+            raise ValueError(f"task_folder is {self.task_folder!r}, but tasks is empty: name the tasks to run")
         return self
 
 
 def check_task_folder(config: EvaluateConfig) -> None:
-    """See that the folder of task files is there. One in the store is not looked at.
+    """Check that a local folder of task files exists. One in the object store is not looked at.
 
     Raises:
-        ConfigurationError: there is no such folder here.
+        ConfigurationError: there is no such folder.
     """
     folder = config.task_folder
     if folder and not folder.startswith("s3://") and not Path(folder).expanduser().is_dir():
         raise ConfigurationError(
-            f"evaluation.task_folder is {folder!r}, and there is no such folder here. A step on a cluster sees none of "
-            "your machine's folders: put the files into the object store, and write s3://bucket/prefix"
+            f"evaluation.task_folder is {folder!r}, and there is no such folder here. A step on a cluster cannot read "
+            "the folders of your machine: upload the files to the object store, and write s3://bucket/prefix"
         )
 
 
 def check_harness(config: EvaluateConfig) -> None:
-    """See that what runs the tasks is installed here, where tasks are named.
+    """Check that lm-evaluation-harness is installed where the recipe names tasks.
 
     Raises:
         ConfigurationError: it is not.
     """
     if config.tasks and importlib.util.find_spec("lm_eval") is None:
         raise ConfigurationError(
-            f"evaluation.tasks names {', '.join(config.tasks)}, which lm-evaluation-harness runs, and it is not "
+            f"evaluation.tasks names {', '.join(config.tasks)}, and lm-evaluation-harness, which runs them, is not "
             "installed here: pip install 'loraline[harness]', or set evaluation.tasks=[]"
         )

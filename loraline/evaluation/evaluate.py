@@ -1,7 +1,7 @@
-"""Score a model on the held-out rows: how it takes the right answers, and what it answers itself.
+"""Evaluate a model on the held-out rows: the loss of the reference answers, and metrics of generated answers.
 
-Beside them stand what it could do before (the general set, and tasks of lm-evaluation-harness) and what it must not
-do (the policy's probes).
+Also evaluated, where the run has them: the general set and tasks of lm-evaluation-harness, for forgetting, and the
+safety policy's probes.
 """
 
 import math
@@ -32,7 +32,7 @@ from loraline.evaluation.examples import Example, encode_examples, prompt_text, 
 from loraline.evaluation.general import score_general
 from loraline.evaluation.generate import Answer, answer_prompts
 from loraline.evaluation.metrics import exact_match, mean, rouge_l, token_f1
-from loraline.evaluation.probing import encode_probes, probe
+from loraline.evaluation.probing import encode_probes, run_probes
 from loraline.identity import model_digests
 from loraline.models.loaded import LoadedModel
 from loraline.safety import Policy
@@ -46,29 +46,29 @@ def evaluate(
     adapter: Path | None = None,
     policy: Policy | None = None,
 ) -> EvaluationReport:
-    """Score a model, with an adapter on it or without, on the rows of eval.parquet, and on what else is given.
+    """Evaluate a model, with or without an adapter, on the rows of eval.parquet, the general set, tasks and probes.
 
-    The same rows, probes and tasks are computed in the same batches whatever the model. Writes into `output`:
-    metrics.json (the report), examples.jsonl (one example a line, sorted by id), and, where there are such,
-    general.jsonl (rows of the general set) and probes.jsonl (the policy's probes with the answers).
+    Rows, probes and tasks are computed in the same batches for every model. Writes into `output`: metrics.json (the
+    report), examples.jsonl (a line for each example, sorted by id), general.jsonl (for each row of the general set) and
+    probes.jsonl (for each probe), the last two where the run has them.
 
     Args:
         config: how much is scored, and which tasks are run.
         model: a model folder.
         dataset: folder with eval.parquet, and with general.parquet where forgetting is measured.
         output: folder to write.
-        adapter: a PEFT folder to put on the model.
-        policy: its probes are put to the model.
+        adapter: a PEFT folder.
+        policy: the safety policy whose probes are run.
 
     Raises:
         ConfigurationError: a task cannot be run here, or a probe does not fit the model's context.
-        DatasetError: no row can be scored, or the data of a task cannot be had.
+        DatasetError: no row can be scored, or the data of a task cannot be loaded.
         ModelLoadingError: the model cannot be loaded.
         AdapterError: the adapter does not fit the model.
-        ValidationError: the loss of an example is not a number.
+        ValidationError: the loss of an example is not finite.
     """
     begin = time.monotonic()
-    run_tasks = _ready_tasks(config)
+    run_tasks = _prepare_tasks(config)
     rows = read_rows(dataset / EVAL_ROWS)
     loaded = LoadedModel.load(model, adapter)
     probes = encode_probes(loaded, policy) if policy else []
@@ -76,14 +76,14 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     losses = score_examples(loaded, examples, "examples scored")
     prompts = [_prompt(loaded, example) for example in examples]
-    answers = _answers(config, loaded, prompts)
-    scored = [_score(*parts) for parts in zip(examples, prompts, losses, answers, strict=True)]
+    answers = _generate_answers(config, loaded, prompts)
+    scored = [_score_example(*parts) for parts in zip(examples, prompts, losses, answers, strict=True)]
     write_lines(scored, output / EXAMPLES)
     report = EvaluationReport(
         **_summary(scored, losses),
         unfinished=sum(answer is not None and not answer.finished for answer in answers),
         available=len(rows),
-        cut=sum(example.is_cut for example in examples),
+        cut=sum(example.is_truncated for example in examples),
         left_out=left_out,
         general=_general(config, loaded, dataset, output),
         safety=_safety(config, loaded, policy, probes, output),
@@ -92,12 +92,12 @@ def evaluate(
         seconds=time.monotonic() - begin,
     )
     report.save(output)
-    _tell(report)
+    _log(report)
     return report
 
 
-def _ready_tasks(config: EvaluateConfig) -> Callable[[LoadedModel], dict[str, TaskReport]]:
-    """Find the tasks and their data before anything is computed; gives what runs them."""
+def _prepare_tasks(config: EvaluateConfig) -> Callable[[LoadedModel], dict[str, TaskReport]]:
+    """Load the tasks and their data before anything is computed; returns a function that runs them."""
     check_task_folder(config)
     check_harness(config)
     if not config.tasks:
@@ -109,25 +109,29 @@ def _ready_tasks(config: EvaluateConfig) -> Callable[[LoadedModel], dict[str, Ta
 
 
 def _prompt(loaded: LoadedModel, example: Example) -> list[int] | None:
-    """The tokens after which the model answers; None where a row is plain text."""
+    """Encode the prompt of an example's last answer; None for plain text."""
     if example.row.messages is None:
         return None
     return encode_prompt(loaded.tokenizer, split_last_turn(example.row)[0])
 
 
-def _answers(config: EvaluateConfig, loaded: LoadedModel, prompts: list[list[int] | None]) -> list[Answer | None]:
-    """Answers to the prompts that there are and that leave room for one."""
-    asked = {
+def _generate_answers(
+    config: EvaluateConfig, loaded: LoadedModel, prompts: list[list[int] | None]
+) -> list[Answer | None]:
+    """Answer the prompts; None where there is no prompt, or no room for an answer in the context."""
+    answerable = {
         i: prompt
         for i, prompt in enumerate(prompts)
         if prompt is not None and loaded.available_new_tokens(prompt, config.max_new_tokens) > 0
     }
-    found = answer_prompts(config, loaded, list(asked.values()), "examples answered")
-    answers = dict(zip(asked, found, strict=True))
+    generated = answer_prompts(config, loaded, list(answerable.values()), "examples answered")
+    answers = dict(zip(answerable, generated, strict=True))
     return [answers.get(i) for i in range(len(prompts))]
 
 
-def _score(example: Example, prompt: list[int] | None, loss: ExampleLoss, answer: Answer | None) -> ScoredExample:
+def _score_example(
+    example: Example, prompt: list[int] | None, loss: ExampleLoss, answer: Answer | None
+) -> ScoredExample:
     messages, reference = split_last_turn(example.row)
     is_chat = example.row.messages is not None
     return ScoredExample(
@@ -157,7 +161,7 @@ def _safety(
 ) -> ProbeRates | None:
     if policy is None:
         return None
-    report = probe(config, loaded, policy, prompts)
+    report = run_probes(config, loaded, policy, prompts)
     write_lines(report.probes, output / PROBES)
     return ProbeRates.model_validate(report.model_dump(exclude={"probes"}))
 
@@ -167,7 +171,7 @@ def _summary(scored: list[ScoredExample], losses: list[ExampleLoss]) -> dict[str
     loss = math.fsum(loss.nats for loss in losses) / tokens
     return {
         "loss": loss,
-        "perplexity": math.exp(min(loss, 700.0)),  # beyond that a float cannot hold it
+        "perplexity": math.exp(min(loss, 700.0)),  # the largest exponent before math.exp overflows is 709
         "exact_match": mean([example.exact_match for example in scored]),
         "token_f1": mean([example.token_f1 for example in scored]),
         "rouge_l": mean([example.rouge_l for example in scored]),
@@ -178,16 +182,16 @@ def _summary(scored: list[ScoredExample], losses: list[ExampleLoss]) -> dict[str
     }
 
 
-def _tell(report: EvaluationReport) -> None:
-    """Say what a person has to know to read the figures, and the figures."""
+def _log(report: EvaluationReport) -> None:
+    """Report what limits the metrics, and the metrics."""
     if report.cut:
-        progress.note(f"{report.cut} examples are longer than the model's context: scored up to its end")
+        progress.note(f"{report.cut} examples are longer than the model's context: truncated")
     if report.left_out:
-        progress.note(f"{len(report.left_out)} examples have their answer beyond the context: left out")
+        progress.note(f"{len(report.left_out)} examples have their answer beyond the context: not scored")
     if report.without_answer:
         progress.note(
             f"{len(report.without_answer)} examples are plain text or fill the context with their prompt: "
-            "only their loss counts"
+            "no answer is generated, only their loss is measured"
         )
     if report.unfinished:
         progress.note(f"{report.unfinished} answers did not end within evaluation.max_new_tokens")

@@ -1,4 +1,4 @@
-"""The loss of an answer: how surprised the model is by it.
+"""The loss of each example: the sum of cross-entropy over its labelled tokens.
 
 Shapes: B examples of a batch, T tokens, N labelled tokens of the batch, V vocabulary.
 """
@@ -11,28 +11,30 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from loraline.data.chat import Encoded
-from loraline.evaluation.batching import batches, pad
+from loraline.evaluation.batching import make_batches, pad
 
 _TOKENS_PER_BATCH = 4096  # bounds the logits: 1 GB in 16 bit with a vocabulary of 128k
-_ROWS_IN_FLOAT32 = 512  # logits of so many tokens are held in float32 at a time
+_FLOAT32_POSITIONS = 512  # positions whose logits are in float32 at one time
 
 
 @dataclass(frozen=True)
 class ExampleLoss:
-    """Sum of the loss over an example's labelled tokens, and their number."""
+    """The loss of one example."""
 
     nats: float
+    """Sum over its labelled tokens."""
     tokens: int
+    """Labelled tokens."""
 
 
 def labelled_tokens(example: Encoded) -> int:
-    """Tokens that carry loss. The first token of all is predicted from nothing and never does."""
+    """Number of tokens with loss. The first token is never predicted, and so has none."""
     return sum(example.loss_mask[1:])
 
 
 @torch.inference_mode()
 def example_losses(model: Any, examples: list[Encoded], advance: Callable[[int], None]) -> list[ExampleLoss]:
-    """Score every example by itself, each token given the true ones before it, as in training.
+    """Compute the loss of every example with teacher forcing, as in training.
 
     Args:
         model: a causal model in eval mode.
@@ -41,9 +43,8 @@ def example_losses(model: Any, examples: list[Encoded], advance: Callable[[int],
     """
     losses: dict[int, ExampleLoss] = {}
     lengths = [len(example.token_ids) for example in examples]
-    for batch in batches(lengths, max_rows=len(examples), max_tokens=_TOKENS_PER_BATCH):
-        found = _batch_losses(model, [examples[i] for i in batch])
-        losses.update(zip(batch, found, strict=True))
+    for batch in make_batches(lengths, max_rows=len(examples), max_tokens=_TOKENS_PER_BATCH):
+        losses.update(zip(batch, _batch_losses(model, [examples[i] for i in batch]), strict=True))
         advance(len(losses))
     return [losses[i] for i in range(len(examples))]
 
@@ -51,17 +52,17 @@ def example_losses(model: Any, examples: list[Encoded], advance: Callable[[int],
 def _batch_losses(model: Any, examples: list[Encoded]) -> list[ExampleLoss]:
     ids_BT, mask_BT = pad([example.token_ids for example in examples], left=False, device=model.device)
     counts = [labelled_tokens(example) for example in examples]
-    # A token's loss comes from the logits one position before it.
+    # A token is predicted by the logits one position before it.
     labelled = [[int(label) for label in example.loss_mask[1:]] for example in examples]
-    at_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-    at_BT[:, :-1] = pad(labelled, left=False, device=model.device)[0].bool()
-    logits_NV = _logits_at(model, ids_BT, mask_BT, at_BT)
-    targets_N = ids_BT.roll(-1, dims=1)[at_BT]
+    predicts_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+    predicts_BT[:, :-1] = pad(labelled, left=False, device=model.device)[0].bool()
+    logits_NV = _logits_at(model, ids_BT, mask_BT, predicts_BT)
+    targets_N = ids_BT.roll(-1, dims=1)[predicts_BT]
     nats_N = torch.cat(
         [
             cross_entropy(logits.float(), targets, reduction="none")
             for logits, targets in zip(
-                logits_NV.split(_ROWS_IN_FLOAT32), targets_N.split(_ROWS_IN_FLOAT32), strict=True
+                logits_NV.split(_FLOAT32_POSITIONS), targets_N.split(_FLOAT32_POSITIONS), strict=True
             )
         ]
     )
@@ -69,13 +70,13 @@ def _batch_losses(model: Any, examples: list[Encoded]) -> list[ExampleLoss]:
     return [ExampleLoss(nats, tokens) for nats, tokens in zip(sums, counts, strict=True)]
 
 
-def _logits_at(model: Any, ids: torch.Tensor, mask: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Logits (N, V) where `at` (B, T) is true. The head, whose work is the largest, sees no other place."""
+def _logits_at(model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Logits (N, V) where `positions` (B, T) is true. The output head computes no others: it is the largest layer."""
     head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, args: (args[0][at], *args[1:]))
+    hook = head.register_forward_pre_hook(lambda _, args: (args[0][positions], *args[1:]))
     try:
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     finally:
         hook.remove()
-    # A model that makes its logits without calling its head gives those of all positions.
-    return logits if logits.dim() == 2 else logits[at]
+    # A model that computes its logits without calling its head returns those of all positions.
+    return logits if logits.dim() == 2 else logits[positions]

@@ -1,4 +1,4 @@
-"""Rows as the model reads them, and how surprised it is by each."""
+"""Evaluation examples: rows encoded for a model, and their loss."""
 
 import math
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from loraline.models.loaded import LoadedModel
 
 @dataclass(frozen=True)
 class Example:
-    """A row, and its tokens as far as the model reads."""
+    """A row and its tokens, truncated to the model's context."""
 
     row: Row
     encoded: Encoded
-    is_cut: bool
+    is_truncated: bool
 
 
 def encode_examples(loaded: LoadedModel, rows: list[Row], source: str) -> tuple[list[Example], list[str]]:
-    """Make examples of rows; and the ids of those rows whose labelled tokens are all beyond the context.
+    """Encode rows; also return the ids of those that are left out, having no labelled token within the context.
 
     Args:
         loaded: the model, whose tokenizer and context length apply.
         rows: the rows.
-        source: where they are from, for a message.
+        source: the file that they are from, for a message.
 
     Raises:
         DatasetError: no row can be scored.
     """
     examples, left_out = [], []
-    for row, whole in zip(rows, encode_rows(loaded.tokenizer, rows), strict=True):
-        encoded = Encoded(whole.token_ids[: loaded.context_length], whole.loss_mask[: loaded.context_length])
+    for row, full in zip(rows, encode_rows(loaded.tokenizer, rows), strict=True):
+        encoded = Encoded(full.token_ids[: loaded.context_length], full.loss_mask[: loaded.context_length])
         if labelled_tokens(encoded):
-            examples.append(Example(row, encoded, len(encoded.token_ids) < len(whole.token_ids)))
+            examples.append(Example(row, encoded, len(encoded.token_ids) < len(full.token_ids)))
         else:
             left_out.append(row.id)
     if not examples:
@@ -48,10 +48,10 @@ def encode_examples(loaded: LoadedModel, rows: list[Row], source: str) -> tuple[
 
 
 def score_examples(loaded: LoadedModel, examples: list[Example], unit: str) -> list[ExampleLoss]:
-    """The loss of each example; `unit` is what progress calls those that are done.
+    """Compute the loss of each example; progress is reported in `unit`.
 
     Raises:
-        ValidationError: the loss of an example is not a number.
+        ValidationError: the loss of an example is not finite.
     """
     total = len(examples)
     losses = example_losses(
@@ -59,14 +59,14 @@ def score_examples(loaded: LoadedModel, examples: list[Example], unit: str) -> l
         [example.encoded for example in examples],
         advance=lambda done: progress.advance(done, total, unit),
     )
-    broken = [
+    not_finite = [
         f"{example.row.id} ({example.row.origin})"
         for example, loss in zip(examples, losses, strict=True)
         if not math.isfinite(loss.nats)
     ]
-    if broken:
+    if not_finite:
         raise ValidationError(
-            f"the loss of {len(broken)} of {total} examples is not a number: {', '.join(broken[:5])}. "
+            f"the loss of {len(not_finite)} of {total} examples is not a number: {', '.join(not_finite[:5])}. "
             f"The model's arithmetic overflows in {loaded.model.dtype}, or its weights are damaged: "
             "set model.compute_dtype=float32, or look at the training's loss curve"
         )
@@ -74,7 +74,7 @@ def score_examples(loaded: LoadedModel, examples: list[Example], unit: str) -> l
 
 
 def prompt_text(messages: list[Message]) -> str:
-    """A conversation, for people: a single user message as it is, others with their roles."""
+    """A conversation as text for people: a single user message as it is, several messages with their roles."""
     if [message["role"] for message in messages] == ["user"]:
         return messages[0]["content"]
     return "\n".join(f"{message['role']}: {message['content']}" for message in messages)

@@ -1,7 +1,7 @@
-"""Answers of a model to prompts: greedy, in batches.
+"""Generate answers to prompts: greedy decoding, in batches.
 
-transformers' own `generate` takes 10% longer than a bare loop over a key-value cache at a million parameters,
-and less above; in return it knows every family's cache.
+transformers' own `generate` takes 10% longer than a bare loop over a key-value cache at a million parameters, and less
+for larger models; in return it supports every family's cache.
 """
 
 from dataclasses import dataclass
@@ -10,42 +10,42 @@ import torch
 from transformers import GenerationConfig
 
 from loraline import progress
-from loraline.evaluation.batching import batches, pad
+from loraline.evaluation.batching import make_batches, pad
 from loraline.evaluation.config import EvaluateConfig
 from loraline.models.loaded import LoadedModel
 
-_TOKENS_PER_BATCH = 32768  # bounds the key-value cache: 4 GB for an 8B model with grouped heads
+_TOKENS_PER_BATCH = 32768  # bounds the key-value cache: 4 GB for an 8B model with grouped-query attention
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered, and whether it came to an end of its own."""
+    """A generated answer."""
 
     text: str
     finished: bool
+    """Whether it ended with a stop token, and not at `max_new_tokens`."""
 
 
 def answer_prompts(config: EvaluateConfig, loaded: LoadedModel, prompts: list[list[int]], unit: str) -> list[Answer]:
-    """Let the model answer each prompt with its likeliest tokens, up to a stop token.
+    """Generate an answer to each prompt greedily, up to a stop token.
 
-    The batches depend on the prompts' lengths alone, so that every model answers in the same company.
+    The batches depend on the prompts' lengths alone, so that they are the same for every model.
 
     Args:
-        config: how many prompts are answered side by side, and how long an answer may be.
+        config: batch size and length of answers.
         loaded: the model.
-        prompts: token ids, each of which leaves room for an answer; one near the context's end gets a shorter one.
-        unit: what progress calls the prompts that are done.
+        prompts: token ids; each leaves room for an answer, which is shorter near the end of the context.
+        unit: what progress is reported in.
     """
     answers: dict[int, Answer] = {}
-    rooms = [loaded.available_new_tokens(prompt, config.max_new_tokens) for prompt in prompts]
-    # Prompts of equal room go together, so that none is cut short by another: all but those near the context.
-    for room in sorted(set(rooms)):
-        members = [i for i, its_room in enumerate(rooms) if its_room == room]
-        lengths = [len(prompts[i]) + room for i in members]
-        for batch in batches(lengths, config.batch_size, _TOKENS_PER_BATCH):
+    limits = [loaded.available_new_tokens(prompt, config.max_new_tokens) for prompt in prompts]
+    # A batch has one limit, so that no answer is limited by another prompt's. Most prompts have the same.
+    for limit in sorted(set(limits)):
+        members = [i for i in range(len(prompts)) if limits[i] == limit]
+        lengths = [len(prompts[i]) + limit for i in members]
+        for batch in make_batches(lengths, config.batch_size, _TOKENS_PER_BATCH):
             chosen = [members[i] for i in batch]
-            found = _answer_batch(loaded, [prompts[i] for i in chosen], room)
-            answers.update(zip(chosen, found, strict=True))
+            answers.update(zip(chosen, _answer_batch(loaded, [prompts[i] for i in chosen], limit), strict=True))
             progress.advance(len(answers), len(prompts), unit)
     return [answers[i] for i in range(len(prompts))]
 
@@ -60,11 +60,11 @@ def _answer_batch(loaded: LoadedModel, prompts: list[list[int]], max_new_tokens:
         pad_token_id=loaded.stop_token_ids[0],
     )
     generated = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-    return [_read(loaded, answer) for answer in generated[:, ids.shape[1] :].tolist()]
+    return [_decode(loaded, token_ids) for token_ids in generated[:, ids.shape[1] :].tolist()]
 
 
-def _read(loaded: LoadedModel, token_ids: list[int]) -> Answer:
-    """The text up to a stop token, with white space at the ends taken off."""
+def _decode(loaded: LoadedModel, token_ids: list[int]) -> Answer:
+    """Decode the tokens before the first stop token, and strip white space at both ends."""
     end = next((i for i, token in enumerate(token_ids) if token in loaded.stop_token_ids), None)
     text = loaded.tokenizer.decode(token_ids[:end], skip_special_tokens=True)
     return Answer(str(text).strip(), finished=end is not None)

@@ -1,7 +1,7 @@
-"""Tasks of lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness), put to a model in memory.
+"""Run tasks of lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness) on a loaded model.
 
-The tasks are put as the harness puts them: without a chat template, which a base does not know, and on the first
-examples of each. So their figures compare models of one run; published ones rest on all examples.
+Tasks run as the harness defines them, without a chat template, which a base model does not know, and on the first
+examples of each. Their metrics compare the models of one run; published ones are over all examples.
 """
 
 import math
@@ -17,28 +17,28 @@ from loraline import progress
 from loraline.artifacts.evaluation import TaskReport
 from loraline.errors import ConfigurationError
 from loraline.evaluation.config import EvaluateConfig
-from loraline.evaluation.tasks import Tasks, seed
+from loraline.evaluation.tasks import Tasks, seed_everything
 from loraline.models.loaded import LoadedModel
 
-_RESAMPLES = 1000  # for the standard error of a metric that is no mean
+_BOOTSTRAP_SAMPLES = 1000  # for the standard error of a metric that is not a mean
 _TOKENS_PER_BATCH = 4096  # bounds the logits: 2 GB in float32 with a vocabulary of 128k
 
 
 def run_tasks(config: EvaluateConfig, tasks: Tasks, loaded: LoadedModel) -> dict[str, TaskReport]:
-    """Put the tasks to the model. Examples, their order and the seeds are the same for every model.
+    """Run tasks on a model. Examples, their order and the seeds are the same for every model.
 
     Raises:
-        ConfigurationError: a task runs code that the model writes, or reads images.
+        ConfigurationError: a task runs code that the model generates, or is multimodal.
     """
-    seed()
-    os.environ["DISABLE_MULTIPROC"] = "1"  # no process for each core beside a model on a GPU, to resample figures
+    seed_everything()
+    os.environ["DISABLE_MULTIPROC"] = "1"  # bootstrap in this process: none is forked for each core beside a GPU
     loaded.model.generation_config = GenerationConfig(eos_token_id=loaded.stop_token_ids)
     try:
-        found = evaluator.evaluate(
-            _Harnessed(loaded, config.batch_size),
+        output = evaluator.evaluate(
+            _HarnessModel(loaded, config.batch_size),
             tasks,
             limit=config.task_examples or None,
-            bootstrap_iters=_RESAMPLES,
+            bootstrap_iters=_BOOTSTRAP_SAMPLES,
             log_samples=False,
         )
     except ValueError as error:
@@ -47,14 +47,14 @@ def run_tasks(config: EvaluateConfig, tasks: Tasks, loaded: LoadedModel) -> dict
         raise ConfigurationError(f"evaluation.tasks: {error}; such tasks are not run here, name others") from error
     finally:
         loaded.model.generation_config = GenerationConfig()
-    return _figures(found, tasks)
+    return _task_reports(output, tasks)
 
 
-class _Harnessed(HFLM):
-    """A loaded model as the harness wants it, in batches that depend on the requests alone."""
+class _HarnessModel(HFLM):
+    """Adapter from a loaded model to the harness; its batches depend on the requests alone."""
 
     def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
-        # The harness ties the weights once more, which fails where an adapter is on a tied head: they are tied already.
+        # The harness ties the weights again, which fails with an adapter on a tied head. They are tied already.
         loaded.model.tie_weights = lambda: None
         try:
             super().__init__(
@@ -63,33 +63,33 @@ class _Harnessed(HFLM):
                 backend="causal",
                 max_length=loaded.context_length,
                 batch_size=batch_size,
-                softmax_dtype="float32",  # likelihoods summed in 16 bit would tie
+                softmax_dtype="float32",  # log-likelihoods summed in 16 bit would be equal too often
             )
         finally:
             del loaded.model.tie_weights
-        self._rows = batch_size
+        self._max_rows = batch_size
         self._done = self._total = 0
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Any]:
-        found: list[Any] = super().loglikelihood(requests, disable_tqdm=True)
-        return found
+        results: list[Any] = super().loglikelihood(requests, disable_tqdm=True)
+        return results
 
     def _loglikelihood_tokens(self, requests: list[Any], disable_tqdm: bool = False, **_: Any) -> list[Any]:
         longest = max(len(context) + len(continuation) for _, context, continuation in requests)
-        fitting = _TOKENS_PER_BATCH // min(longest, self.max_length)
-        self.batch_size_per_gpu = max(1, min(self._rows, fitting))
+        max_rows = _TOKENS_PER_BATCH // min(longest, self.max_length)
+        self.batch_size_per_gpu = max(1, min(self._max_rows, max_rows))
         self._done, self._total = 0, len(requests)
         try:
-            found: list[Any] = super()._loglikelihood_tokens(requests, disable_tqdm=True)
+            results: list[Any] = super()._loglikelihood_tokens(requests, disable_tqdm=True)
         finally:
-            self.batch_size_per_gpu = self._rows
+            self.batch_size_per_gpu = self._max_rows
         self._advance(self._total - self._done)
-        return found
+        return results
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         self._done, self._total = 0, len(requests)
-        found: list[str] = super().generate_until(requests, disable_tqdm=True)
-        return found
+        texts: list[str] = super().generate_until(requests, disable_tqdm=True)
+        return texts
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._advance(len(inps))
@@ -100,49 +100,49 @@ class _Harnessed(HFLM):
         return super()._model_generate(context, *args, **kwargs)
 
     def _advance(self, rows: int) -> None:
-        """Say how far it is. Requests that share their context are one row: the end says that all are done."""
+        """Report progress. Requests that share a context are one row, so that the last call adds the rest."""
         if rows:
             self._done += rows
             progress.advance(self._done, self._total, "task requests")
 
 
-def _figures(found: Any, tasks: Tasks) -> dict[str, TaskReport]:
-    """The figures of each task; of a group's tasks, where the group has a figure of its own, only that."""
-    groups = {name for name in tasks["groups"] if _metrics(found["results"].get(name, {}))}
-    within = {name for group in groups for name in _members(group, tasks["group_map"])}
+def _task_reports(output: Any, tasks: Tasks) -> dict[str, TaskReport]:
+    """Read the harness's output: a report for each task, but for a group with metrics of its own only the group's."""
+    groups = {name for name in tasks["groups"] if _metrics(output["results"].get(name, {}))}
+    in_groups = {name for group in groups for name in _members(group, tasks["group_map"])}
     return {
-        name: _task_report(name, found)
-        for name, results in sorted(found["results"].items())
-        if name not in within and _metrics(results)
+        name: _task_report(name, output)
+        for name, results in sorted(output["results"].items())
+        if name not in in_groups and _metrics(results)
     }
 
 
 def _members(group: str, group_map: dict[str, list[str]]) -> set[str]:
-    """All that is below a group, at any depth."""
+    """Names of all tasks and groups below a group, at any depth."""
     children = set(group_map.get(group, []))
     return children.union(*(_members(child, group_map) for child in children))
 
 
 def _metrics(results: dict[str, Any]) -> dict[str, str]:
-    """The metrics of a task, by the names that we give them: the harness writes `metric,filter`."""
+    """The harness's key (`metric,filter`) of each of a task's metrics, by its name in our report (`metric/filter`)."""
     keys = [key for key in results if "," in key and not key.split(",")[0].endswith("_stderr")]
     return {key.removesuffix(",none").replace(",", "/"): key for key in keys}
 
 
-def _task_report(name: str, found: Any) -> TaskReport:
-    results = found["results"][name]
+def _task_report(name: str, output: Any) -> TaskReport:
+    results = output["results"][name]
     metrics = _metrics(results)
-    values = {ours: float(results[key]) for ours, key in metrics.items()}
-    broken = [metric for metric, value in values.items() if not math.isfinite(value)]
-    if broken:
-        progress.note(f"task {name}: {', '.join(broken)} is not a number, and left out")
+    values = {metric: float(results[key]) for metric, key in metrics.items()}
+    not_finite = [metric for metric, value in values.items() if not math.isfinite(value)]
+    if not_finite:
+        progress.note(f"task {name}: {', '.join(not_finite)} is not a number, and left out")
     main = next(iter(metrics))
-    metric, filtered = metrics[main].split(",", 1)
-    error = results.get(f"{metric}_stderr,{filtered}")
+    metric, filter_name = metrics[main].split(",", 1)
+    stderr = results.get(f"{metric}_stderr,{filter_name}")
     return TaskReport(
         metric=main,
-        higher_is_better=found["higher_is_better"].get(name, {}).get(metric, True) is not False,
+        higher_is_better=output["higher_is_better"].get(name, {}).get(metric, True) is not False,
         values=dict(values),
-        stderr=error if isinstance(error, float) else None,
+        stderr=stderr if isinstance(stderr, float) else None,
         examples=int(results.get("sample_len", 0)),
     )

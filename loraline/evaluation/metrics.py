@@ -1,11 +1,11 @@
-"""How close an answer is to its reference: exact match, token F1, ROUGE-L. Each is a fraction, 0 to 1.
+"""Metrics of an answer against its reference: exact match, token F1, ROUGE-L. Each is between 0 and 1.
 
 Token F1 is SQuAD's (arXiv 1606.05250, section 6.1) with MLQA's extension to other scripts (arXiv 1910.07475,
-appendix D): Unicode punctuation is dropped as ASCII punctuation is, and scripts without spaces are cut
-into characters. On English text it is SQuAD's to the bit. Exact match is stricter than SQuAD's, which calls
-"-1.5" and "15" equal: only white space at both ends is forgiven. ROUGE-L (Lin 2004, section 3) is that of the
-library rouge-score, with a tokenizer that keeps letters of all scripts (its own drops everything but a-z and
-0-9). It is computed here, because the library takes seconds to import, in each evaluation.
+appendix D): Unicode punctuation is dropped as ASCII punctuation is, and scripts without spaces are split into
+characters. On English text it equals SQuAD's. Exact match is stricter than SQuAD's, for which "-1.5" and "15" are
+equal: only white space at both ends is ignored. ROUGE-L (Lin 2004, section 3) is that of the library rouge-score, with
+a tokenizer that keeps letters of all scripts (its own drops everything but a-z and 0-9). It is computed here because
+the library takes seconds to import, in each evaluation.
 """
 
 import math
@@ -22,12 +22,12 @@ _ROUGE_TOKEN = re.compile(rf"[{_WITHOUT_SPACES}]|[^\W_{_WITHOUT_SPACES}]+")
 
 
 def exact_match(answer: str, reference: str) -> float:
-    """1 where both are the same but for white space at the ends, else 0."""
+    """1 if both are equal after stripping white space at both ends, else 0."""
     return float(answer.strip() == reference.strip())
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """F1 of the normalized tokens that both share. Two texts without tokens are equal, as in SQuAD 2."""
+    """F1 over normalized tokens. Two texts without tokens are equal, as in SQuAD 2."""
     answered, expected = squad_tokens(answer), squad_tokens(reference)
     if not answered or not expected:
         return float(answered == expected)
@@ -39,7 +39,7 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """F-measure of the longest common subsequence of tokens."""
+    """F-measure over the longest common subsequence of tokens."""
     answered, expected = rouge_tokens(answer), rouge_tokens(reference)
     shared = common_subsequence_length(answered, expected)
     if not shared:
@@ -49,7 +49,7 @@ def rouge_l(answer: str, reference: str) -> float:
 
 
 def squad_tokens(text: str) -> list[str]:
-    """Lower case, without punctuation and English articles, cut at white space."""
+    """Lower-case, remove punctuation and English articles, split at white space."""
     kept = "".join(character for character in text.lower() if not _is_punctuation(character))
     return _SQUAD_TOKEN.findall(_ARTICLES.sub(" ", kept))
 
@@ -59,28 +59,28 @@ def _is_punctuation(character: str) -> bool:
 
 
 def rouge_tokens(text: str) -> list[str]:
-    """Lower-cased runs of letters and digits, whatever the script."""
+    """Split into lower-case runs of letters and digits, of any script."""
     return _ROUGE_TOKEN.findall(text.lower())
 
 
 def common_subsequence_length(first: list[str], second: list[str]) -> int:
     """Length of the longest common subsequence, by Hyyro's bit-parallel recurrence (2004, figure 2).
 
-    A column of the dynamic programme is one integer, whose zero bits are the rows at which the length grows, so
-    that a token of `second` costs a few operations on integers of `len(first)` bits.
+    A column of the dynamic-programming table is one integer, whose zero bits are the rows at which the length grows,
+    so that a token of `second` costs a few operations on integers of `len(first)` bits.
     """
-    places: dict[str, int] = {}
+    rows_of: dict[str, int] = {}
     for row, token in enumerate(first):
-        places[token] = places.get(token, 0) | 1 << row
+        rows_of[token] = rows_of.get(token, 0) | 1 << row
     every_row = (1 << len(first)) - 1
     column = every_row
     for token in second:
-        matches = column & places.get(token, 0)
+        matches = column & rows_of.get(token, 0)
         column = (column + matches | column - matches) & every_row
     return len(first) - column.bit_count()
 
 
 def mean(values: list[float | None]) -> float | None:
-    """Mean of what is there, the same to the bit in any order; None where nothing is."""
-    there = [value for value in values if value is not None]
-    return math.fsum(there) / len(there) if there else None
+    """Mean of the values that are not None, exact in any order; None if there are none."""
+    present = [value for value in values if value is not None]
+    return math.fsum(present) / len(present) if present else None

@@ -1,4 +1,4 @@
-"""The policy's probes: put to the model as a server would, and its answers judged by the policy."""
+"""Run a policy's safety probes: generate answers to them, and classify the answers."""
 
 from loraline.data.chat import encode_prompt
 from loraline.errors import ConfigurationError
@@ -9,11 +9,11 @@ from loraline.safety import Policy, ProbeReport, score_answers
 
 
 def encode_probes(loaded: LoadedModel, policy: Policy) -> list[list[int]]:
-    """Tokens of each probe, with the policy's system prompt before it.
+    """Encode the prompt of each probe, with the policy's system prompt before it.
 
     Raises:
         ConfigurationError: a probe leaves no room for an answer.
-        DatasetError: the chat template does not take a system message.
+        DatasetError: the chat template does not support a system message.
     """
     prompts = []
     for probe in policy.probes:
@@ -22,16 +22,17 @@ def encode_probes(loaded: LoadedModel, policy: Policy) -> list[list[int]]:
         if loaded.available_new_tokens(prompt, 1) < 1:
             raise ConfigurationError(
                 f"probe {probe.id!r} of the policy {policy.name!r} has {len(prompt)} tokens with its system prompt, "
-                f"and the model reads {loaded.context_length}: shorten them, or take a model with a longer context"
+                f"and the model's context is {loaded.context_length}: shorten them, or take a model with a longer "
+                "context"
             )
         prompts.append(prompt)
     return prompts
 
 
-def probe(config: EvaluateConfig, loaded: LoadedModel, policy: Policy, prompts: list[list[int]]) -> ProbeReport:
-    """Answer the probes, whose tokens `encode_probes` made, and judge the answers.
+def run_probes(config: EvaluateConfig, loaded: LoadedModel, policy: Policy, prompts: list[list[int]]) -> ProbeReport:
+    """Generate answers to the encoded probes, and classify them.
 
-    Nothing stands between model and judge: the policy's filters, which serving puts there, are not applied.
+    The answers are the model's own: the policy's filters, which serving applies, are not.
     """
     answers = answer_prompts(config, loaded, prompts, "probes answered")
     return score_answers(policy, policy.probes, [answer.text for answer in answers])

@@ -17,7 +17,7 @@ from loraline.artifacts.evaluation import EvaluationReport
 from loraline.data.chat import encode_prompt, encode_row, prompt_digest, split_last_turn
 from loraline.data.rows import Row, RowWriter
 from loraline.errors import ConfigurationError, DatasetError, ValidationError
-from loraline.evaluation.batching import batches
+from loraline.evaluation.batching import make_batches
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.evaluate import evaluate
 from loraline.models.folder import load_tokenizer, write_manifest
@@ -242,7 +242,9 @@ def test_probes_are_put_as_a_server_would_and_judged_by_the_policy(tmp_path: Pat
     assert report.safety.model_dump() == {"refusal_rate": 1.0, "leak_rate": 1.0, "over_refusal_rate": 0.0}
     assert report.figures()["leak_rate"] == 1.0
     too_long = policy.model_copy(update={"system_prompt": "be kind " * 20})
-    with pytest.raises(ConfigurationError, match=r"probe 'dose' of the policy 'small' has 174 tokens .* reads 128"):
+    with pytest.raises(
+        ConfigurationError, match=r"probe 'dose' of the policy 'small' has 174 tokens .* context is 128"
+    ):
         evaluate(CONFIG, model, tmp_path / "data", tmp_path / "never", policy=too_long)
     assert not (tmp_path / "never").exists()
 
@@ -260,7 +262,7 @@ def test_nothing_to_score_is_an_error(tmp_path: Path, model: Path) -> None:
 
 def test_batches_hold_every_example_once_within_bounds() -> None:
     lengths = [5, 1, 9, 9, 2, 40, 3, 3]
-    found = list(batches(lengths, max_rows=3, max_tokens=20))
+    found = list(make_batches(lengths, max_rows=3, max_tokens=20))
     assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
     assert all(len(batch) <= 3 for batch in found)
     assert all(len(batch) * max(lengths[i] for i in batch) <= 20 for batch in found if len(batch) > 1)
