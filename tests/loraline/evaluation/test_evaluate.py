@@ -158,7 +158,7 @@ def test_what_does_not_fit_the_context_is_counted(
     assert all(answer is not None for answer in answers.values())
     said = capsys.readouterr().out
     assert "1 examples are longer than the model's context" in said
-    assert "1 examples have their answer beyond the context: left out" in said
+    assert "1 examples have their answer beyond the context: not scored" in said
 
 
 def test_a_loss_that_is_not_a_number_names_its_example(tmp_path: Path, dataset: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_recipe_without_tasks_needs_no_harness(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     check_harness(EvaluateConfig())
     check_task_folder(EvaluateConfig(tasks=["mine"], task_folder="s3://bucket/tasks"))
-    with pytest.raises(ValueError, match="task_folder is 'here', but tasks names none"):
+    with pytest.raises(ValueError, match="task_folder is 'here', but tasks is empty"):
         EvaluateConfig(task_folder="here")
 
 
