@@ -28,7 +28,8 @@ from loraline.merging.parity_inputs import ParityInputs
 from loraline.merging.safetensors_files import FLOAT_DTYPES, read_header, weight_files
 from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
-from loraline.models.load import load_model, quiet_libraries
+from loraline.models.load import load_model
+from loraline.models.load_base import quiet_libraries
 from loraline.units import format_bytes
 
 _FREE_CUDA_BYTES = 4 << 30  # for the activations and logits of one sequence

@@ -1,28 +1,17 @@
-"""Load a model folder into memory, on the device and in the dtype that its manifest asks for.
-
-A model folder is a standard Hugging Face directory. The step load_model adds a manifest, loraline.json, with what the
-recipe asks for. Device, dtype and attention are resolved anew by each step that loads the model, because a step may
-run on a different machine than the one before it.
-"""
+"""Load a model folder into memory, with an adapter or without."""
 
 import json
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import transformers
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from loraline.errors import AdapterError, ModelLoadingError
-from loraline.models.bitsandbytes_layers import prepare_quantized, quantization_config
-from loraline.models.device import Placement, place
-from loraline.models.folder import read_manifest
+from loraline.errors import AdapterError
+from loraline.models.load_base import load_base
 from loraline.models.peft_files import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-_SHOWN_WEIGHTS = 5
 
 
 def load_model(
@@ -41,50 +30,8 @@ def load_model(
         ModelLoadingError: the weights cannot be loaded, or some are missing.
         AdapterError: the adapter does not fit this model.
     """
-    base = _load_weights(folder, place(folder), quantization)
-    base.requires_grad_(False)
-    return (base if adapter is None else _attach_adapter(base, adapter, trainable)).eval()
-
-
-def _load_weights(folder: Path, placement: Placement, quantization: str) -> PreTrainedModel:
-    quiet_libraries()
-    config = quantization_config(quantization, placement.dtype)
-    loaded: Any
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=placement.dtype,
-            device_map={"": placement.device},
-            attn_implementation=placement.attention,
-            trust_remote_code=read_manifest(folder).trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            **({"quantization_config": config} if config else {}),
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
-        raise ModelLoadingError(f"the model in {folder} cannot be loaded on {placement.device}: {error}") from error
-    model, loading_info = loaded
-    _refuse_missing_weights(folder, loading_info)
-    prepare_quantized(model, placement.dtype)
-    return model
-
-
-def quiet_libraries() -> None:
-    """Turn off transformers' progress bars, and bitsandbytes' log line for each int8 layer and call."""
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-
-
-def _refuse_missing_weights(folder: Path, loading_info: dict[str, Any]) -> None:
-    """Fail where transformers initialized missing weights at random, for which it only logs a warning."""
-    missing = sorted(loading_info["missing_keys"]) + sorted(str(key) for key in loading_info["mismatched_keys"])
-    if missing:
-        hidden = len(missing) - _SHOWN_WEIGHTS
-        shown = ", ".join(missing[:_SHOWN_WEIGHTS]) + (f" and {hidden} more" if hidden > 0 else "")
-        raise ModelLoadingError(
-            f"{folder} lacks weights that its config.json needs: {shown}; the files do not belong together, fetch the "
-            "model again"
-        )
+    base = load_base(folder, quantization)
+    return base if adapter is None else _attach_adapter(base, adapter, trainable).eval()
 
 
 def _attach_adapter(model: PreTrainedModel, adapter: Path, trainable: bool) -> "PeftModel":

@@ -5,7 +5,7 @@ from typing import Literal
 
 from loraline.errors import ModelLoadingError
 from loraline.models.folder import load_tokenizer, read_manifest, write_manifest
-from loraline.models.load import load_model
+from loraline.models.load_base import load_base
 
 
 def quantize(base: Path, quantization: Literal["int8", "nf4"], output: Path) -> None:
@@ -18,7 +18,7 @@ def quantize(base: Path, quantization: Literal["int8", "nf4"], output: Path) -> 
     """
     manifest = read_manifest(base)
     try:
-        model = load_model(base, quantization=quantization)
+        model = load_base(base, quantization)
     except ModelLoadingError as error:
         raise ModelLoadingError(
             f"{manifest.source} cannot be quantized to {quantization}: {error}; set model.quantization=none, or "

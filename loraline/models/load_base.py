@@ -1,0 +1,73 @@
+"""Load the weights of a model folder into memory, on the device and in the dtype that its manifest asks for.
+
+A model folder is a standard Hugging Face directory. The step load_model adds a manifest, loraline.json, with what the
+recipe asks for. Device, dtype and attention are resolved anew by each step that loads the model, because a step may
+run on a different machine than the one before it.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from loraline.errors import ModelLoadingError
+from loraline.models.bitsandbytes_layers import prepare_quantized, quantization_config
+from loraline.models.device import place
+from loraline.models.folder import read_manifest
+
+_SHOWN_WEIGHTS = 5
+
+
+def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
+    """Load a model without an adapter, quantized or not, frozen and in eval mode.
+
+    Args:
+        folder: a model folder.
+        quantization: `int8` or `nf4` to quantize weights that are stored in 16 or 32 bit.
+
+    Raises:
+        ModelLoadingError: the weights cannot be loaded, or some are missing.
+    """
+    quiet_libraries()
+    placement = place(folder)
+    config = quantization_config(quantization, placement.dtype)
+    loaded: Any
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=placement.dtype,
+            device_map={"": placement.device},
+            attn_implementation=placement.attention,
+            trust_remote_code=read_manifest(folder).trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            **({"quantization_config": config} if config else {}),
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
+        raise ModelLoadingError(f"the model in {folder} cannot be loaded on {placement.device}: {error}") from error
+    model, loading_info = loaded
+    _refuse_missing_weights(folder, loading_info)
+    prepare_quantized(model, placement.dtype)
+    model.requires_grad_(False)
+    frozen: PreTrainedModel = model.eval()
+    return frozen
+
+
+def quiet_libraries() -> None:
+    """Turn off transformers' progress bars, and bitsandbytes' log line for each int8 layer and call."""
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+
+
+def _refuse_missing_weights(folder: Path, loading_info: dict[str, Any]) -> None:
+    """Fail where transformers initialized missing weights at random, for which it only logs a warning."""
+    missing = sorted(loading_info["missing_keys"]) + sorted(str(key) for key in loading_info["mismatched_keys"])
+    if missing:
+        hidden = len(missing) - _SHOWN_WEIGHTS
+        shown = ", ".join(missing[:_SHOWN_WEIGHTS]) + (f" and {hidden} more" if hidden > 0 else "")
+        raise ModelLoadingError(
+            f"{folder} lacks weights that its config.json needs: {shown}; the files do not belong together, fetch the "
+            "model again"
+        )
