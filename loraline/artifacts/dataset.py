@@ -1,180 +1,177 @@
-"""What prepare_dataset hands on: the rows, and what was read, kept and dropped."""
+"""The report of prepare_dataset: what was read, kept and dropped."""
 
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, Field
-
 from loraline.artifacts.base import Report
-from loraline.artifacts.dataset_files import Message
+from loraline.artifacts.dataset_files import Message, Split
 
-Part = Literal["prompt", "completion"]
+TextPart = Literal["prompt", "completion"]
 
 
 class RowProblem(Report):
-    """What is wrong with a row."""
+    """One problem of a row that is not valid."""
 
     file: str
     line: int
-    column: str
-    """Column, or the place within one such as `messages[2].role`. Empty: the row as a whole."""
+    column: str = ""
+    """Column, or the place in it such as `messages[2].role`. Empty: the row as a whole."""
     kind: str
     """A short name for problems of the same sort."""
     reason: str
     """What is wrong, with the value."""
     fatal: bool = False
-    """The rest of the file could not be read, so that dropping the row is no remedy."""
+    """The rest of the file cannot be read, so that dropping the row does not help."""
+
+    def __str__(self) -> str:
+        column = f" column {self.column!r}:" if self.column else ""
+        return f"{self.file}:{self.line}:{column} {self.reason}"
 
 
-class NearDuplicate(Report):
-    """A row that nearly repeats another."""
+class Duplicate(Report):
+    """A row that was dropped because it, or its prompt, repeats another."""
 
     origin: str
-    other: str
-    """Where the row is that it nearly repeats."""
+    """Where the row was read: `file:line`."""
+    other_origin: str
+    """Where the row was read that it repeats."""
+
+
+class NearDuplicate(Duplicate):
+    """A row that nearly repeats another."""
+
     similarity: float
-    """Jaccard similarity of their word triples, 0 to 1."""
+    """Jaccard similarity of their word trigrams, 0 to 1."""
     excerpt: str
 
 
 class NearDuplicates(Report):
-    """Rows that nearly repeat another. A row is counted once, and of two the one to evaluate on is never counted."""
+    """Rows that nearly repeat another. Of two such rows one is counted: the train row, if one is in eval."""
 
     similarity: float
-    """The similarity from which they do."""
+    """Jaccard similarity from which two rows are near-duplicates."""
     action: str
     within_train: int
-    """Rows to train on that nearly repeat another row to train on."""
+    """Train rows that nearly repeat another train row."""
     within_eval: int
-    """Rows to evaluate on that nearly repeat another row to evaluate on."""
+    """Eval rows that nearly repeat another eval row."""
     across: int
-    """Rows to train on that nearly repeat a row to evaluate on."""
+    """Train rows that nearly repeat an eval row."""
     dropped: int
     examples: list[NearDuplicate]
 
 
 class ContaminatedRow(Report):
-    """A row to evaluate on that is copied in a row to train on."""
+    """An eval row that is copied in a train row."""
 
     id: str
     origin: str
     train_origin: str
-    overlap: float
-    """Share of its words found there, 0 to 1: of the question, the answer or both, whichever is the largest."""
+    word_overlap: float
+    """Fraction of its words found in the train row, 0 to 1: the largest of question, answer and both together."""
     excerpt: str
 
 
 class Contamination(Report):
-    """Rows to evaluate on that are copied in the rows to train on."""
+    """Eval rows that are copied in train rows."""
 
     n: int
-    """Words of the runs that were compared."""
+    """Words of the n-grams that were compared."""
     eval_examples: int
     contaminated: int
     fraction: float
     ids: list[str]
-    """Ids of all of them."""
+    """Ids of all contaminated rows."""
     examples: list[ContaminatedRow]
 
 
-class PersonalDatum(Report):
-    """A place with personal data, masked."""
-
-    origin: str
-    kind: str
-    excerpt: str
-
-
-class PersonalData(Report):
-    """E-mail addresses, phone numbers, keys and the like."""
-
-    model_config = ConfigDict(frozen=False)
-
-    action: str
-    rows: int = 0
-    """Rows that hold any."""
-    dropped: int = 0
-    found: dict[str, int] = Field(default={})
-    """How often, by kind."""
-    examples: list[PersonalDatum] = Field(default=[])
-
-
-class PolicyMatch(Report):
-    """A row that holds what the policy names."""
+class ScreeningExample(Report):
+    """A place in a row with personal data, or with a category of the policy; personal data masked."""
 
     origin: str
     category: str
+    """The kind of personal data, or the policy's category."""
     excerpt: str
 
 
-class PolicyFindings(Report):
-    """What the safety policy found in the rows."""
+class ScreeningFindings(Report):
+    """What a screen found in the rows."""
 
-    model_config = ConfigDict(frozen=False)
+    rows: int
+    """Rows with any finding."""
+    dropped: int
+    """Rows that were dropped for it."""
+    counts: dict[str, int]
+    """By category: occurrences of personal data, or rows that match the policy."""
+    examples: list[ScreeningExample]
+
+
+class PersonalDataFindings(ScreeningFindings):
+    """E-mail addresses, phone numbers, keys and the like."""
+
+    action: str
+    """`data.personal_data`: report, mask or drop."""
+
+
+class PolicyFindings(ScreeningFindings):
+    """What the safety policy found."""
 
     name: str
-    rows: int = 0
-    """Rows in which it found anything."""
-    dropped: int = 0
-    found: dict[str, int] = Field(default={})
-    """Rows by category."""
-    examples: list[PolicyMatch] = Field(default=[])
+    """The policy's name."""
 
 
 class TruncatedRow(Report):
-    """A row to train on that is longer than training reads."""
+    """A train row that is longer than training.max_length."""
 
     origin: str
     tokens: int
     """Its length as training encodes it."""
-    cut: int
-    """Tokens at its end that are not read."""
-    answerless: bool
-    """Nothing that carries loss is left of it."""
+    tokens_cut: int
+    """Tokens at its end that are cut off."""
+    without_answer: bool
+    """No token that carries loss is left."""
 
 
 class Truncation(Report):
-    """What `training.max_length` cuts off the rows to train on."""
-
-    model_config = ConfigDict(frozen=False)
+    """What training.max_length cuts off the train rows."""
 
     max_length: int
-    rows: int = 0
-    tokens_cut: int = 0
-    answerless: int = 0
-    """Rows of which no answer is left: nothing is learned from them."""
-    examples: list[TruncatedRow] = Field(default=[])
-    """Rows without an answer first, then those that lose most."""
+    rows: int
+    tokens_cut: int
+    rows_without_answer: int
+    """Rows of which no token that carries loss is left."""
+    examples: list[TruncatedRow]
+    """Rows without an answer first, then those that lose most tokens."""
 
 
-class Answers(Report):
-    """Answers that teach nothing, or not all that they hold."""
+class AnswerProblems(Report):
+    """Answers that are empty or truncated."""
 
     empty: int
-    """Rows with an empty answer. They are bad, and counted there."""
+    """Rows with an empty answer. They are bad rows."""
     empty_origins: list[str]
-    """Where the first of them are."""
-    truncated: Truncation | None
-    """None where the length that training reads is not known."""
+    """Where the first of them were read."""
+    truncation: Truncation | None
+    """None where training.max_length is not known."""
 
 
-class General(Report):
-    """The rows on which forgetting is measured: general.parquet."""
+class GeneralSet(Report):
+    """The general evaluation set, on which forgetting is measured."""
 
     source: str
     fingerprint: str
-    """Hash of these rows as a set. They are no part of the dataset's fingerprint, as no model learns from them."""
+    """Hash of its rows. It is not part of the dataset's fingerprint, as no model is trained on them."""
     read: int
     rows: int
     bad: int
     duplicates: int
     screened: int
-    """Dropped for what the policy or data.personal_data says."""
-    trained_on: int
-    """Dropped because train holds their prompt, or nearly the same row."""
+    """Dropped because of the policy or data.personal_data."""
+    train_overlap: int
+    """Dropped because train has their prompt, or a near-duplicate of them."""
 
 
-class Lengths(Report):
-    """Lengths of one part of the rows of one side, in tokens."""
+class LengthStatistics(Report):
+    """Lengths in tokens of the prompts or completions of a split."""
 
     rows: int
     total: int
@@ -188,43 +185,33 @@ class Lengths(Report):
 
 
 class LengthReport(Report):
-    """Lengths of prompts and completions, in tokens of the model's tokenizer, chat template not counted."""
+    """Lengths of prompts and completions, in tokens of the model's tokenizer, without the chat template."""
 
-    edges: dict[Part, list[int]]
+    edges: dict[TextPart, list[int]]
     """Lower edges of the histogram's bins; the last bin has no upper edge."""
-    train: dict[Part, Lengths]
-    eval: dict[Part, Lengths]
+    train: dict[TextPart, LengthStatistics]
+    eval: dict[TextPart, LengthStatistics]
 
 
 class RowCounts(Report):
-    """What became of the rows: `read` is the sum of the others."""
+    """What became of the rows of source and eval source: `read` is the sum of the others."""
 
-    model_config = ConfigDict(frozen=False)
-
-    read: int = 0
-    train: int = 0
-    eval: int = 0
-    bad: int = 0
-    duplicates: int = 0
-    overlap: int = 0
-    """Rows not trained on because eval holds their prompt."""
-    near_duplicates: int = 0
-    """Rows dropped because they nearly repeat another, where data.near_duplicates says so."""
-    personal_data: int = 0
-    """Rows dropped because they hold personal data, where data.personal_data says so."""
-    policy: int = 0
-    """Rows that the safety policy drops."""
+    read: int
+    train: int
+    eval: int
+    bad: int
+    duplicates: int
+    prompt_overlap: int
+    """Dropped because the other split has their prompt."""
+    near_duplicates: int
+    """Dropped as near-duplicates (data.near_duplicates)."""
+    personal_data: int
+    """Dropped because of personal data (data.personal_data)."""
+    policy: int
+    """Dropped by the safety policy."""
 
 
-class Duplicate(Report):
-    """A row that was dropped because it, or its prompt, repeats another."""
-
-    origin: str
-    first: str
-    """Where the row is that it repeats."""
-
-
-class Sample(Report):
+class SampleRow(Report):
     """A row to look at; long contents are cut."""
 
     id: str
@@ -234,14 +221,15 @@ class Sample(Report):
 
 
 class SourceReport(Report):
-    """One source as it was read."""
+    """A source as it was read."""
 
     name: str
     bytes: int | None
-    """Bytes of its files as they lie; None where it has no files of its own."""
-    shape: str
+    """Total size of its files as stored; None where it has no files."""
+    row_format: str
+    """messages, sharegpt, alpaca, prompt-completion or text; empty where it has no valid row."""
     columns: dict[str, str]
-    """Which column played which part."""
+    """The source's column by its name in data.columns."""
 
 
 class DatasetReport(Report):
@@ -250,31 +238,31 @@ class DatasetReport(Report):
     FILE: ClassVar[str] = "report.json"
 
     fingerprint: str
-    """Hash of the rows of train and eval as sets: of their content alone."""
+    """Hash of the content of the rows of train and eval, whatever their order."""
     sources: list[SourceReport]
-    """The source, and after it the eval source and the general source where there are any."""
+    """Source, eval source and general source, as far as they are set."""
     rows: RowCounts
     bad_fraction: float
     bad_kinds: dict[str, int]
-    """Problems by kind. A bad row may have several."""
+    """Number of problems by kind. A bad row may have several."""
     bad_rows: list[RowProblem]
     """The first problems; all are in bad_rows.jsonl."""
     duplicates: list[Duplicate]
     """The first rows that repeat another."""
-    overlap: list[Duplicate]
-    """The first rows that are not trained on because eval holds their prompt."""
+    prompt_overlaps: list[Duplicate]
+    """The first rows that were dropped because the other split has their prompt."""
     lengths: LengthReport
     near_duplicates: NearDuplicates
     contamination: Contamination
-    personal_data: PersonalData
-    answers: Answers
+    personal_data: PersonalDataFindings
+    answers: AnswerProblems
     policy: PolicyFindings | None
-    """None where there is no policy."""
-    labels: dict[str, dict[str, int]] | None
-    """Rows of train and eval by answer, where answers are few and come again and again; else None."""
-    general: General | None
+    """None without a policy."""
+    labels: dict[str, dict[Split, int]] | None
+    """Rows of train and eval by answer, where there are few different answers; else None."""
+    general: GeneralSet | None
     """None where data.general_source is empty."""
-    samples: dict[str, list[Sample]]
+    samples: dict[Split, list[SampleRow]]
     """A few rows of train and of eval."""
 
     def headline(self) -> str:
@@ -283,7 +271,7 @@ class DatasetReport(Report):
         dropped = {
             "bad": rows.bad,
             "duplicate": rows.duplicates,
-            "overlapping": rows.overlap,
+            "with a prompt of the other split": rows.prompt_overlap,
             "nearly duplicate": rows.near_duplicates,
             "with personal data": rows.personal_data,
             "against the policy": rows.policy,

@@ -1,31 +1,40 @@
-"""Turns a source of rows into train and eval sets that can be trusted."""
+"""The step prepare_dataset: read, validate, screen, deduplicate, split, compare and describe rows."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from loraline import progress
-from loraline.artifacts.dataset import (
-    Answers,
-    DatasetReport,
-    Duplicate,
-    General,
-    RowCounts,
-    RowProblem,
-    SourceReport,
-)
+from loraline.artifacts.dataset import AnswerProblems, DatasetReport, Duplicate, GeneralSet, RowCounts, SourceReport
 from loraline.artifacts.dataset_files import PAGE, RowSet
-from loraline.data.chunk import Chunker
-from loraline.data.collect import collect
 from loraline.data.config import DataConfig
-from loraline.data.description.describe import Description, fingerprint_of
+from loraline.data.dataset_writer import DatasetWriter
+from loraline.data.description.describe import DatasetDescriber, DatasetDescription
 from loraline.data.description.lengths import token_counter
-from loraline.data.reading.bad_rows import BadRows
-from loraline.data.screen import Screen
-from loraline.data.similarity.compare import Compared, compare
-from loraline.data.writer import DatasetWriter
+from loraline.data.fingerprint import fingerprint_of
+from loraline.data.ingest import Ingested, ingest, sources_to_prepare
+from loraline.data.reading.chunker import Chunker
+from loraline.data.row_screening import RowScreener
+from loraline.data.similarity.compare import SimilarityResult, compare_rows
+from loraline.data.validation.bad_rows import BadRowLog
 from loraline.models.folder import load_tokenizer
 from loraline.report.dataset_page import render_dataset_page
-from loraline.safety import Policy
+from loraline.safety.policy import Policy
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What the passes over the rows came to."""
+
+    config: DataConfig
+    ingested: list[Ingested]
+    bad: BadRowLog
+    screener: RowScreener
+    dataset: DatasetWriter
+    duplicates: list[Duplicate]
+    prompt_overlaps: list[Duplicate]
+    similarity: SimilarityResult
+    description: DatasetDescription
 
 
 def prepare(
@@ -35,37 +44,41 @@ def prepare(
     max_length: int | None = None,
     policy: Policy | None = None,
 ) -> DatasetReport:
-    """Read, check, clean, screen, deduplicate, split, compare and describe the rows of a source.
+    """Prepare a dataset.
 
     Writes train.parquet, eval.parquet, report.json, report.html and bad_rows.jsonl into `output`, and general.parquet
-    where there is a general source. Rows stream through three times: they are read and written, compared with one
-    another by the words that were taken down, and described. Memory holds some 120 bytes a row, for the checks of
-    duplicates and leakage, and a few batches; the words lie in a temporary folder, 4 bytes each.
+    if there is a general source. Three passes stream over the rows: they are read and written, compared with one
+    another, and described. Memory holds about 120 bytes a row and a few batches; a temporary folder holds 4 bytes a
+    word.
 
     Args:
-        config: where rows come from and what is done about them.
+        config: where rows come from, and how they are processed.
         tokenizer_folder: the base model's tokenizer.
-        output: made where it does not exist.
-        max_length: tokens of a row that training reads; None: what it cuts off is not measured.
-        policy: the safety policy that rows are held to, and whose system prompt conversations begin with.
+        output: made if it does not exist.
+        max_length: `training.max_length`; None: truncation is not measured.
+        policy: the safety policy that rows are screened with, and whose system prompt conversations begin with.
 
     Raises:
-        DatasetError: a source cannot be read, more rows are bad than allowed, or a side is left empty.
-        StorageError: the object store is away or refuses.
+        ConfigurationError: a setting has no effect on these rows.
+        DatasetError: a source cannot be read, too many rows are bad, or a split is empty.
+        StorageError: the object store cannot be reached or refuses access.
     """
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(tokenizer_folder)
     chunker = Chunker(token_counter(tokenizer), config.chunk_tokens, config.chunk_overlap)
-    screen = Screen(config.personal_data, policy)
+    screener = RowScreener(config.personal_data, policy)
     with tempfile.TemporaryDirectory(prefix="loraline-data-") as folder:
         scratch = Path(folder)
         general = bool(config.general_source)
-        with BadRows(output) as bad, DatasetWriter(output, scratch, config.eval_fraction, general) as dataset:
-            sources = collect(config, chunker, screen, dataset, bad)
-        repeats = dataset.duplicates(), dataset.overlap()  # before any row is taken out again
-        compared = compare(config, dataset.paths, dataset.words(), scratch)
-    described = _describe(Description(tokenizer, max_length), dataset.paths, compared)
-    report = _report(config, sources, screen, bad, dataset, repeats, compared, described)
+        with BadRowLog(output) as bad, DatasetWriter(output, scratch, config.eval_fraction, general) as dataset:
+            ingested = ingest(config, sources_to_prepare(config), chunker, screener, dataset, bad)
+            dataset.check_splits(bool(config.eval_source), config.eval_fraction)
+        duplicates, prompt_overlaps = dataset.duplicates(), dataset.prompt_overlaps()  # before rows are dropped again
+        similarity = compare_rows(config, dataset.paths, dataset.words(), scratch)
+    description = _describe(DatasetDescriber(tokenizer, max_length), dataset.paths, similarity)
+    report = _report(
+        _Results(config, ingested, bad, screener, dataset, duplicates, prompt_overlaps, similarity, description)
+    )
     report.save(output)
     (output / PAGE).write_text(render_dataset_page(report), encoding="utf-8")
     progress.headline(report.headline())
@@ -75,94 +88,103 @@ def prepare(
 def prepare_evaluation_set(
     config: DataConfig, tokenizer_folder: Path, output: Path, policy: Policy | None = None
 ) -> RowCounts:
-    """Make an evaluation set of all rows of `config.source`, for a model that is only evaluated.
+    """Prepare an evaluation set of all rows of `config.source`, for a model that is only evaluated.
 
-    Writes eval.parquet and bad_rows.jsonl into `output`. Rows are read, checked, cleaned, screened and deduplicated as
-    by `prepare`; nothing is compared with training rows, because there are none.
+    Writes eval.parquet and bad_rows.jsonl into `output`. Rows are read, validated, screened and deduplicated as by
+    `prepare`. They are compared with no training rows.
 
     Args:
-        config: where rows come from and what is done about them.
+        config: where rows come from, and how they are processed.
         tokenizer_folder: the model's tokenizer.
-        output: made where it does not exist.
-        policy: as of `prepare`.
+        output: made if it does not exist.
+        policy: see `prepare`.
 
     Raises:
-        DatasetError: the source cannot be read, or more rows are bad than allowed.
-        StorageError: the object store is away or refuses.
+        ConfigurationError, DatasetError, StorageError: see `prepare`.
     """
     output.mkdir(parents=True, exist_ok=True)
     chunker = Chunker(token_counter(load_tokenizer(tokenizer_folder)), config.chunk_tokens, config.chunk_overlap)
+    screener = RowScreener(config.personal_data, policy)
     with (
         tempfile.TemporaryDirectory(prefix="loraline-data-") as folder,
-        BadRows(output) as bad,
+        BadRowLog(output) as bad,
         DatasetWriter(output, Path(folder), config.eval_fraction, False) as dataset,
     ):
-        collect(config, chunker, Screen(config.personal_data, policy), dataset, bad, evaluation_only=True)
+        ingest(config, [(config.sources()["revision"], "eval")], chunker, screener, dataset, bad)
     dataset.paths["train"].unlink()
-    progress.headline(f"{dataset.counts.eval:,} rows to evaluate on")
-    return dataset.counts
+    counts = _row_counts(dataset, bad.rows, {"eval": dataset.outcomes["eval"]})
+    progress.headline(f"{counts.eval:,} rows to evaluate on")
+    return counts
 
 
-def _report(
-    config: DataConfig,
-    sources: list[SourceReport],
-    screen: Screen,
-    bad: BadRows,
-    dataset: DatasetWriter,
-    repeats: tuple[list[Duplicate], list[Duplicate]],
-    compared: Compared,
-    described: Description,
-) -> DatasetReport:
-    counts, general = dataset.counts, dataset.general
-    lengths = described.lengths.report()
+def _describe(
+    describer: DatasetDescriber, paths: dict[RowSet, Path], similarity: SimilarityResult
+) -> DatasetDescription:
+    train, total = similarity.kept["train"], similarity.kept["train"] + similarity.kept["eval"]
+    describer.add_file("train", paths["train"], lambda done: progress.advance(done, total, "rows described"))
+    describer.add_file("eval", paths["eval"], lambda done: progress.advance(train + done, total, "rows described"))
+    return describer.finish()
+
+
+def _report(results: _Results) -> DatasetReport:
+    bad, dataset, description = results.bad, results.dataset, results.description
+    bad_rows = sum(one.bad_rows for one in results.ingested if one.row_set != "general")
     return DatasetReport(
-        fingerprint=described.fingerprint.hexadecimal(),
-        sources=sources,
-        rows=_row_counts(counts, compared, bad.rows - general.bad),
-        bad_fraction=bad.rows / (counts.read + general.read - general.bad + bad.rows),
+        fingerprint=description.fingerprint,
+        sources=_source_reports(results.ingested),
+        rows=_row_counts(dataset, bad_rows, results.similarity.kept),
+        bad_fraction=bad.rows / (dataset.rows_added + bad.rows),
         bad_kinds=dict(bad.kinds.most_common()),
-        bad_rows=[RowProblem.model_validate(problem, from_attributes=True) for problem in bad.first],
-        duplicates=repeats[0],
-        overlap=repeats[1],
-        lengths=lengths,
-        near_duplicates=compared.near_duplicates,
-        contamination=compared.contamination,
-        personal_data=screen.personal_data(),
-        answers=Answers(
-            empty=bad.empty_answers, empty_origins=bad.first_empty_answers, truncated=described.truncation()
+        bad_rows=bad.first,
+        duplicates=results.duplicates,
+        prompt_overlaps=results.prompt_overlaps,
+        lengths=description.lengths,
+        near_duplicates=results.similarity.near_duplicates,
+        contamination=results.similarity.contamination,
+        personal_data=results.screener.personal_data(),
+        answers=AnswerProblems(
+            empty=bad.empty_answers, empty_origins=bad.first_empty_answers, truncation=description.truncation
         ),
-        policy=screen.policy(),
-        labels=described.labels(),
-        general=_general(config, dataset, compared) if config.general_source else None,
-        samples=described.samples(),
+        policy=results.screener.policy(),
+        labels=description.labels,
+        general=_general_set(results) if results.config.general_source else None,
+        samples=description.samples,
     )
 
 
-def _describe(description: Description, paths: dict[RowSet, Path], compared: Compared) -> Description:
-    total = compared.kept["train"] + compared.kept["eval"]
-    description.look("train", paths["train"], lambda done: progress.advance(done, total, "rows described"))
-    before = compared.kept["train"]
-    description.look("eval", paths["eval"], lambda done: progress.advance(before + done, total, "rows described"))
-    return description
+def _source_reports(ingested: list[Ingested]) -> list[SourceReport]:
+    """In the order source, eval source, general source."""
+    order: tuple[RowSet | None, ...] = (None, "train", "eval", "general")
+    return [one.report for one in sorted(ingested, key=lambda one: order.index(one.row_set))]
 
 
-def _row_counts(counts: RowCounts, compared: Compared, bad: int) -> RowCounts:
-    """What became of the rows, those that were taken out again included."""
-    kept = {"train": compared.kept["train"], "eval": compared.kept["eval"]}
-    dropped = counts.train + counts.eval - sum(kept.values())
-    return counts.model_copy(update={**kept, "read": counts.read + bad, "bad": bad, "near_duplicates": dropped})
+def _row_counts(dataset: DatasetWriter, bad: int, kept: dict[RowSet, int]) -> RowCounts:
+    """What became of the rows. Rows that were written and are not kept are near-duplicates."""
+    counts = dataset.outcomes
+    train, held_out = kept.get("train", 0), kept.get("eval", 0)
+    return RowCounts(
+        read=counts.total() + bad,
+        train=train,
+        eval=held_out,
+        bad=bad,
+        duplicates=counts["duplicate"],
+        prompt_overlap=counts["prompt_overlap"],
+        near_duplicates=counts["train"] + counts["eval"] - train - held_out,
+        personal_data=counts["personal_data"],
+        policy=counts["policy"],
+    )
 
 
-def _general(config: DataConfig, dataset: DatasetWriter, compared: Compared) -> General:
-    counts = dataset.general
-    written = counts.read - counts.bad - counts.duplicates - counts.personal_data - counts.policy - counts.overlap
-    return General(
-        source=config.general_source,
-        fingerprint=fingerprint_of(dataset.paths["general"], "general"),
-        read=counts.read,
-        rows=compared.kept["general"],
-        bad=counts.bad,
-        duplicates=counts.duplicates,
-        screened=counts.personal_data + counts.policy,
-        trained_on=counts.overlap + written - compared.kept["general"],
+def _general_set(results: _Results) -> GeneralSet:
+    counts, kept = results.dataset.general_outcomes, results.similarity.kept["general"]
+    bad = sum(one.bad_rows for one in results.ingested if one.row_set == "general")
+    return GeneralSet(
+        source=results.config.general_source,
+        fingerprint=fingerprint_of(results.dataset.paths["general"], "general"),
+        read=counts.total() + bad,
+        rows=kept,
+        bad=bad,
+        duplicates=counts["duplicate"],
+        screened=counts["personal_data"] + counts["policy"],
+        train_overlap=counts["prompt_overlap"] + counts["general"] - kept,
     )

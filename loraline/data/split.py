@@ -1,114 +1,60 @@
-"""Which rows are trained on, which evaluated on, and which dropped: by content, so that order does not matter."""
+"""Split rows into train and eval by a hash of their prompt, so that neither their order nor other rows matter."""
 
 import hashlib
-from array import array
 from typing import Literal
 
+from loraline.artifacts.dataset_files import Split
 from loraline.data.rows import Row
+from loraline.data.similarity.hash_set import HashSet
 
-Fate = Literal["train", "eval", "duplicate", "overlap"]
-
-_FIRST_SLOTS = 1 << 10
-_MODULUS = 1 << 256
-
-
-class HashIndex:
-    """A set of 64-bit hashes in 12 to 24 bytes each: a table with open addressing, 0 for an empty slot."""
-
-    def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 * _FIRST_SLOTS))
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __contains__(self, key: int) -> bool:
-        return self._slots[self._slot(key or 1)] != 0
-
-    def add(self, key: int) -> bool:
-        """Add a hash; False where it was there already."""
-        slot = self._slot(key or 1)
-        if self._slots[slot]:
-            return False
-        self._slots[slot] = key or 1
-        self._count += 1
-        if 3 * self._count > 2 * len(self._slots):
-            self._grow()
-        return True
-
-    def _slot(self, key: int) -> int:
-        slots, mask = self._slots, len(self._slots) - 1
-        slot = key & mask
-        while slots[slot] and slots[slot] != key:
-            slot = (slot + 1) & mask
-        return slot
-
-    def _grow(self) -> None:
-        old = self._slots
-        self._slots = array("Q", bytes(16 * len(old)))
-        for key in old:
-            if key:
-                self._slots[self._slot(key)] = key
-
-
-class Fingerprint:
-    """A hash of the rows as a multiset: their order and the files they came from do not matter."""
-
-    def __init__(self) -> None:
-        self._sum = 0
-
-    def add(self, side: str, row_id: str) -> None:
-        """Take in one row that lies in `side`, train or eval."""
-        digest = hashlib.sha256(f"{side}:{row_id}".encode()).digest()
-        self._sum = (self._sum + int.from_bytes(digest)) % _MODULUS
-
-    def hexadecimal(self) -> str:
-        """The fingerprint, 64 hexadecimal digits."""
-        return f"{self._sum:064x}"
+SplitDecision = Literal["train", "eval", "duplicate", "prompt_overlap"]
 
 
 class Splitter:
-    """Decides each row's fate."""
+    """Assigns each row to a split, or drops it as a duplicate or because the other split has its prompt."""
 
     def __init__(self, eval_fraction: float) -> None:
         self._eval_fraction = eval_fraction
-        self._seen = HashIndex()
-        self._prompts = {"train": HashIndex(), "eval": HashIndex()}
+        self._row_ids = HashSet()
+        self._prompts = {"train": HashSet(), "eval": HashSet()}
 
     def is_trained_on(self, row: Row) -> bool:
-        """Whether train holds a row's prompt."""
-        return prompt_key(row) in self._prompts["train"]
+        """Whether train has a row with this row's prompt."""
+        return prompt_hash(row) in self._prompts["train"]
 
-    def decide(self, row: Row, group: str, side: Literal["train", "eval"] | None) -> Fate:
-        """Say where a row goes; `side` where its source is for one side only, else the hash decides.
+    def decide(self, row: Row, group: str, split: Split | None) -> SplitDecision:
+        """Decide what becomes of a row.
 
-        A row is an overlap where the other side holds its prompt already. With a hash split that cannot
-        be, short of a mistake of ours; it is checked all the same.
+        Args:
+            row: the row.
+            group: rows of one group go to the same split; empty: the hash of the prompt decides.
+            split: the split that all rows of its source go to; None: the hash decides.
         """
-        prompt = prompt_key(row)
-        side = side or self._side(_hash(group) if group else prompt)
-        if prompt in self._prompts["eval" if side == "train" else "train"]:
-            return "overlap"
-        if not self._seen.add(int(row.id[:16], 16)):
+        prompt = prompt_hash(row)
+        split = split or self._split_of(_hash(group) if group else prompt)
+        # With a split by hash only rows of different groups can share a prompt across splits.
+        if prompt in self._prompts["eval" if split == "train" else "train"]:
+            return "prompt_overlap"
+        if not self._row_ids.add(row.id_hash):
             return "duplicate"
-        self._prompts[side].add(prompt)
-        return side
+        self._prompts[split].add(prompt)
+        return split
 
-    def _side(self, key: int) -> Literal["train", "eval"]:
+    def _split_of(self, key: int) -> Split:
         return "eval" if key < self._eval_fraction * 2**64 else "train"
 
 
 def prompt_of(row: Row) -> str:
-    """What a row asks: all before its last assistant turn (a plain text: all), without case and spacing."""
+    """All turns before a row's last assistant turn, or all of a plain text; in lower case, with single spaces."""
     if row.messages is None:
-        asked = row.text or ""
+        prompt = row.text or ""
     else:
-        asked = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row.messages[:-1])
-    return " ".join(asked.casefold().split())
+        prompt = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row.messages[:-1])
+    return " ".join(prompt.casefold().split())
 
 
-def prompt_key(row: Row) -> int:
-    """A hash of what a row asks, 64 bits."""
+def prompt_hash(row: Row) -> int:
+    """A 64-bit hash of a row's prompt."""
     return _hash(prompt_of(row))
 
 

@@ -46,9 +46,12 @@ def rejected_rows(data: dict[str, Any]) -> list[Finding]:
     kinds = ", ".join(f"{kind} {figure(count)}" for kind, count in sorted((data.get("bad_kinds") or {}).items()))
     bad = [(f"{row['file']}:{row['line']}", _reason(row)) for row in data.get("bad_rows") or []]
     found = [_finding("invalid rows", counts.get("bad", len(bad)), kinds, bad)]
-    for key, title in (("duplicates", "duplicate rows"), ("overlap", "rows whose prompt evaluation holds")):
-        rows = [(row["origin"], f"like {row['first']}") for row in data.get(key) or []]
-        found.append(_finding(title, counts.get(key, len(rows)), "left out of training", rows))
+    for key, count, title in (
+        ("duplicates", "duplicates", "duplicate rows"),
+        ("prompt_overlaps", "prompt_overlap", "rows whose prompt the other split has"),
+    ):
+        rows = [(row["origin"], f"like {row['other_origin']}") for row in data.get(key) or []]
+        found.append(_finding(title, counts.get(count, len(rows)), "dropped", rows))
     return [one for one in found if one.examples]
 
 
@@ -62,7 +65,7 @@ def _contamination(found: dict[str, Any]) -> list[Finding]:
     total = figure(found.get("eval_examples"))
     note = f"of {total} held-out rows are copied in training, in runs of {found.get('n', 'several')} words or more"
     examples = [
-        (_origin(one), f"{formatting.percent(one.get('overlap'))} as in {one.get('train_origin')}: {_text(one)}")
+        (_origin(one), f"{formatting.percent(one.get('word_overlap'))} as in {one.get('train_origin')}: {_text(one)}")
         for one in found.get("examples") or []
     ]
     return [_finding("evaluation copied in training", found.get("contaminated") or 0, note, examples)]
@@ -73,7 +76,7 @@ def _near_duplicates(found: dict[str, Any]) -> list[Finding]:
     parts = (f"{figure(count)} {where}" for count, where in zip(counts, _WHERE, strict=True))
     note = f"rows: {', '.join(parts)}{_dropped(found)}; similarity from {figure(found.get('similarity'))}"
     examples = [
-        (_origin(one), f"{formatting.percent(one.get('similarity'))} like {one.get('other')}: {_text(one)}")
+        (_origin(one), f"{formatting.percent(one.get('similarity'))} like {one.get('other_origin')}: {_text(one)}")
         for one in found.get("examples") or []
     ]
     return [_finding("near duplicates", sum(counts), note, examples)]
@@ -83,7 +86,7 @@ def _personal_data(found: dict[str, Any]) -> list[Finding]:
     count = found.get("rows") or 0
     action = {"report": ", left as they are", "mask": ", masked"}.get(str(found.get("action")), "") if count else ""
     note = f"rows{action}{_dropped(found)}{_kinds(found)}"
-    examples = [(_origin(one), f"{one.get('kind')}: {_text(one)}") for one in found.get("examples") or []]
+    examples = [(_origin(one), f"{one.get('category')}: {_text(one)}") for one in found.get("examples") or []]
     return [_finding("personal data", count, note, examples)]
 
 
@@ -96,20 +99,20 @@ def _policy(found: dict[str, Any]) -> list[Finding]:
 def _answers(found: dict[str, Any]) -> list[Finding]:
     empty = [(str(origin), "the answer is empty") for origin in found.get("empty_origins") or []]
     findings = [_finding("empty answers", found.get("empty") or 0, "rows, left out as invalid", empty)]
-    cut = found.get("truncated")
+    cut = found.get("truncation")
     if isinstance(cut, dict):
         examples = [
             (
                 _origin(one),
-                f"{figure(one.get('tokens'))} tokens, {figure(one.get('cut'))} cut off",
+                f"{figure(one.get('tokens'))} tokens, {figure(one.get('tokens_cut'))} cut off",
             )
             for one in cut.get("examples") or []
         ]
         note = f"rows longer than training.max_length = {figure(cut.get('max_length'))}"
         if cut.get("rows"):
             note += f"; {figure(cut.get('tokens_cut'))} tokens cut off"
-        if cut.get("answerless"):
-            note += f"; of {figure(cut['answerless'])} rows no answer is left"
+        if cut.get("rows_without_answer"):
+            note += f"; of {figure(cut['rows_without_answer'])} rows no answer is left"
         findings.append(_finding("answers cut off", cut.get("rows") or 0, note, examples))
     return findings
 
@@ -119,7 +122,7 @@ def _general(found: dict[str, Any]) -> list[Finding]:
         "bad": "not valid",
         "duplicates": "duplicates",
         "screened": "screened out",
-        "trained_on": "left out because training holds them",
+        "train_overlap": "left out because train has them",
     }
     counts = [f"{figure(found[key])} {name}" for key, name in left_out.items() if found.get(key)]
     note = "; ".join([f"rows of {found.get('source')} to measure forgetting on", *counts])
@@ -131,7 +134,7 @@ def _dropped(found: dict[str, Any]) -> str:
 
 
 def _kinds(found: dict[str, Any]) -> str:
-    counts = ", ".join(f"{name} {figure(count)}" for name, count in sorted((found.get("found") or {}).items()))
+    counts = ", ".join(f"{name} {figure(count)}" for name, count in sorted((found.get("counts") or {}).items()))
     return f"; {counts}" if counts else ""
 
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from loraline.artifacts.dataset import (
-    Answers,
+    AnswerProblems,
     Contamination,
     DatasetReport,
-    General,
+    GeneralSet,
     NearDuplicates,
-    PersonalData,
+    PersonalDataFindings,
     PolicyFindings,
+    TruncatedRow,
     Truncation,
 )
 from loraline.report.formatting import figure, percent
@@ -72,7 +73,7 @@ def _contamination(found: Contamination) -> DatasetCheck:
     copied = f"{figure(found.contaminated)} of {figure(found.eval_examples)} held-out rows{share} are copied in"
     effect = "; on these the evaluation measures memorization" if found.contaminated else ""
     examples = [
-        (one.origin, f"{percent(one.overlap)} as in {one.train_origin}: {one.excerpt}") for one in found.examples
+        (one.origin, f"{percent(one.word_overlap)} as in {one.train_origin}: {one.excerpt}") for one in found.examples
     ]
     method = (
         f"Word {found.n}-grams are compared, without case and punctuation; those that many rows share do not count. A "
@@ -83,7 +84,9 @@ def _contamination(found: Contamination) -> DatasetCheck:
 
 def _near_duplicates(found: NearDuplicates) -> DatasetCheck:
     count = found.within_train + found.within_eval + found.across
-    examples = [(one.origin, f"{percent(one.similarity)} like {one.other}: {one.excerpt}") for one in found.examples]
+    examples = [
+        (one.origin, f"{percent(one.similarity)} like {one.other_origin}: {one.excerpt}") for one in found.examples
+    ]
     done = "dropped" if found.dropped else "kept; data.near_duplicates=drop removes them"
     summary = (
         f"{rows(count)} nearly identical to another: {figure(found.within_train)} within train, "
@@ -94,15 +97,15 @@ def _near_duplicates(found: NearDuplicates) -> DatasetCheck:
     return check if found.action == "report" else _settled(check)
 
 
-def _personal_data(found: PersonalData) -> DatasetCheck:
+def _personal_data(found: PersonalDataFindings) -> DatasetCheck:
     done = {"report": "unchanged", "mask": "masked", "drop": "dropped"}[found.action]
-    summary = f"{rows(found.rows)} with {_by_kind(found.found)}; {done}" if found.rows else "none found"
+    summary = f"{rows(found.rows)} with {_by_kind(found.counts)}; {done}" if found.rows else "none found"
     method = (
         "E-mail addresses, phone, card, account and social security numbers, public IP addresses and secret keys. "
         "Names and street addresses are not detected."
     )
-    examples = [(one.origin, f"{one.kind}: {one.excerpt}") for one in found.examples]
-    check = _check("personal data", summary, sum(found.found.values()), examples, method)
+    examples = [(one.origin, f"{one.category}: {one.excerpt}") for one in found.examples]
+    check = _check("personal data", summary, sum(found.counts.values()), examples, method)
     return check if found.action == "report" else _settled(check)
 
 
@@ -110,18 +113,18 @@ def _policy(found: PolicyFindings) -> DatasetCheck:
     summary = f"no row matches policy {found.name}"
     if found.rows:
         matched = f"{rows(found.rows)} matched by policy {found.name}"
-        summary = f"{matched}: {_by_kind(found.found)}; {figure(found.dropped)} dropped"
+        summary = f"{matched}: {_by_kind(found.counts)}; {figure(found.dropped)} dropped"
     examples = [(one.origin, f"{one.category}: {one.excerpt}") for one in found.examples]
-    check = _check("safety policy", summary, sum(found.found.values()), examples)
+    check = _check("safety policy", summary, sum(found.counts.values()), examples)
     return check if found.rows > found.dropped else _settled(check)
 
 
-def _answers(found: Answers) -> Iterator[DatasetCheck]:
+def _answers(found: AnswerProblems) -> Iterator[DatasetCheck]:
     empty = [(origin, "the completion is empty") for origin in found.empty_origins]
     summary = f"{rows(found.empty)}, dropped as invalid" if found.empty else "none"
     yield _check("empty completions", summary, found.empty, empty)
-    if found.truncated:
-        yield _truncation(found.truncated)
+    if found.truncation:
+        yield _truncation(found.truncation)
 
 
 def _truncation(found: Truncation) -> DatasetCheck:
@@ -129,21 +132,19 @@ def _truncation(found: Truncation) -> DatasetCheck:
     summary = f"no training row is longer than {limit}"
     if found.rows:
         summary = f"{rows(found.rows)} longer than {limit}, {figure(found.tokens_cut)} tokens truncated"
-    if found.answerless:
-        summary += f"; of {figure(found.answerless)} no token of the completion is left"
-    examples = [
-        (one.origin, f"{figure(one.tokens)} tokens, {figure(one.cut)} truncated{_without_completion(one.answerless)}")
-        for one in found.examples
-    ]
+    if found.rows_without_answer:
+        summary += f"; of {figure(found.rows_without_answer)} no token of the completion is left"
+    examples = [(one.origin, _truncated(one)) for one in found.examples]
     method = "Measured on the rows as training encodes them, chat template included."
     return _check("truncation", summary, found.rows, examples, method)
 
 
-def _without_completion(answerless: bool) -> str:
-    return ", none of the completion left" if answerless else ""
+def _truncated(row: TruncatedRow) -> str:
+    lost = f"{figure(row.tokens)} tokens, {figure(row.tokens_cut)} truncated"
+    return f"{lost}, none of the completion left" if row.without_answer else lost
 
 
-def _general(found: General | None) -> DatasetCheck:
+def _general(found: GeneralSet | None) -> DatasetCheck:
     if found is None:
         summary = "data.general_source is empty: forgetting is not measured on general rows"
         return DatasetCheck("general set", summary, True, ExampleList([], 0))
@@ -151,7 +152,7 @@ def _general(found: General | None) -> DatasetCheck:
         "invalid": found.bad,
         "duplicate": found.duplicates,
         "screened out": found.screened,
-        "also in training": found.trained_on,
+        "also in training": found.train_overlap,
     }
     counts = ", ".join(f"{figure(count)} {kind}" for kind, count in dropped.items() if count)
     summary = f"{rows(found.rows)} of {found.source} to measure forgetting on{'; dropped: ' if counts else ''}{counts}"

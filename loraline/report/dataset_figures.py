@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loraline.artifacts.dataset import DatasetReport, Duplicate, RowCounts, RowProblem
+from loraline.artifacts.dataset_files import Split
 from loraline.report import charts
 from loraline.report.dataset_checks import ExampleList
 
@@ -36,7 +37,7 @@ def row_counts(rows: RowCounts) -> list[RowCount]:
         ("eval", "held-out evaluation set", rows.eval, False),
         ("invalid", "dropped: not valid", rows.bad, True),
         ("duplicates", "dropped: identical to another row", rows.duplicates, True),
-        ("overlap", "dropped from training: their prompt is in the evaluation set", rows.overlap, True),
+        ("overlap", "dropped: their prompt is in the other set", rows.prompt_overlap, True),
     ]
     optional = [
         ("near-duplicates", "dropped: nearly identical to another row", rows.near_duplicates, True),
@@ -54,10 +55,11 @@ def dropped_rows(report: DatasetReport) -> list[DroppedRows]:
     rows = report.rows
     kinds = ", ".join(f"{kind}: {count:,}" for kind, count in sorted(report.bad_kinds.items()))
     invalid = [(f"{one.file}:{one.line}", _reason(one)) for one in report.bad_rows]
+    overlaps = _repeated(report.prompt_overlaps, rows.prompt_overlap)
     found = [
         DroppedRows("invalid", kinds, ExampleList(invalid, rows.bad)),
         DroppedRows("duplicates", "identical to another row", _repeated(report.duplicates, rows.duplicates)),
-        DroppedRows("overlap", "their prompt is in the evaluation set", _repeated(report.overlap, rows.overlap)),
+        DroppedRows("overlap", "their prompt is in the other set", overlaps),
     ]
     return [one for one in found if one.rows.examples]
 
@@ -74,14 +76,14 @@ def length_charts(report: DatasetReport) -> list[charts.Histogram]:
     return [chart for chart in found if chart]
 
 
-def labels_by_frequency(labels: dict[str, dict[str, int]]) -> list[tuple[str, int, int]]:
+def labels_by_frequency(labels: dict[str, dict[Split, int]]) -> list[tuple[str, int, int]]:
     """Label, rows in train and rows in eval; the most frequent in train first."""
-    counted = [(label, sides["train"], sides["eval"]) for label, sides in labels.items()]
+    counted = [(label, counts["train"], counts["eval"]) for label, counts in labels.items()]
     return sorted(counted, key=lambda one: (-one[1], one[0]))
 
 
 def _repeated(rows: Sequence[Duplicate], total: int) -> ExampleList:
-    return ExampleList([(row.origin, f"same as {row.first}") for row in rows], total)
+    return ExampleList([(row.origin, f"same as {row.other_origin}") for row in rows], total)
 
 
 def _reason(problem: RowProblem) -> str:

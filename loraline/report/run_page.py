@@ -95,12 +95,12 @@ def _rows(data: dict[str, Any]) -> list[dict[str, Any]]:
         "eval": ("to eval", "held out for evaluation"),
         "bad": ("invalid", "dropped: not valid"),
         "duplicates": ("duplicates", "dropped: another row is the same"),
-        "overlap": ("overlap", "dropped from training: evaluation holds their prompt"),
+        "prompt_overlap": ("overlap", "dropped: the other split has their prompt"),
         "near_duplicates": ("near twins", "dropped: another row is nearly the same"),
         "personal_data": ("personal", "dropped: they hold personal data"),
         "policy": ("policy", "dropped: the safety policy says so"),
     }
-    always = ("train", "eval", "bad", "duplicates", "overlap")
+    always = ("train", "eval", "bad", "duplicates", "prompt_overlap")
     read = counts.get("read") or 1
     return [
         {

@@ -97,22 +97,29 @@ def parity_report() -> dict[str, Any]:
 
 def dataset_report(held_out: int) -> dict[str, Any]:
     """A dataset's report.json with a row of each fate."""
-    truncated = {"max_length": 512, "rows": 0, "tokens_cut": 0, "answerless": 0, "examples": []}
+    truncation = {"max_length": 512, "rows": 0, "tokens_cut": 0, "rows_without_answer": 0, "examples": []}
     lengths = {"rows": 900, "total": 9000, "min": 4, "median": 9.0, "mean": 10.0, "p95": 17, "max": 23}
     return {
         "fingerprint": "f" * 64,
         "sources": [
-            {"name": "builtin:dates", "bytes": None, "shape": "prompt/completion", "columns": {"prompt": "prompt"}}
+            {"name": "builtin:dates", "bytes": None, "row_format": "prompt-completion", "columns": {"prompt": "prompt"}}
         ],
-        "rows": {"read": 910 + held_out, "train": 900, "eval": held_out, "bad": 2, "duplicates": 5, "overlap": 3},
+        "rows": {
+            "read": 910 + held_out,
+            "train": 900,
+            "eval": held_out,
+            "bad": 2,
+            "duplicates": 5,
+            "prompt_overlap": 3,
+        },
         "bad_fraction": 0.002,
         "bad_kinds": {"empty": 1, "type": 1},
         "bad_rows": [
             {"file": "a.jsonl", "line": 7, "column": "completion", "kind": "empty", "reason": "is empty"},
             {"file": "a.jsonl", "line": 9, "column": "prompt", "kind": "type", "reason": "is 3, not a text"},
         ],
-        "duplicates": [{"origin": "a.jsonl:12", "first": "a.jsonl:3"}],
-        "overlap": [{"origin": "a.jsonl:40", "first": "a.jsonl:31"}],
+        "duplicates": [{"origin": "a.jsonl:12", "other_origin": "a.jsonl:3"}],
+        "prompt_overlaps": [{"origin": "a.jsonl:40", "other_origin": "a.jsonl:31"}],
         "lengths": {
             "edges": {"prompt": [0, 4, 8, 12, 16, 20, 24], "completion": [0, 2, 4, 6, 8]},
             "train": {
@@ -132,7 +139,9 @@ def dataset_report(held_out: int) -> dict[str, Any]:
             "within_eval": 0,
             "across": 0,
             "dropped": 0,
-            "examples": [{"origin": "a.jsonl:50", "other": "a.jsonl:51", "similarity": 0.9, "excerpt": "Write this"}],
+            "examples": [
+                {"origin": "a.jsonl:50", "other_origin": "a.jsonl:51", "similarity": 0.9, "excerpt": "Write this"}
+            ],
         },
         "contamination": {
             "n": 8,
@@ -142,8 +151,8 @@ def dataset_report(held_out: int) -> dict[str, Any]:
             "ids": [],
             "examples": [],
         },
-        "personal_data": {"action": "report", "rows": 0, "dropped": 0, "found": {}, "examples": []},
-        "answers": {"empty": 0, "empty_origins": [], "truncated": truncated},
+        "personal_data": {"action": "report", "rows": 0, "dropped": 0, "counts": {}, "examples": []},
+        "answers": {"empty": 0, "empty_origins": [], "truncation": truncation},
         "general": None,
         "policy": None,
         "labels": None,

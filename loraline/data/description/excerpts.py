@@ -1,31 +1,27 @@
-"""What reports quote of rows: a few of them, in excerpts, without personal data."""
+"""Excerpts of rows for reports, without personal data."""
 
-from loraline.artifacts.dataset import Sample
+from loraline.artifacts.dataset import SampleRow
 from loraline.data.rows import Row
 from loraline.safety.personal_data import mask_personal_data
 
-EXAMPLES = 20
-"""How many examples a report quotes for each finding at most."""
+MAX_EXAMPLES = 20
+"""Number of examples that a report has at most of each finding."""
 _EXCERPT_CHARACTERS = 200
 _SAMPLE_CHARACTERS = 2000
 
 
 def excerpt_of(row: Row) -> str:
-    """How a row begins: its question, or its text; personal data masked."""
+    """The beginning of a row's turns or text on one line, without system messages; personal data masked."""
     turns = [turn["content"] for turn in row.messages or [] if turn["role"] != "system"]
-    return excerpt(" | ".join(turns) if row.text is None else row.text)
-
-
-def excerpt(text: str) -> str:
-    """The beginning of a text in one line, personal data masked."""
+    text = " | ".join(turns) if row.text is None else row.text
     shown = " ".join(mask_personal_data(text[: 4 * _EXCERPT_CHARACTERS]).split())
     return shown if len(shown) <= _EXCERPT_CHARACTERS else f"{shown[: _EXCERPT_CHARACTERS - 4]} ..."
 
 
-def sample_of(row: Row) -> Sample:
-    """A row to look at, with long contents cut."""
+def sample_of(row: Row) -> SampleRow:
+    """A row for a report; long contents are cut."""
     turns = row.messages and [{"role": turn["role"], "content": _cut(turn["content"])} for turn in row.messages]
-    return Sample(id=row.id, origin=row.origin, messages=turns, text=row.text and _cut(row.text))
+    return SampleRow(id=row.id, origin=row.origin, messages=turns, text=row.text and _cut(row.text))
 
 
 def _cut(text: str) -> str:

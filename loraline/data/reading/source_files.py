@@ -1,4 +1,4 @@
-"""The files of a source: where they are, what format they have, and their bytes without compression."""
+"""The files of a source: list them, tell their format, and open them decompressed."""
 
 import io
 import tempfile
@@ -22,7 +22,7 @@ _FORMATS = {
     ".parquet": "parquet",
     ".txt": "txt",
 }
-_READ_AHEAD = 1 << 18  # bytes
+_BUFFER_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -30,61 +30,72 @@ class SourceFile:
     """One file of a source."""
 
     name: str
-    """What messages call it: the path as the recipe wrote it, or its S3 address."""
+    """Its path as written in the recipe, or its S3 address."""
     size: int
-    """Bytes as they lie, compressed or not."""
+    """Size in bytes, as stored."""
     format: str
 
     @property
     def compression(self) -> str | None:
-        """Name of the compression in pyarrow, None where there is none."""
+        """pyarrow's name of the compression, None where there is none."""
         return _COMPRESSIONS.get(PurePosixPath(self.name).suffix.lower())
 
 
-def list_files(source: str, wanted_format: str) -> list[SourceFile]:
+def list_files(source: str, file_format: str) -> list[SourceFile]:
     """List a source's files sorted by name, all of one format.
 
     Raises:
-        DatasetError: nothing is there, or the format cannot be told.
-        StorageError: the object store is away or refuses.
+        DatasetError: there are no files, their format is unknown, or they cannot be read in it.
+        StorageError: the object store cannot be reached or refuses access.
     """
-    found = _stored(source) if source.startswith("s3://") else _local(source)
+    found = _list_s3(source) if source.startswith("s3://") else _list_local(source)
     if not found:
         raise DatasetError(f"data source {source!r} is empty or does not exist; check the path")
-    if len(found) == 1 and wanted_format != "auto":
-        return [SourceFile(found[0][0], found[0][1], wanted_format)]
-    files = [SourceFile(name, size, _format_of(name)) for name, size in found]
-    files = [file for file in files if file.format and wanted_format in ("auto", file.format)]
-    formats = sorted({file.format for file in files})
-    if not formats:
-        what = "that Loraline knows" if wanted_format == "auto" else repr(wanted_format)
+    if len(found) == 1 and file_format != "auto":
+        files = [SourceFile(found[0][0], found[0][1], file_format)]
+    else:
+        files = [SourceFile(name, size, _format_of(name)) for name, size in found]
+        files = [file for file in files if file.format and file_format in ("auto", file.format)]
+    if not files:
+        expected = "with a known file format" if file_format == "auto" else f"of the format {file_format!r}"
         raise DatasetError(
-            f"data source {source!r} holds no file of a format {what}, by its name; found "
-            f"{_first([name for name, _ in found])}. Known endings: {', '.join(_FORMATS)}, each with .gz or .zst "
-            "behind it or not. For a single file named otherwise set data.format."
+            f"data source {source!r} contains no file {expected}, judging by the name; found "
+            f"{_first([name for name, _ in found])}. Known suffixes: {', '.join(_FORMATS)}, all but .parquet "
+            "optionally followed by .gz or .zst. For a single file with another suffix set data.format."
         )
-    if len(formats) > 1:
-        raise DatasetError(
-            f"data source {source!r} holds files of several formats ({', '.join(formats)}); "
-            "set data.format to the one that holds the rows"
-        )
+    _check_formats(source, files)
     return files
 
 
-def _local(source: str) -> list[tuple[str, int]]:
+def _check_formats(source: str, files: list[SourceFile]) -> None:
+    formats = sorted({file.format for file in files})
+    if len(formats) > 1:
+        raise DatasetError(
+            f"data source {source!r} contains files of several formats ({', '.join(formats)}); "
+            "set data.format to the one to read"
+        )
+    compressed = [file.name for file in files if file.format == "parquet" and file.compression]
+    if compressed:
+        raise DatasetError(
+            f"{_first(compressed)}: compressed parquet files are not supported, because parquet is read from its end "
+            "and compresses its own columns; decompress the file (gunzip, zstd -d) and name the .parquet file"
+        )
+
+
+def _list_local(source: str) -> list[tuple[str, int]]:
     path = Path(source).expanduser()
     if path.is_file():
         return [(source, path.stat().st_size)]
     inside = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix())
-    shown = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    visible = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     return [
         (f"{source.rstrip('/')}/{file.relative_to(path).as_posix()}", file.stat().st_size)
-        for file in shown
+        for file in visible
         if file.is_file()
     ]
 
 
-def _stored(source: str) -> list[tuple[str, int]]:
+def _list_s3(source: str) -> list[tuple[str, int]]:
     bucket = storage.S3Url.parse(source).bucket
     return [(str(storage.S3Url(bucket, item.key)), item.size) for item in storage.list_objects(source)]
 
@@ -100,23 +111,23 @@ def _first(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names[:5]) + (" and others" if len(names) > 5 else "")
 
 
-class FileStream:
-    """A file's bytes without compression, and how many bytes of the file have been read for them."""
+class DecompressedFile:
+    """A file's decompressed bytes, and the position in the file as stored."""
 
     def __init__(self, path: Path, compression: str | None) -> None:
         self._file = pyarrow.OSFile(str(path))
-        # Unlike the zstandard package, pyarrow refuses a truncated stream rather than end it early.
-        plain = pyarrow.CompressedInputStream(self._file, compression) if compression else self._file
-        self.bytes = io.BufferedReader(plain, _READ_AHEAD)
+        # Unlike the zstandard package, pyarrow raises on a truncated stream instead of ending it early.
+        decompressed = pyarrow.CompressedInputStream(self._file, compression) if compression else self._file
+        self.bytes = io.BufferedReader(decompressed, _BUFFER_BYTES)
 
     def position(self) -> int:
-        """Bytes of the file as it lies that have been read."""
+        """Number of bytes of the stored file that have been read."""
         return 0 if self._file.closed else self._file.tell()
 
 
 @contextmanager
 def local_copy(file: SourceFile) -> Iterator[Path]:
-    """Give the file's path on this machine; an object of the store is brought here for as long as it is read."""
+    """Yield the file's local path. An object in S3 is downloaded to a temporary folder while it is read."""
     if not file.name.startswith("s3://"):
         yield Path(file.name).expanduser()
         return
@@ -127,9 +138,9 @@ def local_copy(file: SourceFile) -> Iterator[Path]:
 
 
 @contextmanager
-def opened(file: SourceFile, path: Path) -> Iterator[FileStream]:
-    """Open a file's bytes without compression."""
-    stream = FileStream(path, file.compression)
+def open_decompressed(file: SourceFile, path: Path) -> Iterator[DecompressedFile]:
+    """Open a file's decompressed bytes."""
+    stream = DecompressedFile(path, file.compression)
     try:
         yield stream
     finally:

@@ -1,4 +1,4 @@
-"""Compares the rows that were written with one another, and takes those out again that are to be dropped."""
+"""Compare the written rows with one another, and drop near-duplicates from their files."""
 
 import math
 from dataclasses import dataclass
@@ -11,28 +11,26 @@ from loraline import progress
 from loraline.artifacts.dataset import ContaminatedRow, Contamination, NearDuplicate, NearDuplicates
 from loraline.artifacts.dataset_files import RowSet
 from loraline.data.config import DataConfig
-from loraline.data.description.excerpts import EXAMPLES, excerpt_of
-from loraline.data.similarity.contamination import EVAL_BLOCK, RUN, Copy, find_copies
-from loraline.data.similarity.near_duplicates import Pair, find_near_duplicates
-from loraline.data.similarity.ngrams import Words
-from loraline.data.stored_rows import keep_rows, pick_rows, row_ids
+from loraline.data.description.excerpts import MAX_EXAMPLES, excerpt_of
+from loraline.data.rows import filter_rows, read_ids_at, read_rows_at
+from loraline.data.similarity.contamination import EVAL_WORDS_PER_PASS, NGRAM_WORDS, Copy, find_copies
+from loraline.data.similarity.near_duplicates import NearDuplicatePair, find_near_duplicates
+from loraline.data.similarity.word_hashes import WordHashes
 from loraline.errors import DatasetError
-
-Kept = dict[RowSet, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What comparing the rows has found."""
+class SimilarityResult:
+    """The similar rows that were found."""
 
     near_duplicates: NearDuplicates
     contamination: Contamination
     kept: dict[RowSet, int]
-    """Rows that are left of each part."""
+    """Number of rows left in each set."""
 
 
-class _Work:
-    """Tells how far the comparison is, in rows."""
+class _RowProgress:
+    """Reports how many rows have been compared."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -43,70 +41,71 @@ class _Work:
         progress.advance(min(self._done, self._total), self._total, "rows compared")
 
 
-def compare(config: DataConfig, paths: dict[RowSet, Path], words: dict[RowSet, Words], scratch: Path) -> Compared:
-    """Find near-duplicates and copies, and rewrite the files of which rows are dropped.
+def compare_rows(
+    config: DataConfig, paths: dict[RowSet, Path], words: dict[RowSet, WordHashes], scratch: Path
+) -> SimilarityResult:
+    """Find near-duplicates and contamination, and rewrite the files of which rows are dropped.
 
     Args:
-        config: says what is dropped.
-        paths: the parquet file of each part.
-        words: the words of its rows.
+        config: says whether near-duplicates are dropped, and from which similarity rows are near-duplicates.
+        paths: the parquet file of each set.
+        words: the word hashes of its rows.
         scratch: a folder for what does not fit in memory.
 
     Raises:
-        DatasetError: no row is left of a part.
+        DatasetError: no row of a set is left.
     """
-    train, held_out = words["train"], words["eval"]
-    scans = math.ceil(int(held_out.lengths.sum()) / EVAL_BLOCK) or 1
-    general = words.get("general")
-    work = _Work(len(held_out) + len(train) * (1 + scans) + (len(train) + len(general) if general else 0))
-    kept: Kept = {part: np.ones(len(one), bool) for part, one in words.items()}
+    train, held_out, general = words["train"], words["eval"], words.get("general")
+    passes = math.ceil(int(held_out.lengths.sum()) / EVAL_WORDS_PER_PASS) or 1
+    general_rows = len(train) + len(general) if general else 0
+    watch = _RowProgress(len(held_out) + len(train) * (1 + passes) + general_rows)
+    kept: dict[RowSet, NDArray[np.bool_]] = {row_set: np.ones(len(one), bool) for row_set, one in words.items()}
 
-    similarity = config.near_duplicate_similarity
-    pairs = find_near_duplicates([held_out, train], similarity, scratch, work.advance)
-    near = _near_duplicates(config, pairs, len(held_out), paths)
+    pairs = find_near_duplicates([held_out, train], config.near_duplicate_similarity, scratch, watch.advance)
+    near_duplicates = _near_duplicates(config, pairs, len(held_out), paths)
     if config.near_duplicates == "drop":
         rows = np.array([pair.row for pair in pairs], np.int64)
         kept["eval"][rows[rows < len(held_out)]] = False
         kept["train"][rows[rows >= len(held_out)] - len(held_out)] = False
-    copies = find_copies(held_out, train, kept["train"], work.advance)
+    copies = find_copies(held_out, train, kept["train"], watch.advance)
     copies = [copy for copy in copies if kept["eval"][copy.row]]
     contamination = _contamination(copies, int(kept["eval"].sum()), paths)
     if general:
-        repeated = find_near_duplicates([train, general], similarity, scratch, work.advance)
-        trained_on = [pair.row - len(train) for pair in repeated if pair.row >= len(train) > pair.other]
+        pairs = find_near_duplicates([train, general], config.near_duplicate_similarity, scratch, watch.advance)
+        trained_on = [pair.row - len(train) for pair in pairs if pair.row >= len(train) > pair.other]
         kept["general"][np.array(trained_on, np.int64)] = False
-    for part, those in kept.items():
-        _rewrite(part, those, paths[part])
-    left = {part: int(those.sum()) for part, those in kept.items()}
-    return Compared(near, contamination, left)
+    for row_set, flags in kept.items():
+        _drop_rows(row_set, flags, paths[row_set])
+    left = {row_set: int(flags.sum()) for row_set, flags in kept.items()}
+    return SimilarityResult(near_duplicates, contamination, left)
 
 
-def _rewrite(part: RowSet, kept: NDArray[np.bool_], path: Path) -> None:
-    if part == "general" and not kept.any():
+def _drop_rows(row_set: RowSet, kept: NDArray[np.bool_], path: Path) -> None:
+    if row_set == "general" and not kept.any():
         raise DatasetError(
-            "no row of data.general_source is left: all are trained on, or screened out; name other rows to measure "
-            "forgetting on"
+            "no row of data.general_source is left: all are in the rows to train on, or were screened out; name other "
+            "rows to measure forgetting on"
         )
     if not kept.any():
         raise DatasetError(
-            "every row to train on nearly repeats a row to evaluate on; name other rows, or raise "
+            "every row to train on is a near-duplicate of a row to evaluate on; name other rows, or raise "
             "data.near_duplicate_similarity"
         )
     if not kept.all():
-        keep_rows(path, kept)
+        filter_rows(path, kept)
 
 
 def _near_duplicates(
-    config: DataConfig, pairs: list[Pair], first_train: int, paths: dict[RowSet, Path]
+    config: DataConfig, pairs: list[NearDuplicatePair], eval_rows: int, paths: dict[RowSet, Path]
 ) -> NearDuplicates:
-    """Count the pairs and show the nearest of them; rows below `first_train` are rows to evaluate on."""
-    within_eval = sum(pair.row < first_train for pair in pairs)
-    across = sum(pair.other < first_train <= pair.row for pair in pairs)
-    shown = sorted(pairs, key=lambda pair: (-pair.similarity, pair.row))[:EXAMPLES]
+    """Count the pairs, and show the most similar. Rows below `eval_rows` are eval rows, the others train rows."""
+    within_eval = sum(pair.row < eval_rows for pair in pairs)
+    across = sum(pair.other < eval_rows <= pair.row for pair in pairs)
+    shown = sorted(pairs, key=lambda pair: (-pair.similarity, pair.row))[:MAX_EXAMPLES]
     numbers = [number for pair in shown for number in (pair.row, pair.other)]
-    held_out = pick_rows(paths["eval"], [number for number in numbers if number < first_train])
-    train = pick_rows(paths["train"], [number - first_train for number in numbers if number >= first_train])
-    rows = held_out | {number + first_train: row for number, row in train.items()}
+    held_out = read_rows_at(paths["eval"], [number for number in numbers if number < eval_rows])
+    train = read_rows_at(paths["train"], [number - eval_rows for number in numbers if number >= eval_rows])
+    rows = held_out | {number + eval_rows: row for number, row in train.items()}
     return NearDuplicates(
         similarity=config.near_duplicate_similarity,
         action=config.near_duplicates,
@@ -117,7 +116,7 @@ def _near_duplicates(
         examples=[
             NearDuplicate(
                 origin=rows[pair.row].origin,
-                other=rows[pair.other].origin,
+                other_origin=rows[pair.other].origin,
                 similarity=pair.similarity,
                 excerpt=excerpt_of(rows[pair.row]),
             )
@@ -126,22 +125,22 @@ def _near_duplicates(
     )
 
 
-def _contamination(copies: list[Copy], eval_examples: int, paths: dict[RowSet, Path]) -> Contamination:
-    shown = sorted(copies, key=lambda copy: (-copy.overlap, copy.row))[:EXAMPLES]
-    held_out = pick_rows(paths["eval"], [copy.row for copy in shown])
-    train = pick_rows(paths["train"], [copy.train_row for copy in shown])
+def _contamination(copies: list[Copy], eval_rows: int, paths: dict[RowSet, Path]) -> Contamination:
+    shown = sorted(copies, key=lambda copy: (-copy.word_overlap, copy.row))[:MAX_EXAMPLES]
+    held_out = read_rows_at(paths["eval"], [copy.row for copy in shown])
+    train = read_rows_at(paths["train"], [copy.train_row for copy in shown])
     return Contamination(
-        n=RUN,
-        eval_examples=eval_examples,
+        n=NGRAM_WORDS,
+        eval_examples=eval_rows,
         contaminated=len(copies),
-        fraction=len(copies) / eval_examples,
-        ids=row_ids(paths["eval"], [copy.row for copy in copies]),
+        fraction=len(copies) / eval_rows,
+        ids=read_ids_at(paths["eval"], [copy.row for copy in copies]),
         examples=[
             ContaminatedRow(
                 id=held_out[copy.row].id,
                 origin=held_out[copy.row].origin,
                 train_origin=train[copy.train_row].origin,
-                overlap=copy.overlap,
+                word_overlap=copy.word_overlap,
                 excerpt=excerpt_of(held_out[copy.row]),
             )
             for copy in shown

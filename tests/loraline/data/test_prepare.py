@@ -38,7 +38,7 @@ def test_every_row_is_accounted_for(tmp_path: Path, run: Prepare) -> None:
         "eval": len(read_rows(tmp_path / "out" / EVAL_ROWS)),
         "bad": 2,
         "duplicates": 7,
-        "overlap": 0,
+        "prompt_overlap": 0,
         "near_duplicates": 0,
         "personal_data": 0,
         "policy": 0,
@@ -55,7 +55,7 @@ def test_duplicates_are_named_with_what_they_repeat(tmp_path: Path, run: Prepare
     }
     report = run([*rows, rows[10], spelled_otherwise])
     file = tmp_path / "rows.jsonl"
-    assert [(row.origin, row.first) for row in report.duplicates] == [
+    assert [(row.origin, row.other_origin) for row in report.duplicates] == [
         (f"{file}:101", f"{file}:11"),
         (f"{file}:102", f"{file}:5"),
     ]
@@ -100,14 +100,14 @@ def test_the_fraction_that_is_proposed_is_enough(run: Prepare) -> None:
 
 def test_an_unreadable_file_cannot_be_dropped(tmp_path: Path, run: Prepare) -> None:
     (tmp_path / "rows.json").write_text(json.dumps(pairs(100))[:-5])
-    with pytest.raises(DatasetError, match="must be mended"):
+    with pytest.raises(DatasetError, match="Repair or replace the files"):
         run(tmp_path / "rows.json", max_bad_fraction=0.9)
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_no_rows_at_all_is_an_error(content: str, tmp_path: Path, run: Prepare) -> None:
     (tmp_path / "empty.jsonl").write_text(content)
-    with pytest.raises(DatasetError, match=r"empty\.jsonl' holds no rows"):
+    with pytest.raises(DatasetError, match=r"empty\.jsonl' has no rows"):
         run(tmp_path / "empty.jsonl")
 
 
@@ -133,12 +133,14 @@ def test_rows_of_the_eval_source_are_never_trained_on(tmp_path: Path, run: Prepa
     other_answer = {"prompt": rows[95]["prompt"].upper() + " ", "completion": "Another answer"}
     held_out = _write([*rows[90:], other_answer], tmp_path / "eval.jsonl")
     report = run(rows, eval_source=str(held_out))
-    assert (report.rows.train, report.rows.eval, report.rows.overlap) == (90, 11, 10)
-    assert [row.origin for row in report.overlap] == [f"{tmp_path / 'rows.jsonl'}:{line}" for line in range(91, 101)]
-    assert [row.first for row in report.overlap[:5]] == [f"{held_out}:{line}" for line in range(1, 6)]
+    assert (report.rows.train, report.rows.eval, report.rows.prompt_overlap) == (90, 11, 10)
+    assert [row.origin for row in report.prompt_overlaps] == [
+        f"{tmp_path / 'rows.jsonl'}:{line}" for line in range(91, 101)
+    ]
+    assert [row.other_origin for row in report.prompt_overlaps[:5]] == [f"{held_out}:{line}" for line in range(1, 6)]
     assert [source.name for source in report.sources] == [str(tmp_path / "rows.jsonl"), str(held_out)]
     without = run(rows[:90], eval_source=str(held_out))
-    assert without.rows.overlap == 0
+    assert without.rows.prompt_overlap == 0
     assert without.fingerprint == report.fingerprint
 
 

@@ -1,49 +1,12 @@
-import random
-import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from loraline.artifacts.dataset_files import ROW_FILES
 from loraline.data.rows import Row, read_rows
-from loraline.data.split import Fingerprint, HashIndex, Splitter, prompt_of
+from loraline.data.split import Splitter, prompt_of
 from loraline.errors import DatasetError
 from tests.loraline.data.conftest import Prepare, pairs
-
-
-def test_the_index_is_a_set() -> None:
-    draw = random.Random(1)
-    keys = [draw.getrandbits(64) for _ in range(20000)] + [0, 1, 2**64 - 1]
-    index, expected = HashIndex(), set()
-    for key in keys + keys[:100]:
-        assert index.add(key) == (max(key, 1) not in expected)
-        expected.add(max(key, 1))
-    assert len(index) == len(expected)
-    assert all(key in index for key in keys)
-    assert not any(draw.getrandbits(64) in index for _ in range(1000))
-
-
-def test_the_index_takes_a_few_bytes_a_row() -> None:
-    draw = random.Random(1)
-    tracemalloc.start()
-    index = HashIndex()
-    for _ in range(100_000):
-        index.add(draw.getrandbits(64))
-    held, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert held < 25 * len(index)
-
-
-def test_the_fingerprint_does_not_depend_on_order() -> None:
-    def of(*rows: tuple[str, str]) -> str:
-        fingerprint = Fingerprint()
-        for side, row_id in rows:
-            fingerprint.add(side, row_id)
-        return fingerprint.hexadecimal()
-
-    assert of(("train", "a"), ("eval", "b")) == of(("eval", "b"), ("train", "a"))
-    others = [(("train", "b"), ("eval", "a")), (("train", "a"),), (("train", "a"), ("train", "b"))]
-    assert len({of(*rows) for rows in others} | {of(("train", "a"), ("eval", "b"))}) == 4
 
 
 def _row(*contents: str) -> Row:
@@ -58,9 +21,9 @@ def test_a_prompt_is_all_before_the_last_answer() -> None:
 
 def test_the_fraction_is_about_what_was_asked_for() -> None:
     splitter = Splitter(0.2)
-    fates = [splitter.decide(_row(f"question {n}", "answer"), "", None) for n in range(5000)]
-    assert 900 < fates.count("eval") < 1100
-    assert fates.count("train") + fates.count("eval") == 5000
+    decisions = [splitter.decide(_row(f"question {n}", "answer"), "", None) for n in range(5000)]
+    assert 900 < decisions.count("eval") < 1100
+    assert decisions.count("train") + decisions.count("eval") == 5000
 
 
 def _ids(folder: Path, side: str) -> set[str]:

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from loraline.data.rows import Row
-from loraline.data.similarity.ngrams import Words, WordWriter
+from loraline.data.similarity.word_hashes import WordHashes, WordHashWriter
 
 _SYLLABLES = ("ba", "ro", "ti", "ken", "lu", "mas", "per", "do", "shi", "van", "el", "gra")
 
@@ -33,9 +33,9 @@ def row(question: str, answer: str, origin: str = "") -> Row:
     return Row.of([{"role": "user", "content": question}, {"role": "assistant", "content": answer}], origin=origin)
 
 
-def taken_down(rows: list[Row], path: Path) -> Words:
-    """The words of rows."""
-    with WordWriter(path) as writer:
+def hash_words(rows: list[Row], path: Path) -> WordHashes:
+    """The word hashes of rows."""
+    with WordHashWriter(path) as writer:
         for one in rows:
             writer.add(one)
     return writer.words()

@@ -111,7 +111,7 @@ def test_what_models_say_cannot_break_the_page(promoted: JudgedRun) -> None:
         document["data"]["bad_rows"][0]["reason"] = hostile
         document["safety"]["probes"][0]["tuned"] = hostile
         document["checks"][0]["detail"] = hostile
-        contamination = {"origin": hostile, "train_origin": hostile, "overlap": 1.0, "excerpt": hostile}
+        contamination = {"origin": hostile, "train_origin": hostile, "word_overlap": 1.0, "excerpt": hostile}
         document["data"]["contamination"].update(contaminated=1, examples=[contamination])
 
     page = render_run_page(changed(promoted, attack))
@@ -124,11 +124,13 @@ def test_what_was_found_in_the_data_is_shown_with_its_lines(promoted: JudgedRun)
     def find(document: dict[str, Any]) -> None:
         document["data"]["near_duplicates"] = {
             **{"similarity": 0.85, "within_train": 12, "within_eval": 0, "across": 2, "dropped": 0},
-            "examples": [{"origin": "t.jsonl:40", "other": "t.jsonl:212", "similarity": 0.93, "excerpt": "Write it"}],
+            "examples": [
+                {"origin": "t.jsonl:40", "other_origin": "t.jsonl:212", "similarity": 0.93, "excerpt": "Write it"}
+            ],
         }
         document["data"]["personal_data"] = {
-            **{"action": "mask", "rows": 30, "found": {"email": 30}},
-            "examples": [{"origin": f"t.jsonl:{i}", "kind": "email", "excerpt": "to [EMAIL]"} for i in range(30)],
+            **{"action": "mask", "rows": 30, "counts": {"email": 30}},
+            "examples": [{"origin": f"t.jsonl:{i}", "category": "email", "excerpt": "to [EMAIL]"} for i in range(30)],
         }
         document["data"]["labels"] = {"no": {"train": 100, "eval": 9}, "yes": {"train": 800, "eval": 31}}
 

@@ -36,25 +36,29 @@ def test_what_training_cuts_off_is_measured_as_training_encodes(tmp_path: Path, 
     tokenizer = load_tokenizer(chat_tokenizer)
     encoded = {row.origin: encode_row(tokenizer, row) for row in read_rows(tmp_path / "out" / TRAIN_ROWS)}
     cut = {origin: len(one.token_ids) - 60 for origin, one in encoded.items() if len(one.token_ids) > 60}
-    answerless = {origin for origin in cut if not any(encoded[origin].loss_mask[:60])}
-    found = report.answers.truncated
+    without_answer = {origin for origin in cut if not any(encoded[origin].loss_mask[:60])}
+    found = report.answers.truncation
     assert found
     assert 20 < len(cut) < len(encoded)
-    assert (found.rows, found.tokens_cut, found.answerless) == (len(cut), sum(cut.values()), len(answerless))
-    assert answerless
+    assert (found.rows, found.tokens_cut, found.rows_without_answer) == (
+        len(cut),
+        sum(cut.values()),
+        len(without_answer),
+    )
+    assert without_answer
     assert len(found.examples) == 20
     for one in found.examples:
-        assert (one.tokens, one.cut, one.answerless) == (
+        assert (one.tokens, one.tokens_cut, one.without_answer) == (
             cut[one.origin] + 60,
             cut[one.origin],
-            one.origin in answerless,
+            one.origin in without_answer,
         )
-    order = [(one.answerless, one.cut) for one in found.examples]
+    order = [(one.without_answer, one.tokens_cut) for one in found.examples]
     assert order == sorted(order, reverse=True)
 
 
 def test_without_a_length_nothing_is_measured(run: Prepare) -> None:
-    assert run(pairs(60)).answers.truncated is None
+    assert run(pairs(60)).answers.truncation is None
 
 
 def test_empty_answers_are_named(tmp_path: Path, run: Prepare) -> None:
@@ -95,7 +99,7 @@ def test_general_rows_are_written_apart_and_never_trained_on(tmp_path: Path, run
     report = run(rows, general_source=str(source), max_bad_fraction=0.1)
     found = report.general
     assert found
-    assert (found.read, found.rows, found.bad, found.duplicates, found.trained_on) == (14, 10, 1, 1, 2)
+    assert (found.read, found.rows, found.bad, found.duplicates, found.train_overlap) == (14, 10, 1, 1, 2)
     kept = read_rows(tmp_path / "out" / GENERAL_ROWS)
     assert {row.messages[0]["content"] for row in kept if row.messages} == {row["prompt"] for row in general}
     # They change neither the dataset nor its identity, and have an identity of their own.

@@ -9,7 +9,7 @@ from loraline.data.rows import Row, read_rows
 from loraline.data.similarity import contamination
 from loraline.data.similarity.contamination import Copy, find_copies
 from tests.loraline.data.conftest import Prepare
-from tests.loraline.data.texts import edited, row, taken_down, texts
+from tests.loraline.data.texts import edited, hash_words, row, texts
 
 _QUESTIONS, _ANSWERS = texts(30, 45), texts(30, 55, seed=1)
 _OTHER_TEXTS = texts(2, 200, seed=9)
@@ -21,7 +21,7 @@ _HELD_OUT = [row(question, answer) for question, answer in zip(_QUESTIONS, _ANSW
 def _copies(held_out: list[Row], train: list[Row], folder: Path, kept: list[bool] | None = None) -> list[Copy]:
     flags = np.array(kept if kept else [True] * len(train))
     return find_copies(
-        taken_down(held_out, folder / "eval"), taken_down(train, folder / "train"), flags, lambda _: None
+        hash_words(held_out, folder / "eval"), hash_words(train, folder / "train"), flags, lambda _: None
     )
 
 
@@ -41,7 +41,7 @@ def test_copies_are_found(copy, changes: int, tmp_path: Path) -> None:  # type: 
     train = [*_OTHERS, copy(_QUESTIONS[4], _ANSWERS[4], changes)]
     (found,) = _copies(_HELD_OUT, train, tmp_path)
     assert (found.row, found.train_row) == (4, 60)
-    assert found.overlap > 0.85
+    assert found.word_overlap > 0.85
 
 
 def test_what_is_not_copied_is_not_found(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_blocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     train = [*_OTHERS, *(row(edited(q, 1), a) for q, a in zip(_QUESTIONS[::3], _ANSWERS[::3], strict=True))]
     whole = _copies(_HELD_OUT, train, tmp_path)
     assert [copy.row for copy in whole] == list(range(0, 30, 3))
-    monkeypatch.setattr(contamination, "EVAL_BLOCK", 250)
+    monkeypatch.setattr(contamination, "EVAL_WORDS_PER_PASS", 250)
     assert _copies(_HELD_OUT, train, tmp_path) == whole
 
 

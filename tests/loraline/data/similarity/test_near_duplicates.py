@@ -8,19 +8,20 @@ import pytest
 
 from loraline.artifacts.dataset_files import ROW_FILES
 from loraline.data.rows import Row, read_rows
-from loraline.data.similarity.near_duplicates import Pair, _banding, find_near_duplicates
-from loraline.data.similarity.ngrams import Words, grams
+from loraline.data.similarity.near_duplicates import NearDuplicatePair, _banding, find_near_duplicates
+from loraline.data.similarity.ngrams import hash_ngrams
+from loraline.data.similarity.word_hashes import WordHashes
 from tests.loraline.data.conftest import Prepare
-from tests.loraline.data.texts import edited, row, taken_down, texts
+from tests.loraline.data.texts import edited, hash_words, row, texts
 
 
-def _find(sets: list[Words], similarity: float, folder: Path) -> list[Pair]:
+def _find(sets: list[WordHashes], similarity: float, folder: Path) -> list[NearDuplicatePair]:
     return find_near_duplicates(sets, similarity, folder, lambda _: None)
 
 
-def _jaccard(words: Words) -> dict[tuple[int, int], float]:
+def _jaccard(words: WordHashes) -> dict[tuple[int, int], float]:
     """The similarity of each pair of rows, one by one."""
-    held = [set(grams(words.of(np.array([number])), 3).hashes.tolist()) for number in range(len(words))]
+    held = [set(hash_ngrams(words.select(np.array([number])), 3).hashes.tolist()) for number in range(len(words))]
     return {
         (i, j): len(held[i] & held[j]) / len(held[i] | held[j]) for i, j in itertools.combinations(range(len(held)), 2)
     }
@@ -35,7 +36,7 @@ def test_all_pairs_that_are_named_are_near_and_nearly_all_near_pairs_are_named(
     rows += [row(edited(text, number % 7, seed=number), f"a{number}") for number, text in enumerate(originals)]
     rows = list({one.id: one for one in rows}.values())
     rows += [row(text.upper() + "!", f"A{number}") for number, text in enumerate(originals[:30])]
-    words = taken_down(rows, tmp_path / "words")
+    words = hash_words(rows, tmp_path / "words")
     exact = _jaccard(words)
     found = _find([words], similarity, tmp_path)
     for pair in found:
@@ -58,24 +59,24 @@ def test_bands_miss_one_pair_in_a_hundred_at_most() -> None:
 def test_rows_made_from_one_template_are_not_alike(tmp_path: Path) -> None:
     (template,) = texts(1, 300)
     rows = [row(f"{template} {question}", f"answer {number}") for number, question in enumerate(texts(100, 20, seed=1))]
-    words = taken_down(rows, tmp_path / "words")
+    words = hash_words(rows, tmp_path / "words")
     assert min(_jaccard(words).values()) > 0.85
     assert _find([words], 0.85, tmp_path) == []
     again = [*rows, row(edited(f"{template} {texts(100, 20, seed=1)[7]}", 1), "answer 7")]
     assert {
-        frozenset((pair.row, pair.other)) for pair in _find([taken_down(again, tmp_path / "words")], 0.85, tmp_path)
+        frozenset((pair.row, pair.other)) for pair in _find([hash_words(again, tmp_path / "words")], 0.85, tmp_path)
     } == {frozenset((7, 100))}
 
 
 def test_punctuation_alone_is_like_nothing(tmp_path: Path) -> None:
     rows = [Row.of(text=text) for text in ("?", "!", "...", "?!")]
-    assert _find([taken_down(rows, tmp_path / "words")], 0.5, tmp_path) == []
+    assert _find([hash_words(rows, tmp_path / "words")], 0.5, tmp_path) == []
 
 
 def test_a_row_repeats_an_earlier_set_before_its_own(tmp_path: Path) -> None:
     first, second = texts(2, 60)
-    held_out = taken_down([row(first, "a"), row(edited(first, 1, seed=1), "a")], tmp_path / "eval")
-    train = taken_down(
+    held_out = hash_words([row(first, "a"), row(edited(first, 1, seed=1), "a")], tmp_path / "eval")
+    train = hash_words(
         [row(edited(first, 1, seed=2), "a"), row(second, "b"), row(edited(second, 1), "b")], tmp_path / "train"
     )
     found = {pair.row: pair.other for pair in _find([held_out, train], 0.7, tmp_path)}
@@ -99,7 +100,7 @@ def test_they_are_reported_or_dropped_whatever_the_order(tmp_path: Path, run: Pr
     assert near.across > 0
     assert near.dropped == reported.rows.near_duplicates == 0
     assert len(near.examples) == 20
-    lines = {(int(one.origin.split(":")[-1]), int(one.other.split(":")[-1])) for one in near.examples}
+    lines = {(int(one.origin.split(":")[-1]), int(one.other_origin.split(":")[-1])) for one in near.examples}
     assert all(abs(line - other) == 150 for line, other in lines)
 
     dropped = run([*rows, *copies], near_duplicates="drop")

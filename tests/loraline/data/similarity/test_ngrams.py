@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from loraline.data.rows import Row
-from loraline.data.similarity.ngrams import Block, grams, words_of
-from tests.loraline.data.texts import row, taken_down, texts
+from loraline.data.similarity.ngrams import hash_ngrams
+from loraline.data.similarity.word_hashes import WordBlock, split_words
+from tests.loraline.data.texts import hash_words, row, texts
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from tests.loraline.data.texts import row, taken_down, texts
     ],
 )
 def test_words_are_without_case_and_punctuation(text: str, words: str) -> None:
-    assert [word.decode() for word in words_of(text)] == words.split()
+    assert [word.decode() for word in split_words(text)] == words.split()
 
 
 @pytest.mark.parametrize("n", [1, 3, 8])
@@ -28,7 +29,7 @@ def test_runs_are_equal_where_their_words_are_and_nowhere_else(n: int) -> None:
     draw = random.Random(n)
     rows = [[draw.randrange(3) for _ in range(draw.randrange(1, 30))] for _ in range(200)]
     lengths = np.array([len(one) for one in rows])
-    runs = grams(Block(0, np.array([word for one in rows for word in one], np.uint32), lengths), n)
+    runs = hash_ngrams(WordBlock(0, np.array([word for one in rows for word in one], np.uint32), lengths), n)
     seen: dict[tuple[int, ...], int] = {}
     for one, start, count in zip(rows, runs.starts, runs.counts, strict=True):
         padded = [*one, *[0] * (n - len(one))]
@@ -43,8 +44,8 @@ def test_runs_are_equal_where_their_words_are_and_nowhere_else(n: int) -> None:
 def test_blocks_hold_all_rows_whatever_their_size(tmp_path: Path) -> None:
     rows = [row(text, "answer") for length in (1, 40, 3, 700) for text in texts(10, length)]
     rows.append(Row.of(text="?!"))
-    words = taken_down(rows, tmp_path / "words")
-    whole = words.of(np.arange(len(rows)))
+    words = hash_words(rows, tmp_path / "words")
+    whole = words.select(np.arange(len(rows)))
     for size in (1, 50, 10_000):
         blocks = list(words.blocks(size))
         assert [block.first for block in blocks] == np.cumsum([0, *(len(block.lengths) for block in blocks)])[
@@ -52,13 +53,13 @@ def test_blocks_hold_all_rows_whatever_their_size(tmp_path: Path) -> None:
         ].tolist()
         assert np.concatenate([block.words for block in blocks]).tolist() == whole.words.tolist()
     assert words.lengths.tolist() == [*[2] * 10, *[41] * 10, *[4] * 10, *[701] * 10, 1]
-    assert words.splits.tolist()[:11] == [*[1] * 10, 40]
-    picked = words.of(np.array([30, 0]))
+    assert words.prompt_lengths.tolist()[:11] == [*[1] * 10, 40]
+    picked = words.select(np.array([30, 0]))
     assert picked.words.tolist() == [*whole.words[470 : 470 + 701], *whole.words[:2]]
 
 
 def test_system_messages_are_not_compared(tmp_path: Path) -> None:
     plain = row("a question", "an answer")
-    told = Row.of([{"role": "system", "content": "be brief"}, *(plain.messages or [])])
-    words = taken_down([plain, told], tmp_path / "words")
+    with_system = Row.of([{"role": "system", "content": "be brief"}, *(plain.messages or [])])
+    words = hash_words([plain, with_system], tmp_path / "words")
     assert words.lengths.tolist() == [4, 4]

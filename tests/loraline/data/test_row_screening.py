@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from loraline.artifacts.dataset_files import ROW_FILES
-from loraline.data.reading.formats import Content
+from loraline.data.formats.row_formats import RowContent
+from loraline.data.row_screening import RowScreener
 from loraline.data.rows import read_rows
-from loraline.data.screen import Screen
 from loraline.errors import DatasetError
 from loraline.safety import Policy
 from loraline.safety.personal_data import find_personal_data
@@ -42,8 +42,8 @@ def test_personal_data_are_counted_and_never_shown(action: str, tmp_path: Path, 
     report = run([*pairs(60), *_PERSONAL], personal_data=action)
     found = report.personal_data
     assert (found.action, found.rows) == (action, 2)
-    assert found.found == {"email": 2, "phone": 1, "card": 1}
-    assert [(one.origin.rsplit(":", 1)[1], one.kind) for one in found.examples] == [
+    assert found.counts == {"email": 2, "phone": 1, "card": 1}
+    assert [(one.origin.rsplit(":", 1)[1], one.category) for one in found.examples] == [
         ("61", "email"), ("61", "phone"), ("62", "email"), ("62", "card"),
     ]  # fmt: skip
     assert found.examples[1].excerpt == "She has the number [PHONE]."
@@ -66,10 +66,10 @@ def test_masking_comes_before_hashing(run: Prepare) -> None:
 
 
 def test_an_excerpt_shows_no_half_of_another_find() -> None:
-    screen = Screen("report", None)
+    screener = RowScreener("report", None)
     text = f"jane.doe@mail.org {'x ' * 28}+49 30 1234567{' x' * 28} 4111 1111 1111 1111"
-    screen.row(Content(text=text), "a:1")
-    shown = [one.excerpt for one in screen.personal_data().examples]
+    screener.screen(RowContent(text=text), "a:1")
+    shown = [one.excerpt for one in screener.personal_data().examples]
     assert len(shown) == 3
     assert not any(find_personal_data(excerpt) or "mail.org" in excerpt or "1111" in excerpt for excerpt in shown)
     assert shown[1].startswith("[EMAIL] x")
@@ -87,7 +87,7 @@ def test_the_policy_drops_reports_and_sets_the_system_prompt(tmp_path: Path, run
     found = report.policy
     assert found
     assert (found.name, found.rows, found.dropped) == ("test", 2, 1)
-    assert found.found == {"weather": 2, "poison": 1}
+    assert found.counts == {"weather": 2, "poison": 1}
     assert {(one.origin.rsplit(":", 1)[1], one.category) for one in found.examples} == {
         ("61", "poison"), ("61", "weather"), ("62", "weather"),
     }  # fmt: skip

@@ -11,10 +11,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from loraline.artifacts.dataset import RowProblem
 from loraline.artifacts.dataset_files import TRAIN_ROWS
-from loraline.data.chunk import Chunker
-from loraline.data.reading.readers import read_file
-from loraline.data.reading.records import Problem, Record
+from loraline.data.reading.chunker import Chunker
+from loraline.data.reading.file_reader import read_file
+from loraline.data.reading.records import SourceRecord
 from loraline.data.reading.source_files import SourceFile, list_files
 from loraline.data.rows import read_rows
 from loraline.errors import DatasetError
@@ -79,8 +80,10 @@ def _compress(path: Path, ending: str) -> Path:
     return target
 
 
-@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
-@pytest.mark.parametrize("name", _WRITERS)
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [(name, ending) for name in _WRITERS for ending in ("", ".gz", ".zst") if not (ending and "parquet" in name)],
+)
 def test_formats_and_compressions_give_the_same_rows(name: str, ending: str, tmp_path: Path, run: Prepare) -> None:
     rows = pairs(200)
     expected = run(rows)
@@ -90,6 +93,15 @@ def test_formats_and_compressions_give_the_same_rows(name: str, ending: str, tmp
     assert report.fingerprint == expected.fingerprint
     assert report.rows == expected.rows
     assert report.rows.train + report.rows.eval == 200
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+@pytest.mark.parametrize("file_format", ["auto", "parquet"])
+def test_compressed_parquet_is_refused(file_format: str, ending: str, tmp_path: Path) -> None:
+    _parquet(pairs(5), tmp_path / "rows.parquet")
+    path = _compress(tmp_path / "rows.parquet", ending)
+    with pytest.raises(DatasetError, match=rf"rows\.parquet\{ending}'.*not supported.*decompress"):
+        list_files(str(path), file_format)
 
 
 def test_a_folder_is_read_whole(tmp_path: Path, run: Prepare) -> None:
@@ -113,7 +125,7 @@ def test_objects_of_one_file_each(tmp_path: Path, run: Prepare) -> None:
     assert run(folder).fingerprint == run(pairs(50)).fingerprint
 
 
-def test_the_format_can_be_said(tmp_path: Path, run: Prepare) -> None:
+def test_the_format_can_be_set(tmp_path: Path, run: Prepare) -> None:
     _jsonl(pairs(50), tmp_path / "rows.data")
     with pytest.raises(DatasetError, match=r"rows\.data.*data\.format"):
         run(tmp_path / "rows.data")
@@ -135,17 +147,17 @@ def test_a_source_that_is_not_there(tmp_path: Path) -> None:
         list_files(str(tmp_path / "nowhere"), "auto")
 
 
-def _read(path: Path, content: bytes) -> tuple[list[int], list[Problem]]:
+def _read(path: Path, content: bytes) -> tuple[list[int], list[RowProblem]]:
     """Lines of the good records, and the problems."""
     path.write_bytes(content)
     [file] = list_files(str(path), "auto")
     chunker = Chunker(lambda texts: [len(text.split()) for text in texts], 16, 0)
-    outcomes = list(read_file(file, chunker, lambda _: None))
-    good = [outcome.line for outcome in outcomes if isinstance(outcome, Record)]
-    return good, [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    results = list(read_file(file, chunker, lambda _: None))
+    good = [result.line for result in results if isinstance(result, SourceRecord)]
+    return good, [result for result in results if isinstance(result, RowProblem)]
 
 
-def _seen(problems: list[Problem]) -> list[tuple[int, str, bool]]:
+def _summary(problems: list[RowProblem]) -> list[tuple[int, str, bool]]:
     return [(problem.line, problem.kind, problem.fatal) for problem in problems]
 
 
@@ -153,7 +165,7 @@ def test_bad_lines_of_jsonl(tmp_path: Path) -> None:
     lines = [b'{"a": 1}', b"", b'{"a": ', b'{"a": "\xff"}', b"[1]", b"[" * 100000, b"9" * 5000, b'{"a": 2}']
     good, problems = _read(tmp_path / "x.jsonl", b"\n".join(lines))
     assert good == [1, 8]
-    assert _seen(problems) == [
+    assert _summary(problems) == [
         (3, "invalid JSON", False),
         (4, "invalid UTF-8", False),
         (5, "not an object", False),
@@ -167,7 +179,7 @@ def test_bad_lines_of_csv(tmp_path: Path) -> None:
     lines = [b"p,c", b"1,2", b"1", b"1,2,3", b'"a', b'b",2', b'"a"b,2', b"3,4", b'5,"6']
     good, problems = _read(tmp_path / "x.csv", b"\n".join(lines))
     assert good == [2, 5, 8]
-    assert _seen(problems) == [
+    assert _summary(problems) == [
         (3, "wrong number of fields", False),
         (4, "wrong number of fields", False),
         (7, "malformed row", False),
@@ -185,17 +197,17 @@ def test_a_doubled_column_of_csv(tmp_path: Path) -> None:
 def test_a_broken_array_ends_the_file(content: bytes, tmp_path: Path) -> None:
     good, problems = _read(tmp_path / "x.json", content)
     assert good == [1]
-    assert _seen(problems) == [(2, "unreadable file", True)]
+    assert _summary(problems) == [(2, "unreadable file", True)]
 
 
 def test_an_array_of_other_things(tmp_path: Path) -> None:
     good, problems = _read(tmp_path / "x.json", b'[{"a": 1}, 3, {"a": 2}]')
     assert good == [1, 3]
-    assert _seen(problems) == [(2, "not an object", False)]
+    assert _summary(problems) == [(2, "not an object", False)]
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
-def test_a_truncated_stream_is_never_taken_for_its_end(ending: str, tmp_path: Path) -> None:
+def test_a_truncated_stream_is_fatal(ending: str, tmp_path: Path) -> None:
     _jsonl(pairs(3000), tmp_path / "whole.jsonl")
     whole = _compress(tmp_path / "whole.jsonl", ending).read_bytes()
     _, problems = _read(tmp_path / f"x.jsonl{ending}", whole[:-100])
@@ -206,7 +218,7 @@ def test_a_truncated_stream_is_never_taken_for_its_end(ending: str, tmp_path: Pa
 def test_a_file_that_is_not_what_its_name_says(name: str, tmp_path: Path) -> None:
     good, problems = _read(tmp_path / name, b"This is plain text, whatever the name says.\n")
     assert good == []
-    assert _seen(problems) == [(1, "unreadable file", True)]
+    assert _summary(problems) == [(1, "unreadable file", True)]
 
 
 def test_parquet_with_bytes_that_are_not_text(tmp_path: Path, run: Prepare) -> None:
@@ -215,24 +227,24 @@ def test_parquet_with_bytes_that_are_not_text(tmp_path: Path, run: Prepare) -> N
     pyarrow.parquet.write_table(table, tmp_path / "good.parquet")
     good, problems = _read(tmp_path / "x.parquet", (tmp_path / "good.parquet").read_bytes())
     assert good == [1, 3]
-    assert _seen(problems) == [(2, "invalid UTF-8", False)]
+    assert _summary(problems) == [(2, "invalid UTF-8", False)]
     assert problems[0].column == "text"
 
 
 def test_text_lines_that_are_not_utf8(tmp_path: Path) -> None:
     good, problems = _read(tmp_path / "x.txt", b"One sentence.\nbroken \xff line\nAnother sentence.\n")
     assert good == [1]
-    assert _seen(problems) == [(2, "invalid UTF-8", False)]
+    assert _summary(problems) == [(2, "invalid UTF-8", False)]
 
 
-def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
+def test_progress_is_reported_to_the_end(tmp_path: Path) -> None:
     _jsonl(pairs(2000), tmp_path / "x.jsonl")
     [file] = list_files(str(tmp_path / "x.jsonl"), "auto")
-    heard: list[int] = []
+    updates: list[int] = []
     chunker: Any = None
-    list(read_file(file, chunker, heard.append))
-    assert heard == sorted(heard)
-    assert heard[-1] == file.size
+    list(read_file(file, chunker, updates.append))
+    assert updates == sorted(updates)
+    assert updates[-1] == file.size
     assert isinstance(file, SourceFile)
 
 

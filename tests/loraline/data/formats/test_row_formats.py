@@ -1,4 +1,4 @@
-"""Every shape becomes the same messages; every mistake in a row is found where it is."""
+"""Every row format becomes the same messages; every problem of a row is reported with its place."""
 
 import json
 from pathlib import Path
@@ -8,25 +8,26 @@ import pydantic
 import pytest
 
 from loraline.data.config import Columns, DataConfig
-from loraline.data.normalize import clean
-from loraline.data.reading.formats import Content, content_of, find_layout
-from loraline.data.reading.records import Record
+from loraline.data.formats.detection import convert_record, detect_format
+from loraline.data.formats.row_formats import RowContent
+from loraline.data.reading.records import SourceRecord
+from loraline.data.reading.text_normalization import normalize
 from loraline.errors import DatasetError
 
 
-def _taken(fields: dict[str, Any], **columns: str) -> Content | list[tuple[str, str]]:
-    """The content of a row, or column and kind of all that is wrong with it."""
-    layout = find_layout(list(fields), Columns(**columns), "rows")
-    outcome = content_of(Record("rows", 1, fields), layout)
-    return outcome if isinstance(outcome, Content) else [(problem.column, problem.kind) for problem in outcome]
+def _convert(fields: dict[str, Any], **columns: str) -> RowContent | list[tuple[str, str]]:
+    """The content of a row, or column and kind of all of its problems."""
+    detected = detect_format(list(fields), Columns(**columns), "rows")
+    result = convert_record(SourceRecord("rows", 1, fields), detected)
+    return result if isinstance(result, RowContent) else [(problem.column, problem.kind) for problem in result]
 
 
-def _messages(*turns: tuple[str, str]) -> Content:
-    return Content([{"role": role, "content": content} for role, content in turns])
+def _messages(*turns: tuple[str, str]) -> RowContent:
+    return RowContent([{"role": role, "content": content} for role, content in turns])
 
 
-_ASKED = _messages(("user", "Q"), ("assistant", "A"))
-_TOLD = _messages(("system", "S"), ("user", "Q"), ("assistant", "A"))
+_ONE_TURN = _messages(("user", "Q"), ("assistant", "A"))
+_WITH_SYSTEM = _messages(("system", "S"), ("user", "Q"), ("assistant", "A"))
 _OPENAI = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 _SHAREGPT = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
 
@@ -34,46 +35,46 @@ _SHAREGPT = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"prompt": "Q", "completion": "A"}, _ASKED),
-        ({"prompt": "Q", "completion": "A", "system": "S"}, _TOLD),
-        ({"prompt": "Q", "completion": "A", "system": None}, _ASKED),
-        ({"instruction": "Q", "output": "A"}, _ASKED),
-        ({"instruction": "Q", "input": "", "output": "A", "text": "Q A"}, _ASKED),
+        ({"prompt": "Q", "completion": "A"}, _ONE_TURN),
+        ({"prompt": "Q", "completion": "A", "system": "S"}, _WITH_SYSTEM),
+        ({"prompt": "Q", "completion": "A", "system": None}, _ONE_TURN),
+        ({"instruction": "Q", "output": "A"}, _ONE_TURN),
+        ({"instruction": "Q", "input": "", "output": "A", "text": "Q A"}, _ONE_TURN),
         ({"instruction": "Q", "input": "I", "output": "A"}, _messages(("user", "Q\n\nI"), ("assistant", "A"))),
-        ({"messages": _OPENAI}, _ASKED),
-        ({"messages": json.dumps(_OPENAI)}, _ASKED),
-        ({"messages": [{"role": "system", "content": "S"}, *_OPENAI]}, _TOLD),
-        ({"conversations": _SHAREGPT}, _ASKED),
-        ({"conversations": _SHAREGPT, "system": "S"}, _TOLD),
-        ({"conversations": _OPENAI}, _ASKED),
-        ({"conversations": [{"from": "system", "value": "S"}, *_SHAREGPT]}, _TOLD),
+        ({"messages": _OPENAI}, _ONE_TURN),
+        ({"messages": json.dumps(_OPENAI)}, _ONE_TURN),
+        ({"messages": [{"role": "system", "content": "S"}, *_OPENAI]}, _WITH_SYSTEM),
+        ({"conversations": _SHAREGPT}, _ONE_TURN),
+        ({"conversations": _SHAREGPT, "system": "S"}, _WITH_SYSTEM),
+        ({"conversations": _OPENAI}, _ONE_TURN),
+        ({"conversations": [{"from": "system", "value": "S"}, *_SHAREGPT]}, _WITH_SYSTEM),
         ({"messages": _OPENAI * 2}, _messages(*[("user", "Q"), ("assistant", "A")] * 2)),
-        ({"text": "T"}, Content(text="T")),
+        ({"text": "T"}, RowContent(text="T")),
     ],
 )
-def test_shapes_are_found_from_the_columns(fields: dict[str, Any], expected: Content) -> None:
-    assert _taken(fields) == expected
+def test_formats_are_detected_from_the_columns(fields: dict[str, Any], expected: RowContent) -> None:
+    assert _convert(fields) == expected
 
 
-def test_named_columns_win() -> None:
+def test_configured_columns_take_precedence() -> None:
     fields = {"question": "Q", "answer": "A", "messages": [], "text": "T", "rules": "S"}
-    assert _taken(fields, prompt="question", completion="answer") == _ASKED
-    assert _taken(fields, prompt="question", completion="answer", system="rules") == _TOLD
-    assert _taken(fields, instruction="question", output="answer", input="text", system="rules") == _messages(
+    assert _convert(fields, prompt="question", completion="answer") == _ONE_TURN
+    assert _convert(fields, prompt="question", completion="answer", system="rules") == _WITH_SYSTEM
+    assert _convert(fields, instruction="question", output="answer", input="text", system="rules") == _messages(
         ("system", "S"), ("user", "Q\n\nT"), ("assistant", "A")
     )
-    assert _taken(fields, text="answer") == Content(text="A")
-    assert _taken({"prompt": "Q", "reply": "A"}, completion="reply") == _ASKED
+    assert _convert(fields, text="answer") == RowContent(text="A")
+    assert _convert({"prompt": "Q", "reply": "A"}, completion="reply") == _ONE_TURN
 
 
 def test_a_named_column_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(DatasetError, match=r"data\.columns\.prompt = 'qestion'.*\['question', 'answer'\]"):
-        _taken({"question": "Q", "answer": "A"}, prompt="qestion", completion="answer")
+        _convert({"question": "Q", "answer": "A"}, prompt="qestion", completion="answer")
 
 
-def test_columns_that_tell_no_shape_are_named() -> None:
+def test_columns_that_fit_no_format_are_named() -> None:
     with pytest.raises(DatasetError, match=r"\['question', 'answer'\].*data\.columns\.prompt=question"):
-        _taken({"question": "Q", "answer": "A"})
+        _convert({"question": "Q", "answer": "A"})
 
 
 def _turn(role: Any, content: Any = "x") -> dict[str, Any]:
@@ -110,28 +111,28 @@ def _turn(role: Any, content: Any = "x") -> dict[str, Any]:
         ({"text": {}}, [("text", "wrong type")]),
     ],
 )  # fmt: skip
-def test_everything_wrong_with_a_row_is_found(fields: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-    assert _taken(fields) == expected
+def test_all_problems_of_a_row_are_found(fields: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert _convert(fields) == expected
 
 
-def test_a_missing_field_is_told_from_an_empty_one() -> None:
-    layout = find_layout(["prompt", "completion"], Columns(), "rows")
-    problems = content_of(Record("rows", 7, {"prompt": "Q"}), layout)
+def test_a_missing_field_is_distinguished_from_an_empty_one() -> None:
+    detected = detect_format(["prompt", "completion"], Columns(), "rows")
+    problems = convert_record(SourceRecord("rows", 7, {"prompt": "Q"}), detected)
     assert isinstance(problems, list)
     assert str(problems[0]) == "rows:7: column 'completion': missing; the row has ['prompt']"
 
 
-def test_text_is_put_into_one_spelling() -> None:
-    assert clean("e\u0301") == "\u00e9"
-    assert clean("\ufeffa\r\nb\rc\x00\x1b[0m\td\x7f\ufeff") == "a\nb\nc[0m\td"
+def test_text_is_normalized() -> None:
+    assert normalize("e\u0301") == "\u00e9"
+    assert normalize("\ufeffa\r\nb\rc\x00\x1b[0m\td\x7f\ufeff") == "a\nb\nc[0m\td"
 
 
 @pytest.mark.parametrize(
     "columns",
     [{"prompt": "a", "text": "b"}, {"text": "a", "system": "b"}, {"messages": "a", "output": "b"}],
 )
-def test_columns_of_two_shapes_are_refused(columns: dict[str, str]) -> None:
-    with pytest.raises(pydantic.ValidationError, match="do not belong to one shape"):
+def test_columns_of_two_formats_are_refused(columns: dict[str, str]) -> None:
+    with pytest.raises(pydantic.ValidationError, match="do not belong to one row format"):
         Columns(**columns)
 
 

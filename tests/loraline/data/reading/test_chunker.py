@@ -1,15 +1,22 @@
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
-from loraline.artifacts.dataset_files import ROW_FILES
-from loraline.data.chunk import Chunk, Chunker
+from loraline.artifacts.dataset_files import ROW_FILES, TRAIN_ROWS
 from loraline.data.description.lengths import token_counter
+from loraline.data.reading.chunker import Chunk, Chunker
 from loraline.data.rows import read_rows
+from loraline.errors import ConfigurationError
 from loraline.models.folder import load_tokenizer
-from tests.loraline.data.conftest import Prepare
+from tests.loraline.data.conftest import Prepare, pairs
+from tests.loraline.data.texts import texts
 
 Count = Callable[[list[str]], list[int]]
 
@@ -99,7 +106,7 @@ def test_a_folder_of_texts_is_prepared_without_leaks(tmp_path: Path, run: Prepar
     for book in range(4):
         (folder / f"{book}.txt").write_text(f"Book {book}.\n\n" + _story(400).replace("Number", f"Book {book}: number"))
     report = run(folder, chunk_tokens=100, chunk_overlap=40, eval_fraction=0.3)
-    assert report.sources[0].shape == "text"
+    assert report.sources[0].row_format == "text"
     assert report.lengths.train["completion"].max <= 100
     train, held_out = (read_rows(tmp_path / "out" / ROW_FILES[side]) for side in ("train", "eval"))
     sentences = [
@@ -107,3 +114,65 @@ def test_a_folder_of_texts_is_prepared_without_leaks(tmp_path: Path, run: Prepar
         for rows in (train, held_out)
     ]
     assert sentences[0].isdisjoint(sentences[1])
+
+
+def _texts_of(folder: Path) -> set[str]:
+    return {row.text or "" for split in ("train", "eval") for row in read_rows(folder / ROW_FILES[split])}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "rows.csv"])
+def test_a_text_column_is_chunked_as_a_text_file_is(name: str, tmp_path: Path, run: Prepare) -> None:
+    story = _story(400)
+    (tmp_path / "story.txt").write_text(story)
+    table = pyarrow.Table.from_pylist([{"text": story}])
+    writers = {
+        "rows.jsonl": lambda path: path.write_text(json.dumps({"text": story})),
+        "rows.parquet": lambda path: pyarrow.parquet.write_table(table, path),
+        "rows.csv": lambda path: pyarrow.csv.write_csv(table, path),
+    }
+    writers[name](tmp_path / name)
+    settings: dict[str, Any] = {"chunk_tokens": 100, "chunk_overlap": 40, "eval_fraction": 0.3}
+    expected = run(tmp_path / "story.txt", **settings)
+    chunks = _texts_of(tmp_path / "out")
+    report = run(tmp_path / name, **settings)
+    assert report.fingerprint == expected.fingerprint
+    assert report.rows == expected.rows
+    assert _texts_of(tmp_path / "out") == chunks
+    assert len(chunks) > 10
+    origins = {row.origin for row in read_rows(tmp_path / "out" / TRAIN_ROWS)}
+    assert {origin.rsplit(":", 1)[0] for origin in origins} == {str(tmp_path / name)}
+    assert len(origins) == 1, "each chunk leads back to the row that it is cut from"
+
+
+def test_short_texts_are_left_as_they_are(tmp_path: Path, run: Prepare) -> None:
+    short = [f" A text of its own, number {number}.\n\n" for number in range(60)]
+    report = run([{"text": text} for text in short], chunk_tokens=64, chunk_overlap=8)
+    assert report.rows.read == 60
+    assert _texts_of(tmp_path / "out") == set(short)
+
+
+@pytest.mark.parametrize("setting", [{"chunk_tokens": 256}, {"chunk_overlap": 32}])
+def test_chunk_settings_without_effect_are_refused(setting: dict[str, int], tmp_path: Path, run: Prepare) -> None:
+    (name, value), *_ = setting.items()
+    said = rf"data\.{name} = {value} has no effect.*rows\.jsonl' \(prompt-completion\).*data\.columns\.text"
+    with pytest.raises(ConfigurationError, match=said):
+        run(pairs(60), **setting)
+    (tmp_path / "general.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(30, 20)))
+    report = run(pairs(60), general_source=str(tmp_path / "general.jsonl"), **setting)
+    assert report.general, "the general rows are plain text, so that the setting has an effect"
+
+
+@pytest.mark.parametrize("eval_fraction", [0.2, 0.8])  # the first file is in train, then in eval
+def test_a_chunk_that_several_files_share_stays_in_one_split(
+    eval_fraction: float, tmp_path: Path, run: Prepare
+) -> None:
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for book in range(30):
+        (folder / f"{book}.txt").write_text(f"Book {book} has {'many ' * 14}pages.\n\nLicensed to {'you ' * 15}.\n")
+    report = run(folder, chunk_tokens=100, chunk_overlap=0, eval_fraction=eval_fraction)
+    repeated = report.rows.prompt_overlap + report.rows.duplicates
+    assert report.rows.prompt_overlap
+    first = {row.origin for row in read_rows(tmp_path / "out" / ROW_FILES["train" if eval_fraction < 0.5 else "eval"])}
+    assert {one.other_origin for one in report.prompt_overlaps} <= first
+    assert report.rows.read == report.rows.train + report.rows.eval + repeated

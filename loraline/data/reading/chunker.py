@@ -1,12 +1,15 @@
-"""Cuts plain text into chunks of a number of tokens at most, at sentence ends."""
+"""Cut plain text at sentence ends into chunks of a limited number of tokens."""
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from typing import TextIO
 
-_PARAGRAPH_LIMIT = 1 << 15  # characters held before a paragraph's end is seen
-_SENTENCES_AT_ONCE = 512
+_MAX_LINE_CHARACTERS = 1 << 16  # a longer line is read in pieces
+_MAX_PARAGRAPH_CHARACTERS = 1 << 15  # held in memory before the paragraph ends
+_SENTENCES_PER_BATCH = 512
 _CHUNKS_PER_GROUP = 8
 # A full stop after a single letter ("e.g.", "J. S. Bach") or a title ends no sentence.
 _SENTENCE_END = re.compile(
@@ -17,63 +20,82 @@ _SENTENCE_END = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a plain text file."""
+    """A part of a plain text."""
 
     line: int
+    """Line of the text on which the chunk begins, from 1."""
     text: str
     group: str
-    """Names the run of chunks that overlap one another, so that a split can keep them together."""
+    """Chunks that overlap have the same group, so that a split can keep them together."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
     line: int
     text: str
-    """With the white space before it, as tokenizers have it."""
+    """With the preceding white space, which tokenizers encode with the word after it."""
     tokens: int
 
 
+def numbered_lines(text: TextIO) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text with their line ends, numbered from 1; very long lines in several pieces."""
+    number = 1
+    while line := text.readline(_MAX_LINE_CHARACTERS):
+        yield number, line
+        number += line.endswith("\n")
+
+
 class Chunker:
-    """Cuts a text's lines into chunks of at most `limit` tokens that repeat up to `overlap` tokens."""
+    """Cuts text into chunks of at most `limit` tokens that repeat up to `overlap` tokens of the chunk before."""
 
     def __init__(self, count: Callable[[list[str]], list[int]], limit: int, overlap: int) -> None:
         self._count = count
         self._limit = limit
         self._overlap = overlap
 
+    def chunk_long(self, texts: list[str]) -> list[list[Chunk]]:
+        """Chunk those of several texts that have more tokens than a chunk may; the list of the others is empty."""
+        # A token is at least one byte: shorter texts need not be tokenized.
+        uncertain = [text for text in texts if len(text.encode()) > self._limit]
+        tokens = dict(zip(uncertain, self._count(uncertain), strict=True)) if uncertain else {}
+        return [
+            list(self.chunks(numbered_lines(io.StringIO(text)))) if tokens.get(text, 0) > self._limit else []
+            for text in texts
+        ]
+
     def chunks(self, lines: Iterable[tuple[int, str]]) -> Iterator[Chunk]:
         """Cut numbered lines (each with its line end) into chunks, in order.
 
-        Every few chunks one begins without overlap and with a group of its own: what is in train then never
-        repeats in eval, and one long text can still be split. The group is the text it begins with, so that a
-        text which grows at its end keeps its groups.
+        Every eighth chunk starts a new group and has no overlap with the chunk before: train then never repeats text
+        of eval, and one long text can still be split. A group is named by the text of its first chunk, so that text
+        added at the end leaves the groups unchanged.
         """
         group, in_group = "", 0
-        for sentences in self._runs(lines):
+        for sentences in self._sentence_runs(lines):
             text = _joined(sentences)
             if in_group == 0:
                 group = text
             yield Chunk(_line_of(sentences[0]), text, group)
             in_group = (in_group + 1) % _CHUNKS_PER_GROUP
 
-    def _runs(self, lines: Iterable[tuple[int, str]]) -> Iterator[list[_Sentence]]:
-        held: list[_Sentence] = []
-        repeated = emitted = 0
+    def _sentence_runs(self, lines: Iterable[tuple[int, str]]) -> Iterator[list[_Sentence]]:
+        pending: list[_Sentence] = []
+        repeated = yielded = 0
         for sentence in self._sentences(lines):
-            while len(held) > repeated and not self._fits([*held, sentence]):
-                yield held
-                emitted += 1
-                held = [] if emitted % _CHUNKS_PER_GROUP == 0 else self._tail(held, sentence)
-                repeated = len(held)
-            held.append(sentence)
-        if len(held) > repeated:
-            yield held
+            while len(pending) > repeated and not self._fits([*pending, sentence]):
+                yield pending
+                yielded += 1
+                pending = [] if yielded % _CHUNKS_PER_GROUP == 0 else self._tail(pending, sentence)
+                repeated = len(pending)
+            pending.append(sentence)
+        if len(pending) > repeated:
+            yield pending
 
     def _fits(self, sentences: list[_Sentence]) -> bool:
         total = sum(sentence.tokens for sentence in sentences)
         if total > self._limit or total < 0.97 * self._limit:
             return total <= self._limit
-        # Tokens of the parts may be a few less than those of the whole, which is what counts.
+        # The sentences may have a few tokens less by themselves than joined. What counts is the joined text.
         return self._count([_joined(sentences)])[0] <= self._limit
 
     def _tail(self, sentences: list[_Sentence], following: _Sentence) -> list[_Sentence]:
@@ -87,13 +109,13 @@ class Chunker:
 
     def _sentences(self, lines: Iterable[tuple[int, str]]) -> Iterator[_Sentence]:
         pieces = _split_sentences(lines)
-        while batch := list(islice(pieces, _SENTENCES_AT_ONCE)):
+        while batch := list(islice(pieces, _SENTENCES_PER_BATCH)):
             counts = self._count([text for _, text in batch])
             for (line, text), tokens in zip(batch, counts, strict=True):
-                yield from self._halved(_Sentence(line, text, tokens))
+                yield from self._split_long(_Sentence(line, text, tokens))
 
-    def _halved(self, sentence: _Sentence) -> Iterator[_Sentence]:
-        """Give a sentence that fits; cut a longer one near its middle, at white space where there is any."""
+    def _split_long(self, sentence: _Sentence) -> Iterator[_Sentence]:
+        """Yield a sentence that fits; halve a longer one, at white space if possible, until the parts fit."""
         if sentence.tokens <= self._limit or len(sentence.text) < 2:
             yield sentence
             return
@@ -103,7 +125,7 @@ class Chunker:
         parts = sentence.text[:cut], sentence.text[cut:]
         line = sentence.line
         for part, tokens in zip(parts, self._count(list(parts)), strict=True):
-            yield from self._halved(_Sentence(line, part, tokens))
+            yield from self._split_long(_Sentence(line, part, tokens))
             line += part.count("\n")
 
 
@@ -117,26 +139,26 @@ def _line_of(sentence: _Sentence) -> int:
 
 
 def _split_sentences(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Give each sentence with the line on which it begins; joined, they are the text without outer white space."""
-    held, start = "", 1
+    """Yield each sentence with its first line. Joined, they are the text without leading and trailing white space."""
+    pending, start = "", 1
     for number, line in lines:
-        if not held:
+        if not pending:
             start = number
-        held += line
-        if line.strip() and len(held) < _PARAGRAPH_LIMIT:
+        pending += line
+        if line.strip() and len(pending) < _MAX_PARAGRAPH_CHARACTERS:
             continue
-        *sentences, held = _cut(held)
-        if held.strip() and (not sentences or not line.strip()):
-            sentences, held = [*sentences, held], ""
+        *sentences, pending = _cut_at_sentence_ends(pending)
+        if pending.strip() and (not sentences or not line.strip()):
+            sentences, pending = [*sentences, pending], ""
         for sentence in sentences:
             yield start, sentence
             start += sentence.count("\n")
-    for sentence in _cut(held):
+    for sentence in _cut_at_sentence_ends(pending):
         if sentence.strip():
             yield start, sentence
         start += sentence.count("\n")
 
 
-def _cut(text: str) -> list[str]:
+def _cut_at_sentence_ends(text: str) -> list[str]:
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     return [text[start:end] for start, end in pairwise(ends)]

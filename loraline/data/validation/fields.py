@@ -1,0 +1,87 @@
+"""Read and validate the fields of a record, collecting every problem."""
+
+from typing import Any
+
+from loraline.artifacts.dataset import RowProblem
+from loraline.artifacts.dataset_files import Message
+from loraline.data.reading.records import SourceRecord
+from loraline.data.reading.text_normalization import UNDECODABLE, normalize
+
+EMPTY_FIELD = "empty field"
+EMPTY_ANSWER = "empty answer"
+"""Kind of problem of a row whose answer is empty."""
+_SHOWN_CHARACTERS = 60
+
+
+def shorten(value: Any) -> str:
+    """A value as shown in a problem's reason."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+class FieldReader:
+    """Reads a record's fields by the name that `loraline.data.config.Columns` has for their column."""
+
+    def __init__(self, record: SourceRecord, columns: dict[str, str]) -> None:
+        self._record = record
+        self._columns = columns
+        self.problems: list[RowProblem] = []
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the record's fields, sorted."""
+        return sorted(self._record.fields)
+
+    def column(self, name: str) -> str:
+        """The source's column."""
+        return self._columns.get(name, "")
+
+    def value(self, column: str) -> Any:
+        """The raw value in a column of the source; None where it is missing."""
+        return self._record.fields.get(column)
+
+    def text(self, name: str, required: bool = True, empty: str = EMPTY_FIELD) -> str:
+        """The normalized text of a field; "" where it has a problem, or is optional and missing."""
+        column = self.column(name)
+        if column not in self._record.fields:
+            if required:
+                self.add_problem(column, "missing field", f"missing; the row has {self.names}")
+            return ""
+        return self.check_text(self._record.fields[column], column, required, empty)
+
+    def answer(self, name: str) -> str:
+        """The normalized text of the field with the answer."""
+        return self.text(name, empty=EMPTY_ANSWER)
+
+    def system_messages(self) -> list[Message]:
+        """The system message of the row's `system` column, if any."""
+        text = self.text("system", required=False)
+        return [{"role": "system", "content": text}] if text else []
+
+    def check_text(self, value: Any, location: str, required: bool = True, empty: str = EMPTY_FIELD) -> str:
+        """Validate and normalize text.
+
+        Args:
+            value: what should be text.
+            location: the column, or the place in it such as `messages[2].content`.
+            required: whether it may be missing or empty.
+            empty: the kind of problem where it is required and empty.
+        """
+        if value is None and not required:
+            return ""
+        if not isinstance(value, str):
+            kind = empty if value is None else "wrong type"
+            self.add_problem(location, kind, f"must be text, is {type(value).__name__}: {shorten(value)}")
+            return ""
+        if UNDECODABLE.search(value):
+            self.add_problem(location, "invalid UTF-8", f"not valid Unicode: {shorten(value)}")
+            return ""
+        text = normalize(value)
+        if required and not text.strip():
+            self.add_problem(location, empty, "empty")
+        return text if text.strip() else ""
+
+    def add_problem(self, location: str, kind: str, reason: str) -> None:
+        """Add a problem of this record."""
+        record = self._record
+        self.problems.append(RowProblem(file=record.file, line=record.line, column=location, kind=kind, reason=reason))
