@@ -86,7 +86,7 @@ def test_cuda_asks_pip_for_nothing(asked: list[list[str]], monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("wanted", "argument"), [("cuda", "TORCH=cuda"), ("cpu-or-cuda", "TORCH=cuda")])
-def test_the_dockerfile_is_told_which(
+def test_the_choice_is_a_build_argument(
     wanted: str, argument: str, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pip_says(monkeypatch, asked, ONLY_CUDA)

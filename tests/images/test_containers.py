@@ -78,8 +78,10 @@ def test_size(
 @BOTH
 def test_no_build_tools_are_left(docker: Engine, images: dict[str, str], image: str) -> None:
     script = "for tool in gcc cc make pip pip3 uv git; do command -v $tool; done; python3 -c 'import pip' 2>&1"
-    assert "No module named 'pip'" in (said := docker.run(*RESTRICTED, images[image], "sh", "-c", script, check=False))
-    assert "/" not in said.splitlines()[0], said
+    assert "No module named 'pip'" in (
+        output := docker.run(*RESTRICTED, images[image], "sh", "-c", script, check=False)
+    )
+    assert "/" not in output.splitlines()[0], output
 
 
 @BOTH
@@ -129,7 +131,7 @@ def test_it_runs_as_any_user_and_writes_only_where_it_may(docker: Engine, images
 
 
 @BOTH
-def test_a_step_told_to_stop_may_finish(docker: Engine, images: dict[str, str], image: str) -> None:
+def test_a_step_may_finish_after_sigterm(docker: Engine, images: dict[str, str], image: str) -> None:
     """SIGTERM reaches the step through the shell that KFP starts it with."""
     arguments = [one for one in RESTRICTED if one != "--rm"]
     container = docker.run(*arguments, "--detach", images[image], *kfp_command()).strip()

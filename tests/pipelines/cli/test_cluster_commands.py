@@ -73,7 +73,7 @@ def test_ctrl_c_stops_watching_and_not_the_run(ready: KfpServer, recipe: str, mo
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["submit", "RECIPE", "training.rank=0"], "training.rank = 0"),
         (["submit", "RECIPE", "--version", "none"], "no version 'none'"),
@@ -83,11 +83,11 @@ def test_ctrl_c_stops_watching_and_not_the_run(ready: KfpServer, recipe: str, mo
     ],
 )
 def test_what_is_refused_exits_with_2_and_starts_nothing(
-    ready: KfpServer, recipe: str, words: list[str], said: str
+    ready: KfpServer, recipe: str, words: list[str], message: str
 ) -> None:
     done = loraline(*(recipe if word == "RECIPE" else word for word in words))
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert not ready.state.runs
 
 
@@ -125,7 +125,7 @@ def test_stop_ends_a_run_once(ready: KfpServer, recipe: str) -> None:
     assert "has already ended: canceled" in loraline("stop", _run_id(ready)).output
 
 
-def test_logs_tell_the_commands(ready: KfpServer, recipe: str) -> None:
+def test_logs_prints_the_kubectl_commands(ready: KfpServer, recipe: str) -> None:
     loraline("submit", recipe, "--no-follow")
     done = loraline("logs", "latest", "train_lora", "--command")
     assert done.exit_code == 0, done.output
@@ -134,7 +134,7 @@ def test_logs_tell_the_commands(ready: KfpServer, recipe: str) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["upload"], ["submit"], ["runs"], ["logs"], ["stop"], ["schedule", "create"]])
-def test_every_command_teaches(words: list[str]) -> None:
+def test_every_command_has_help(words: list[str]) -> None:
     done = loraline(*words, "--help")
     assert done.exit_code == 0
     assert "Usage" in done.output

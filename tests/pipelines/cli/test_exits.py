@@ -1,4 +1,4 @@
-"""One meaning for each exit status, in the commands for this machine and in those for a cluster."""
+"""Exit statuses and error messages, the same for all commands."""
 
 from pathlib import Path
 
@@ -22,19 +22,19 @@ from pipelines.local.run import RunFailedError
         (KeyboardInterrupt(), STOPPED, "stopped"),
     ],
 )
-def test_an_error_is_told_in_one_message_and_ends_with_its_status(
+def test_an_error_is_printed_as_one_message_and_exits_with_its_status(
     error: BaseException, status: int, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(typer.Exit) as ended, exit_on_error():
         raise error
     assert ended.value.exit_code == status
-    said = capsys.readouterr().err
-    assert word in said
-    assert str(error) in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert word in message
+    assert str(error) in message
+    assert "Traceback" not in message
 
 
-def test_other_errors_pass_as_they_are() -> None:
+def test_other_errors_are_raised() -> None:
     with pytest.raises(ZeroDivisionError), exit_on_error():
         1 / 0  # noqa: B018
 
@@ -50,7 +50,7 @@ def test_other_errors_pass_as_they_are() -> None:
         ("run", "quickstart", "--no-such-option"),
     ],
 )
-def test_what_is_refused_exits_with_2_whatever_the_command(
+def test_every_command_exits_with_2_if_it_refuses(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -59,10 +59,10 @@ def test_what_is_refused_exits_with_2_whatever_the_command(
     assert not list(tmp_path.iterdir()), "nothing was started"
 
 
-def test_every_error_of_ours_is_told() -> None:
+def test_every_error_class_is_handled() -> None:
     kinds = [LoralineError]
     for kind in kinds:
         kinds += kind.__subclasses__()
     for kind in kinds:
         with pytest.raises(typer.Exit), exit_on_error():
-            raise kind("said")
+            raise kind("message")

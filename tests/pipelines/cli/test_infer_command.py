@@ -56,9 +56,9 @@ def test_another_policy_or_none(medical_model: Path, tmp_path: Path) -> None:
 def test_a_broken_policy_of_a_model_is_no_policy_to_go_without(medical_model: Path, tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model")
     (folder / "policy.yaml").write_text("name: x\n")
-    told = loraline("infer", "hello", "--model", folder)
-    assert told.exit_code == 2
-    assert "`--policy none` to go without" in told.stderr
+    broken = loraline("infer", "hello", "--model", folder)
+    assert broken.exit_code == 2
+    assert "`--policy none` to go without" in broken.stderr
     assert loraline("infer", "hello", "--model", folder, "--policy", "none", "--max-new-tokens", 2).exit_code == 0
 
 

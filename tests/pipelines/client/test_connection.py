@@ -1,4 +1,4 @@
-"""Reaching a server: every way to log in, and a clear word for whatever goes wrong."""
+"""Connecting to a server: all ways to log in, and the errors."""
 
 import shutil
 import socket
@@ -13,12 +13,12 @@ from pipelines.client.settings import cluster_settings
 from tests.pipelines.client.server import LOGIN_PAGE, Answer, KfpServer
 
 
-def test_no_login_is_needed_where_none_is_asked_for(cluster: Cluster) -> None:
+def test_no_login_is_needed_if_the_server_requires_none(cluster: Cluster) -> None:
     assert cluster.version == "2.17.0"
     assert cluster.namespace is None
 
 
-def test_a_token_file_logs_in_and_is_read_anew_when_it_changes(server: KfpServer, tmp_path: Path) -> None:
+def test_a_token_file_is_read_again_when_it_changes(server: KfpServer, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
     server.token = "first"
@@ -53,7 +53,7 @@ def test_kfps_own_token_variable_is_honoured(tmp_path: Path) -> None:
     assert cluster_settings(environment=env, pod_secrets=tmp_path / "none").token_file == tmp_path / "token"
 
 
-def test_all_that_is_wrong_with_the_settings_is_said_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_the_settings_are_reported_at_once(tmp_path: Path) -> None:
     env = {"KFP_ENDPOINT": "kfp.example", "KFP_COOKIE": "abc", "KFP_TOKEN_FILE": "/no/such", "KFP_CA_FILE": "/none"}
     with pytest.raises(ConfigurationError) as error:
         cluster_settings(environment=env, pod_secrets=tmp_path)
@@ -61,13 +61,13 @@ def test_all_that_is_wrong_with_the_settings_is_said_at_once(tmp_path: Path) -> 
         assert words in str(error.value)
 
 
-def test_an_unknown_address_is_asked_for(tmp_path: Path) -> None:
+def test_a_missing_address_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="KFP_ENDPOINT") as error:
         cluster_settings(environment={}, pod_secrets=tmp_path)
     assert "port-forward" in str(error.value)
 
 
-def test_a_server_that_is_away_is_said_to_be() -> None:
+def test_a_server_that_does_not_answer() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -76,7 +76,7 @@ def test_a_server_that_is_away_is_said_to_be() -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl, to make a certificate")
-def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+def test_a_certificate_authority_of_ones_own(tmp_path: Path) -> None:
     pem = tmp_path / "both.pem"
     words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=kfp -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(
@@ -100,33 +100,31 @@ def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path) -
     ],
     ids=["redirect", "login page", "forbidden page", "unauthorized"],
 )
-def test_a_login_that_is_missing_is_asked_for(server: KfpServer, page: Answer) -> None:
+def test_a_missing_login_is_reported(server: KfpServer, page: Answer) -> None:
     server.refuse("GET /apis/v2beta1/healthz", page)
     with pytest.raises(ClusterError, match=r"requires a login.*KFP_TOKEN_FILE.*KFP_COOKIE"):
         connect(cluster_settings(server.url))
 
 
-def test_a_session_that_ends_on_the_way_is_no_empty_answer(cluster: Cluster, server: KfpServer) -> None:
+def test_a_session_that_expires_is_not_an_empty_answer(cluster: Cluster, server: KfpServer) -> None:
     server.refuse("GET /apis/v2beta1/runs", Answer(200, html=LOGIN_PAGE))
     with pytest.raises(ClusterError, match="requires a login"):
         cluster.client.get_run("some-run")
 
 
-@pytest.mark.parametrize(("version", "said"), [(None, "1.8.5"), ("2.0.5", "2.0.5"), ("v2.5.0", "v2.5.0")])
-def test_a_server_that_is_too_old_is_told_from_one_that_is_away(
-    server: KfpServer, version: str | None, said: str
-) -> None:
+@pytest.mark.parametrize(("version", "reported"), [(None, "1.8.5"), ("2.0.5", "2.0.5"), ("v2.5.0", "v2.5.0")])
+def test_a_server_that_is_too_old_is_refused(server: KfpServer, version: str | None, reported: str) -> None:
     server.version = version
-    with pytest.raises(ClusterError, match=rf"Pipelines {said}, which is too old: Loraline needs 2.14 or newer"):
+    with pytest.raises(ClusterError, match=rf"Pipelines {reported}, which is too old: Loraline needs 2.14 or newer"):
         connect(cluster_settings(server.url))
 
 
-def test_a_version_that_is_not_said_is_no_hindrance(server: KfpServer) -> None:
+def test_an_unknown_version_is_accepted(server: KfpServer) -> None:
     server.version = "unknown"
     assert connect(cluster_settings(server.url)).version == "unknown"
 
 
-def test_the_server_of_the_pages_answers_for_the_api_server(server: KfpServer) -> None:
+def test_the_ui_server_answers_for_the_api_server(server: KfpServer) -> None:
     old = {"apiServerReady": True, "apiServerTagName": "2.3.0", "multi_user": False}
     server.refuse("GET /apis/v2beta1/healthz", Answer(200, old))
     with pytest.raises(ClusterError, match=r"2\.3\.0, which is too old"):
@@ -136,13 +134,13 @@ def test_the_server_of_the_pages_answers_for_the_api_server(server: KfpServer) -
         connect(cluster_settings(server.url))
 
 
-def test_another_server_is_told_from_kfp(server: KfpServer) -> None:
+def test_a_server_that_is_not_kfp_is_refused(server: KfpServer) -> None:
     server.refuse("GET /apis/", Answer(404, html="<h1>nginx</h1>"), times=2)
     with pytest.raises(ClusterError, match=r"is not Kubeflow Pipelines.*ends in /pipeline"):
         connect(cluster_settings(server.url))
 
 
-def test_several_users_need_a_namespace(server: KfpServer) -> None:
+def test_a_multi_user_server_needs_a_namespace(server: KfpServer) -> None:
     server.multi_user = True
     with pytest.raises(ConfigurationError, match="KFP_NAMESPACE"):
         connect(cluster_settings(server.url))
@@ -157,7 +155,7 @@ def test_several_users_need_a_namespace(server: KfpServer) -> None:
         (Answer(500, {"error_message": "disk full", "error_details": "..."}), ClusterAwayError, "disk full"),
     ],
 )
-def test_what_the_server_says_reaches_the_person(
+def test_the_servers_message_is_in_the_error(
     cluster: Cluster, server: KfpServer, answer: Answer, kind: type[Exception], words: str
 ) -> None:
     server.refuse("GET /apis/v2beta1/runs", answer)

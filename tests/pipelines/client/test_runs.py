@@ -192,9 +192,9 @@ def test_a_run_is_found_by_its_id_its_first_letters_or_as_the_latest(
     assert find_run(cluster, first.run_id[:12]).run_id == first.run_id
     assert find_run(cluster, "latest").run_id == second.run_id
     assert run_spec(cluster, first) == version.spec
-    for said, words in (("zzz", "no run"), ("", "2 runs")):
+    for wanted, words in (("zzz", "no run"), ("", "2 runs")):
         with pytest.raises(ConfigurationError, match=words):
-            find_run(cluster, said)
+            find_run(cluster, wanted)
     with pytest.raises(ClusterError, match="not found"):
         find_run(cluster, "0" * 36)
 

@@ -57,7 +57,7 @@ def test_a_pipeline_left_without_a_version_gets_one(cluster: Cluster, server: Kf
     assert len(server.state.pipelines) == 1
 
 
-def test_somebody_elses_upload_at_the_same_moment_is_told(cluster: Cluster, server: KfpServer, package: Path) -> None:
+def test_a_concurrent_upload_is_reported(cluster: Cluster, server: KfpServer, package: Path) -> None:
     conflict = Answer(409, {"error_message": "Failed to create a pipeline version"})
     server.refuse("POST /apis/v2beta1/pipelines/upload_version", conflict)
     with pytest.raises(ClusterError, match=r"HTTP 409.*Failed to create"):
@@ -92,7 +92,7 @@ def test_the_revision_is_gits_and_changes_are_noticed(tmp_path: Path, package: P
     assert code_revision(tmp_path) == Revision(clean.commit, dirty=True)
 
 
-def test_uncommitted_changes_are_told_apart_by_the_package(package: Path, tmp_path: Path) -> None:
+def test_uncommitted_changes_are_distinguished_by_the_package(package: Path, tmp_path: Path) -> None:
     dirty = Revision("abc123", dirty=True)
     other = tmp_path / "other.yaml"
     other.write_text(package.read_text() + "# changed\n")

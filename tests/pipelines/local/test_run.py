@@ -119,7 +119,7 @@ def test_a_reject_is_green_and_moves_no_alias(quickstart: tuple[str, dict[str, A
     assert "gate" not in result["cached"]
 
 
-def test_bad_rows_are_told_without_a_traceback(workplace: Path, tmp_path: Path) -> None:
+def test_bad_rows_are_reported_without_a_traceback(workplace: Path, tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 3, "completion": "b"}\nnot json\n')
     output = loraline(workplace, "run", "quickstart", f"data.source={file}", exit_status=1)
