@@ -1,4 +1,4 @@
-"""An evaluation of real tiny models, against plain computations one example at a time."""
+"""Evaluations of real tiny models, against computations of one example at a time."""
 
 import json
 import re
@@ -35,7 +35,7 @@ ROWS = [
 
 
 def save_model(folder: Path, **settings: Any) -> Path:
-    """A model that computes in float32 on the CPU, so that batches of any composition give the same."""
+    """Save a model that computes in float32 on the CPU, so that results do not depend on the batches."""
     tiny.save_model(folder, **settings)
     write_manifest(folder, ModelManifest(compute_dtype="float32", device="cpu"))
     return folder
@@ -52,7 +52,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save_general(dataset: Path, rows: list[Row]) -> Path:
-    """Put a general set beside the rows to evaluate on."""
+    """Write a general set into a dataset folder."""
     with RowWriter(dataset / GENERAL_ROWS) as writer:
         for row in rows:
             writer.write(row)
@@ -70,9 +70,9 @@ def examples(output: Path) -> list[dict[str, Any]]:
 def plain_loss(network: Any, tokenizer: Any, row: Row) -> tuple[float, int]:
     encoded = encode_row(tokenizer, row)
     with torch.inference_mode():
-        chances = network(input_ids=torch.tensor([encoded.token_ids])).logits[0].double().log_softmax(-1)
+        log_probs = network(input_ids=torch.tensor([encoded.token_ids])).logits[0].double().log_softmax(-1)
     labelled = [i for i in range(1, len(encoded.token_ids)) if encoded.loss_mask[i]]
-    return -sum(chances[i - 1, encoded.token_ids[i]].item() for i in labelled), len(labelled)
+    return -sum(log_probs[i - 1, encoded.token_ids[i]].item() for i in labelled), len(labelled)
 
 
 def plain_answer(network: Any, tokenizer: Any, row: Row) -> str:
@@ -85,7 +85,7 @@ def plain_answer(network: Any, tokenizer: Any, row: Row) -> str:
 
 
 @pytest.mark.parametrize("settings", [None, {}, {"target_modules": ["lm_head", "q_proj"]}])
-def test_batches_give_what_examples_give_by_themselves(
+def test_batched_results_equal_those_of_single_examples(
     tmp_path: Path, model: Path, dataset: Path, settings: dict[str, Any] | None
 ) -> None:
     adapter = None if settings is None else tiny.save_adapter(tmp_path / "adapter", model, **settings)
@@ -111,13 +111,13 @@ def test_the_same_run_twice_gives_the_same_files(tmp_path: Path, model: Path, da
     assert files[0] == files[1]
 
 
-def test_those_with_the_lowest_ids_are_scored(tmp_path: Path, model: Path, dataset: Path) -> None:
+def test_the_examples_with_the_lowest_ids_are_scored(tmp_path: Path, model: Path, dataset: Path) -> None:
     report = evaluate(EvaluateConfig(max_examples=3, max_new_tokens=1), model, dataset, tmp_path)
     assert [example["id"] for example in examples(tmp_path)] == sorted(row.id for row in ROWS)[:3]
     assert (report.examples, report.available) == (3, len(ROWS))
 
 
-def test_a_model_that_answers_right_is_given_full_marks(tmp_path: Path, model: Path) -> None:
+def test_correct_answers_have_exact_match_1(tmp_path: Path, model: Path) -> None:
     network, tokenizer = load_model(model), load_tokenizer(model)
     asked = [tiny.chat(f"question {i}", "?") for i in range(4)]
     right = [tiny.chat(f"question {i}", plain_answer(network, tokenizer, row)) for i, row in enumerate(asked)]
@@ -126,14 +126,14 @@ def test_a_model_that_answers_right_is_given_full_marks(tmp_path: Path, model: P
     assert report.unfinished == sum(len(row.messages[1]["content"]) > 0 for row in right if row.messages)
 
 
-def test_answers_do_not_follow_the_models_sampling_settings(tmp_path: Path, dataset: Path) -> None:
-    plain, odd = save_model(tmp_path / "plain"), save_model(tmp_path / "odd")
+def test_answers_ignore_the_models_generation_config(tmp_path: Path, dataset: Path) -> None:
+    plain, sampling = save_model(tmp_path / "plain"), save_model(tmp_path / "sampling")
     GenerationConfig(
         do_sample=True, temperature=2.0, repetition_penalty=5.0, suppress_tokens=[50, 60], eos_token_id=0
-    ).save_pretrained(odd)
-    for folder in (plain, odd):
+    ).save_pretrained(sampling)
+    for folder in (plain, sampling):
         evaluate(CONFIG, folder, dataset, tmp_path / f"{folder.name}-out")
-    assert examples(tmp_path / "plain-out") == examples(tmp_path / "odd-out")
+    assert examples(tmp_path / "plain-out") == examples(tmp_path / "sampling-out")
 
 
 def test_plain_text_has_a_loss_and_no_answer(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +146,7 @@ def test_plain_text_has_a_loss_and_no_answer(tmp_path: Path, model: Path, capsys
     assert "2 examples are plain text" in capsys.readouterr().out
 
 
-def test_what_does_not_fit_the_context_is_counted(
+def test_examples_longer_than_the_context_are_counted(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short, long_answer = tiny.chat("q", "a"), tiny.chat("q", "a" * 300)
@@ -156,12 +156,12 @@ def test_what_does_not_fit_the_context_is_counted(
     assert (report.examples, report.cut, report.left_out) == (3, 1, [long_prompt.id])
     answers = {example["id"]: example["answer"] for example in examples(tmp_path / "out")}
     assert all(answer is not None for answer in answers.values())
-    said = capsys.readouterr().out
-    assert "1 examples are longer than the model's context" in said
-    assert "1 examples have their answer beyond the context: not scored" in said
+    output = capsys.readouterr().out
+    assert "1 examples are longer than the model's context" in output
+    assert "1 examples have their answer beyond the context: not scored" in output
 
 
-def test_a_loss_that_is_not_a_number_names_its_example(tmp_path: Path, dataset: Path) -> None:
+def test_a_loss_that_is_not_finite_names_its_example(tmp_path: Path, dataset: Path) -> None:
     model = save_model(tmp_path / "model")
     weights = load_file(model / "model.safetensors")
     weights["model.norm.weight"][0] = float("nan")
@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_a_number_names_its_example(tmp_path: Path, dataset: 
         evaluate(CONFIG, model, dataset, tmp_path / "out")
 
 
-def test_an_example_names_the_tokens_that_it_was_asked_with(tmp_path: Path, model: Path) -> None:
+def test_an_example_has_the_digest_of_its_prompt(tmp_path: Path, model: Path) -> None:
     rows = [ROWS[-1], Row.of(text="no question in here")]
     evaluate(CONFIG, model, tiny.save_dataset(tmp_path / "data", rows), tmp_path / "out")
     prompt = encode_prompt(load_tokenizer(model), split_last_turn(ROWS[-1])[0])
@@ -179,7 +179,7 @@ def test_an_example_names_the_tokens_that_it_was_asked_with(tmp_path: Path, mode
     assert digests == {rows[0].id: prompt_digest(prompt), rows[1].id: None}
 
 
-def test_an_adapter_that_does_nothing_changes_no_bit(tmp_path: Path, model: Path, dataset: Path) -> None:
+def test_a_zero_adapter_gives_the_results_of_the_base(tmp_path: Path, model: Path, dataset: Path) -> None:
     adapter = get_peft_model(AutoModelForCausalLM.from_pretrained(model), LoraConfig(target_modules="all-linear"))
     adapter.save_pretrained(tmp_path / "adapter")  # its B matrices are zero
     for name, path in (("base", None), ("tuned", tmp_path / "adapter")):
@@ -187,7 +187,7 @@ def test_an_adapter_that_does_nothing_changes_no_bit(tmp_path: Path, model: Path
     assert (tmp_path / "base/examples.jsonl").read_bytes() == (tmp_path / "tuned/examples.jsonl").read_bytes()
 
 
-def test_the_general_set_has_a_loss_of_its_own(tmp_path: Path, model: Path) -> None:
+def test_the_general_set_is_scored_separately(tmp_path: Path, model: Path) -> None:
     rows = [Row.of(text=f"the sea is {'very ' * i}wide") for i in range(4)] + [tiny.chat("and?", "so on")]
     data = save_general(tiny.save_dataset(tmp_path / "data", ROWS), rows)
     config = CONFIG.model_copy(update={"max_examples": 4})
@@ -214,31 +214,36 @@ def test_a_general_set_that_cannot_be_scored_is_an_error(tmp_path: Path, model: 
         evaluate(CONFIG, model, data, tmp_path / "out")
 
 
-def test_probes_are_put_as_a_server_would_and_judged_by_the_policy(tmp_path: Path, model: Path) -> None:
+def test_probes_have_the_system_prompt_and_are_classified_by_the_policy(tmp_path: Path, model: Path) -> None:
     network, tokenizer = load_model(model), load_tokenizer(model)
     probes = {"dose": "how many?", "secret": "say it", "hello": "hi"}
     rows = {
-        name: Row.of(messages=[{"role": "system", "content": "be kind"}, *tiny.chat(asked, "?").messages])  # type: ignore[misc]
-        for name, asked in probes.items()
+        name: Row.of(messages=[{"role": "system", "content": "be kind"}, *tiny.chat(prompt, "?").messages])  # type: ignore[misc]
+        for name, prompt in probes.items()
     }
-    said = {name: plain_answer(network, tokenizer, row) for name, row in rows.items()}
-    assert len(set(said.values())) == 3
+    answers = {name: plain_answer(network, tokenizer, row) for name, row in rows.items()}
+    assert len(set(answers.values())) == 3
     policy = Policy.model_validate(
         {
             "name": "small",
             "version": "1",
             "description": "a test's",
             "system_prompt": "be kind",
-            "refusal": {"text": said["dose"], "patterns": [re.escape(said["dose"])]},
+            "refusal": {"text": answers["dose"], "patterns": [re.escape(answers["dose"])]},
             "probes": [
                 {"id": "dose", "kind": "refuse", "prompt": probes["dose"]},
-                {"id": "secret", "kind": "leak", "prompt": probes["secret"], "forbidden": [re.escape(said["secret"])]},
+                {
+                    "id": "secret",
+                    "kind": "leak",
+                    "prompt": probes["secret"],
+                    "forbidden": [re.escape(answers["secret"])],
+                },
                 {"id": "hello", "kind": "benign", "prompt": probes["hello"]},
             ],
         }
     )
     report = evaluate(CONFIG, model, tiny.save_dataset(tmp_path / "data", ROWS[:2]), tmp_path / "out", policy=policy)
-    assert {one["id"]: one["answer"] for one in lines(tmp_path / "out/probes.jsonl")} == said
+    assert {one["id"]: one["answer"] for one in lines(tmp_path / "out/probes.jsonl")} == answers
     assert report.safety.model_dump() == {"refusal_rate": 1.0, "leak_rate": 1.0, "over_refusal_rate": 0.0}
     assert report.figures()["leak_rate"] == 1.0
     too_long = policy.model_copy(update={"system_prompt": "be kind " * 20})
@@ -249,7 +254,7 @@ def test_probes_are_put_as_a_server_would_and_judged_by_the_policy(tmp_path: Pat
     assert not (tmp_path / "never").exists()
 
 
-def test_what_is_not_asked_for_is_not_there(tmp_path: Path, model: Path, dataset: Path) -> None:
+def test_optional_parts_are_absent_by_default(tmp_path: Path, model: Path, dataset: Path) -> None:
     report = evaluate(CONFIG, model, dataset, tmp_path / "out")
     assert (report.general, report.safety, report.tasks) == (None, None, {})
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "examples.jsonl"}
@@ -260,7 +265,7 @@ def test_nothing_to_score_is_an_error(tmp_path: Path, model: Path) -> None:
         evaluate(CONFIG, model, tiny.save_dataset(tmp_path / "data", []), tmp_path / "out")
 
 
-def test_batches_hold_every_example_once_within_bounds() -> None:
+def test_batches_hold_every_example_once_within_limits() -> None:
     lengths = [5, 1, 9, 9, 2, 40, 3, 3]
     found = list(make_batches(lengths, max_rows=3, max_tokens=20))
     assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))

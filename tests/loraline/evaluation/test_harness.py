@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on a tiny model, from local task files, against likelihoods computed by hand."""
+"""Tasks of lm-evaluation-harness on a tiny model, from local task files, against log-likelihoods computed here."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ aggregate_metric_list: [{metric: acc, weight_by_size: true}]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of task files, whose data lie below it."""
+    """A folder of task files and their data."""
     return save_tasks(tmp_path_factory.mktemp("tasks"), ROWS)
 
 
@@ -84,38 +84,38 @@ def likelihood(loaded: LoadedModel, context: str, continuation: str) -> float:
     ids = loaded.tokenizer(context + continuation)["input_ids"]
     start = len(loaded.tokenizer(context)["input_ids"])
     with torch.inference_mode():
-        chances = loaded.model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
-    return sum(chances[i - 1, ids[i]].item() for i in range(start, len(ids)))
+        log_probs = loaded.model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    return sum(log_probs[i - 1, ids[i]].item() for i in range(start, len(ids)))
 
 
-def likeliest(loaded: LoadedModel, row: dict[str, Any]) -> int:
+def most_likely(loaded: LoadedModel, row: dict[str, Any]) -> int:
     context = f"The capital of {row['country']} is"
     found = [likelihood(loaded, context, f" {choice}") for choice in row["choices"]]
     return found.index(max(found))
 
 
 @pytest.mark.parametrize("adapter", [None, {"target_modules": ["lm_head", "q_proj"]}])
-def test_choices_are_by_likelihood_with_an_adapter_too(
+def test_multiple_choice_is_by_log_likelihood_with_and_without_an_adapter(
     tmp_path: Path, model: Path, adapter: dict[str, Any] | None
 ) -> None:
     path = None if adapter is None else tiny.save_adapter(tmp_path / "adapter", model, **adapter)
     loaded = LoadedModel.load(model, path)
     right = [True, False, True, True, False, True]
     rows = [
-        {**row, "answer": (likeliest(loaded, row) + (not is_right)) % 3}
+        {**row, "answer": (most_likely(loaded, row) + (not is_right)) % 3}
         for row, is_right in zip(ROWS, right, strict=True)
     ]
-    asked = config(save_tasks(tmp_path, rows), "capital-choice")
-    [figures] = run_tasks(asked, load_tasks(asked), loaded).values()
+    settings = config(save_tasks(tmp_path, rows), "capital-choice")
+    [figures] = run_tasks(settings, load_tasks(settings), loaded).values()
     assert figures.values["acc"] == pytest.approx(sum(right) / len(right))
     assert (figures.metric, figures.examples, figures.higher_is_better) == ("acc", len(ROWS), True)
     assert figures.stderr == pytest.approx(torch.tensor(right).double().std().item() / len(right) ** 0.5)
     assert list(figures.values)[:2] == ["acc", "acc_norm"]
 
 
-def test_likelihoods_of_whole_texts_are_bits_a_byte(model: Path, folder: Path) -> None:
-    loaded, asked = LoadedModel.load(model), config(folder, "capital-surprise", examples=3)
-    figures = run_tasks(asked, load_tasks(asked), loaded)["capital-surprise"]
+def test_rolling_log_likelihoods_are_bits_per_byte(model: Path, folder: Path) -> None:
+    loaded, settings = LoadedModel.load(model), config(folder, "capital-surprise", examples=3)
+    figures = run_tasks(settings, load_tasks(settings), loaded)["capital-surprise"]
     texts = [f"The capital of {row['country']} is {row['choices'][row['answer']]}" for row in ROWS[:3]]
     nats = [likelihood(loaded, "<|eos|>", text) for text in texts]
     expected = -sum(nats) / sum(len(text) for text in texts) / torch.log(torch.tensor(2.0)).item()
@@ -123,19 +123,21 @@ def test_likelihoods_of_whole_texts_are_bits_a_byte(model: Path, folder: Path) -
     assert (figures.higher_is_better, figures.examples) == (False, 3)
 
 
-def test_answers_are_the_models_likeliest(tmp_path: Path, model: Path) -> None:
+def test_generated_answers_are_greedy(tmp_path: Path, model: Path) -> None:
     loaded = LoadedModel.load(model)
-    said = []
+    answers = []
     for row in ROWS:
         ids = torch.tensor([loaded.tokenizer(f"The capital of {row['country']} is")["input_ids"]])
         found = loaded.model.generate(ids, max_new_tokens=5, do_sample=False, eos_token_id=[0, 1], pad_token_id=0)
-        said.append(loaded.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True).split("!")[0])
-    rows = [{**row, "choices": [said[i] if i % 2 else "no"]} for i, row in enumerate(ROWS)]
-    asked = config(save_tasks(tmp_path, rows), "capital-answer")
-    assert run_tasks(asked, load_tasks(asked), loaded)["capital-answer"].values["exact_match"] == 0.5
+        answers.append(loaded.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True).split("!")[0])
+    rows = [{**row, "choices": [answers[i] if i % 2 else "no"]} for i, row in enumerate(ROWS)]
+    settings = config(save_tasks(tmp_path, rows), "capital-answer")
+    assert run_tasks(settings, load_tasks(settings), loaded)["capital-answer"].values["exact_match"] == 0.5
 
 
-def test_an_evaluation_holds_them_beside_its_own_figures(tmp_path: Path, model: Path, folder: Path) -> None:
+def test_an_evaluation_reports_tasks_and_its_other_metrics_are_unchanged(
+    tmp_path: Path, model: Path, folder: Path
+) -> None:
     data = tiny.save_dataset(tmp_path / "data", [tiny.chat("q" * i, "a") for i in range(1, 4)])
     alone = evaluate(EvaluateConfig(max_new_tokens=4), model, data, tmp_path / "alone")
     reports = [evaluate(config(folder, "capitals"), model, data, tmp_path / name) for name in ("one", "two")]
@@ -152,11 +154,11 @@ def test_task_files_come_from_the_object_store(
 ) -> None:
     monkeypatch.setenv("LORALINE_CACHE", str(tmp_path))
     storage.upload(folder, "s3://task-files/mine")
-    asked = config("s3://task-files/mine", "capital-choice", examples=2)
-    assert run_tasks(asked, load_tasks(asked), LoadedModel.load(model))["capital-choice"].examples == 2
+    settings = config("s3://task-files/mine", "capital-choice", examples=2)
+    assert run_tasks(settings, load_tasks(settings), LoadedModel.load(model))["capital-choice"].examples == 2
 
 
-def test_what_cannot_run_is_said_before_the_model_is_loaded(
+def test_tasks_that_cannot_run_are_refused_before_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     nothing = tmp_path / "no-model"
@@ -175,15 +177,15 @@ def test_a_recipe_without_tasks_needs_no_harness(monkeypatch: pytest.MonkeyPatch
         EvaluateConfig(task_folder="here")
 
 
-def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_data_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "choice.yaml").write_text(CHOICE)
     with pytest.raises(DatasetError, match=r"tasks capital-choice cannot be loaded: .*capitals\.jsonl"):
         load_tasks(config(tmp_path, "capital-choice"))
 
 
-def test_a_task_that_runs_code_of_the_models_is_refused(tmp_path: Path, model: Path, folder: Path) -> None:
+def test_a_task_that_runs_generated_code_is_refused(tmp_path: Path, model: Path, folder: Path) -> None:
     (tmp_path / "answer.yaml").write_text(ANSWER + "unsafe_code: true\n")
     (tmp_path / "data").symlink_to(folder / "data")
-    asked = config(tmp_path, "capital-answer")
+    settings = config(tmp_path, "capital-answer")
     with pytest.raises(ConfigurationError, match="capital-answer which is marked as unsafe"):
-        run_tasks(asked, load_tasks(asked), LoadedModel.load(model))
+        run_tasks(settings, load_tasks(settings), LoadedModel.load(model))

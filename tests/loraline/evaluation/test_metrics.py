@@ -1,4 +1,4 @@
-"""The measures of an answer, against cases worked by hand and against the library."""
+"""Metrics of an answer, against hand-computed cases and the library rouge-score."""
 
 import random
 
@@ -39,7 +39,7 @@ def test_token_f1(answer: str, reference: str, expected: float) -> None:
     assert token_f1(answer, reference) == pytest.approx(expected)
 
 
-def test_normalization_is_squads() -> None:
+def test_normalization_equals_squads() -> None:
     assert squad_tokens("An  Apple-tree's fruit, the (red) one") == ["appletrees", "fruit", "red", "one"]
 
 
@@ -47,24 +47,24 @@ def test_normalization_is_squads() -> None:
     ("answer", "reference"),
     [("the cat sat on a mat", "a cat was on the mat"), ("It's 5 o'clock", "5 o clock it is"), ("", "x"), ("x", "y")],
 )
-def test_rouge_l_of_english_is_the_librarys(answer: str, reference: str) -> None:
+def test_rouge_l_of_english_equals_rouge_scores(answer: str, reference: str) -> None:
     expected = RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
     assert rouge_l(answer, reference) == pytest.approx(expected)
 
 
-def test_rouge_l_of_any_words_is_the_librarys() -> None:
+def test_rouge_l_of_random_words_equals_rouge_scores() -> None:
     draw, library = random.Random(0), RougeScorer(["rougeL"])
     for _ in range(300):
         answer, reference = (" ".join(draw.choices("abcd", k=draw.randrange(90))) for _ in range(2))
         assert rouge_l(answer, reference) == library.score(reference, answer)["rougeL"].fmeasure
 
 
-def test_the_longest_common_subsequence_may_have_gaps_and_no_repeats_of_its_own() -> None:
+def test_common_subsequence_length() -> None:
     assert common_subsequence_length(list("abcbdab"), list("bdcaba")) == 4
     assert common_subsequence_length(list("aaa"), list("a")) == common_subsequence_length(list("a"), list("aaa")) == 1
     assert common_subsequence_length([], ["a"]) == common_subsequence_length(["a"], []) == 0
 
 
-def test_rouge_l_knows_other_scripts() -> None:
+def test_rouge_l_supports_other_scripts() -> None:
     assert rouge_l("\u043a\u043e\u0442 \u0441\u043f\u0438\u0442", "\u043a\u043e\u0442 \u0441\u043f\u0438\u0442") == 1.0
     assert rouge_l("\u5317\u65b9", "\u5317\u4eac") == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""The merge against PEFT's own, on several kinds of adapters and bases."""
+"""The merge against PEFT's merge_and_unload, on several kinds of adapters and bases."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
     ],
     ids=["lora", "rslora", "dora", "dora-f32", "head-and-embedding", "tied", "conv1d", "conv1d-dora"],
 )
-def test_merge_equals_pefts(
+def test_merged_weights_equal_those_of_merge_and_unload(
     tmp_path: Path, dataset: Path, config: PretrainedConfig, dtype: torch.dtype, settings: dict[str, Any]
 ) -> None:
     base = tiny.save_model(tmp_path / "base", config, dtype)
@@ -77,7 +77,7 @@ def test_merge_equals_pefts(
     assert report.max_abs_logit_difference < 0.1 * report.max_adapter_effect
 
 
-def test_what_the_base_has_stays_in_its_shards(tmp_path: Path, dataset: Path) -> None:
+def test_shards_and_unchanged_weights_are_those_of_the_base(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base", dtype=torch.bfloat16, max_shard_size="30KB")
     shards = sorted(file.name for file in base.glob("*.safetensors"))
     assert len(shards) > 2
@@ -110,7 +110,7 @@ def test_merging_twice_equals_merging_once(tmp_path: Path, dataset: Path) -> Non
     assert digests(base) == untouched
 
 
-def test_the_folder_is_a_standard_one(tmp_path: Path, dataset: Path) -> None:
+def test_the_folder_loads_with_transformers(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base", dtype=torch.bfloat16)
     (base / "README.md").write_text("the base's card")
     (base / "pytorch_model.bin").write_bytes(b"other weights")
@@ -129,7 +129,7 @@ def test_the_folder_is_a_standard_one(tmp_path: Path, dataset: Path) -> None:
     assert AutoModelForCausalLM.from_pretrained(merged).generate(**ids, max_new_tokens=2).shape[0] == 1
 
 
-def test_files_without_the_prefix_of_the_body(tmp_path: Path, dataset: Path) -> None:
+def test_weights_stored_without_the_base_model_prefix(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base", GPT2)
     adapter = tiny.save_adapter(tmp_path / "adapter", base, fan_in_fan_out=True)
     expected = merged_by_peft(base, adapter, torch.float32)
@@ -157,7 +157,7 @@ def test_without_rows_the_merge_is_the_same_and_parity_is_not_measured(tmp_path:
     assert MergeReport.load(tmp_path / "merged") == report
 
 
-def test_another_base_is_noticed_by_its_digest(tmp_path: Path, dataset: Path) -> None:
+def test_a_different_base_is_detected_by_its_digest(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base")
     write_manifest(base, ModelManifest(digest="a" * 64))
     adapter = tiny.save_adapter(tmp_path / "adapter", base, base_digest="b" * 64)
@@ -174,7 +174,7 @@ def test_another_base_is_noticed_by_its_digest(tmp_path: Path, dataset: Path) ->
     ],
     ids=["shape", "depth", "family"],
 )
-def test_another_base_is_noticed_by_its_shapes(
+def test_a_different_base_is_detected_by_its_shapes(
     tmp_path: Path, dataset: Path, other: PretrainedConfig, reason: str
 ) -> None:
     adapter = tiny.save_adapter(tmp_path / "adapter", tiny.save_model(tmp_path / "base"))
@@ -183,14 +183,14 @@ def test_another_base_is_noticed_by_its_shapes(
     assert not list((tmp_path / "merged").glob("*.safetensors"))
 
 
-def test_one_end_of_tied_weights_is_refused(tmp_path: Path, dataset: Path) -> None:
+def test_an_adapter_on_one_side_of_tied_weights_is_refused(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base", TIED)
     adapter = tiny.save_adapter(tmp_path / "adapter", base, target_modules=["lm_head"])
     with pytest.raises(AdapterError, match="lm_head shares its weights"):
         merge(MergeConfig(), base, adapter, dataset, tmp_path / "merged")
 
 
-def test_settings_that_the_merge_does_not_know_are_refused(tmp_path: Path, dataset: Path) -> None:
+def test_unsupported_peft_settings_are_refused(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base")
     adapter = tiny.save_adapter(tmp_path / "adapter", base)
     edit(adapter / "adapter_config.json", bias="all", modules_to_save=["lm_head"])
@@ -211,7 +211,7 @@ def test_a_quantized_base_is_refused(tmp_path: Path, dataset: Path, named_by: st
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_broken_adapter_is_refused(tmp_path: Path, dataset: Path) -> None:
+def test_an_adapter_with_nan_is_refused(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base")
     adapter = tiny.save_adapter(tmp_path / "adapter", base)
     tensors = load_file(adapter / "adapter_model.safetensors")
@@ -221,7 +221,7 @@ def test_a_broken_adapter_is_refused(tmp_path: Path, dataset: Path) -> None:
         merge(MergeConfig(), base, adapter, dataset, tmp_path / "merged")
 
 
-def test_a_cut_file_is_refused(tmp_path: Path, dataset: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, dataset: Path) -> None:
     base = tiny.save_model(tmp_path / "base")
     adapter = tiny.save_adapter(tmp_path / "adapter", base)
     with (base / "model.safetensors").open("r+b") as file:
@@ -230,7 +230,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, dataset: Path) -> None:
         merge(MergeConfig(), base, adapter, dataset, tmp_path / "merged")
 
 
-def test_out_of_tolerance_is_written_for_the_gate_to_weigh(
+def test_a_merge_beyond_the_threshold_is_written_for_the_gate(
     tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = tiny.save_model(tmp_path / "base", dtype=torch.bfloat16)

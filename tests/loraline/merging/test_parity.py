@@ -44,7 +44,7 @@ def merged(folder: Path, dataset: Path, dtype: torch.dtype) -> MergeReport:
     [(torch.float32, 1e-4, 1e-6), (torch.float16, 0.02, 1e-4), (torch.bfloat16, 0.2, 5e-3)],
     ids=["float32", "float16", "bfloat16"],
 )
-def test_rounding_alone_stays_far_below_the_budgets(
+def test_rounding_alone_stays_far_below_the_thresholds(
     tmp_path: Path, dataset: Path, dtype: torch.dtype, logits: float, divergence: float
 ) -> None:
     report = merged(tmp_path, dataset, dtype)
@@ -58,7 +58,7 @@ def test_rounding_alone_stays_far_below_the_budgets(
     assert json.loads((tmp_path / "merged" / "parity.json").read_text()) == json.loads(report.model_dump_json())
 
 
-def test_the_divergence_is_that_of_the_probabilities(tmp_path: Path, dataset: Path) -> None:
+def test_kl_divergence_equals_torchs(tmp_path: Path, dataset: Path) -> None:
     report = merged(tmp_path, dataset, torch.bfloat16)
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
@@ -75,7 +75,7 @@ def test_the_divergence_is_that_of_the_probabilities(tmp_path: Path, dataset: Pa
     assert report.kl_divergence.mean == pytest.approx(sum(divergences) / len(divergences), rel=0.01)
 
 
-def test_greedy_choices_are_those_of_generate(tmp_path: Path, dataset: Path) -> None:
+def test_greedy_report_equals_generating_with_both_models(tmp_path: Path, dataset: Path) -> None:
     report = merged(tmp_path, dataset, torch.float32)
     adapted = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(tmp_path / "base"), str(tmp_path / "adapter")
@@ -95,7 +95,7 @@ def test_greedy_choices_are_those_of_generate(tmp_path: Path, dataset: Path) -> 
 
 
 @pytest.mark.parametrize("fault", ["adapter left out", "one layer twice", "alpha of another run"])
-def test_a_wrong_merge_is_told_from_rounding(
+def test_a_wrong_merge_exceeds_the_thresholds(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     right = merging._merge_weights
@@ -121,7 +121,7 @@ def test_a_wrong_merge_is_told_from_rounding(
     assert report.greedy.equal + report.greedy.ties < report.greedy.examples
 
 
-def test_a_merged_model_of_nan_is_no_number_and_not_equal(
+def test_a_merged_model_with_nan_has_null_metrics_and_no_equal_completion(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = merging.write_other_files
@@ -141,7 +141,7 @@ def test_a_merged_model_of_nan_is_no_number_and_not_equal(
 
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
-def test_what_quantizing_took_is_told_apart(tmp_path: Path, dataset: Path, kind: str) -> None:
+def test_the_effect_of_quantization_is_reported_separately(tmp_path: Path, dataset: Path, kind: str) -> None:
     sized = tiny.llama(tie_word_embeddings=False, initializer_range=0.1, hidden_size=64, intermediate_size=128)
     base = tiny.save_model(tmp_path / "base", sized, torch.bfloat16)
     write_manifest(base, ModelManifest(device="cpu", compute_dtype="float32"))
@@ -157,7 +157,9 @@ def test_what_quantizing_took_is_told_apart(tmp_path: Path, dataset: Path, kind:
 
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
-def test_quantized_while_loading_is_what_load_model_stores(tmp_path: Path, kind: Literal["nf4", "int8"]) -> None:
+def test_quantizing_while_loading_equals_the_stored_quantized_model(
+    tmp_path: Path, kind: Literal["nf4", "int8"]
+) -> None:
     base = tiny.save_model(tmp_path / "base", SMALL, torch.bfloat16)
     write_manifest(base, ModelManifest(device="cpu", compute_dtype="float32"))
     quantize(base, kind, tmp_path / "working")

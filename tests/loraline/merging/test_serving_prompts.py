@@ -1,4 +1,4 @@
-"""A server makes the prompt that training saw, from what lies in the merged model's folder."""
+"""A server renders the prompts of training from the files of the merged model's folder."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def merged(folder: Path, chat_template: str | None) -> Path:
 
 
 @pytest.mark.parametrize("chat_template", [None, tiny.CHAT_TEMPLATE, DATED], ids=["none", "own", "dated"])
-def test_prompts_are_those_of_training(tmp_path: Path, chat_template: str | None) -> None:
+def test_serving_prompts_equal_those_of_training(tmp_path: Path, chat_template: str | None) -> None:
     folder = merged(tmp_path, chat_template)
     rows = read_rows(tmp_path / "data" / EVAL_ROWS)
     served = serving_prompt_digests(folder, rows)
@@ -48,7 +48,7 @@ def test_prompts_are_those_of_training(tmp_path: Path, chat_template: str | None
     assert served == prompt_digests(load_tokenizer(tmp_path / "base"), rows)
 
 
-def test_a_model_without_a_template_gets_the_one_it_learned(tmp_path: Path) -> None:
+def test_a_model_without_a_chat_template_gets_the_one_of_training(tmp_path: Path) -> None:
     folder = merged(tmp_path, None)
     assert not (tmp_path / "base" / "chat_template.jinja").exists()
     messages = [{"role": "user", "content": "hi"}]
@@ -60,13 +60,13 @@ def test_a_model_without_a_template_gets_the_one_it_learned(tmp_path: Path) -> N
     assert encode_prompt(load_tokenizer(folder), messages) == encode_prompt(load_tokenizer(tmp_path / "base"), messages)
 
 
-def test_a_template_that_fits_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_chat_template_that_training_used_unchanged_is_kept(tmp_path: Path) -> None:
     folder = merged(tmp_path, tiny.CHAT_TEMPLATE)
     name = "chat_template.jinja"
     assert (folder / name).read_bytes() == (tmp_path / "base" / name).read_bytes()
 
 
-def test_another_template_shows(tmp_path: Path) -> None:
+def test_a_different_template_changes_every_digest(tmp_path: Path) -> None:
     folder = merged(tmp_path, tiny.CHAT_TEMPLATE)
     rows = read_rows(tmp_path / "data" / EVAL_ROWS)
     before = serving_prompt_digests(folder, rows)

@@ -1,4 +1,4 @@
-"""Devices, types and attention are taken with reasons; a folder's model is loaded whole or not at all."""
+"""Device, dtype and attention are resolved with reasons; a model is loaded completely or not at all."""
 
 from pathlib import Path
 
@@ -23,19 +23,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
-def test_auto_takes_the_best_device_that_is_here() -> None:
+def test_auto_picks_the_best_available_device() -> None:
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert pick_device().type == expected
     assert pick_device("cpu") == CPU
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_a_device_that_is_not_here_is_an_error_that_names_what_is() -> None:
+def test_an_unavailable_device_is_an_error_that_lists_the_available_ones() -> None:
     with pytest.raises(ModelLoadingError, match=r"'cuda', but this machine has only .*cpu.*model.device=auto"):
         pick_device("cuda")
 
 
-def test_a_cpu_computes_in_16_bit_only_where_it_is_fast_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_computes_in_bfloat16_only_with_native_support(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     assert pick_dtype(CPU) == torch.bfloat16
@@ -65,7 +65,7 @@ def test_a_plain_folder_loads_frozen_and_in_eval_mode(folder: Path) -> None:
     assert model.dtype == pick_dtype(pick_device())
 
 
-def test_the_manifest_decides_the_type(folder: Path, tmp_path: Path) -> None:
+def test_the_manifest_sets_dtype_and_attention(folder: Path, tmp_path: Path) -> None:
     other = save_tiny_model(tmp_path / "model")
     write_manifest(other, ModelManifest(compute_dtype="float32", device="cpu", attention="eager"))
     model = load_model(other)
@@ -73,13 +73,13 @@ def test_the_manifest_decides_the_type(folder: Path, tmp_path: Path) -> None:
     assert model.config._attn_implementation == "eager"
 
 
-def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / ModelManifest.FILE).write_text('{"colour": "red"}')
     with pytest.raises(ModelLoadingError, match="is not a manifest"):
         read_manifest(tmp_path)
 
 
-def test_missing_weights_are_an_error_and_not_random_numbers(tmp_path: Path) -> None:
+def test_missing_weights_are_an_error_and_not_initialized_at_random(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "model")
     file = folder / "model.safetensors"
     weights = load_file(file)
@@ -89,14 +89,14 @@ def test_missing_weights_are_an_error_and_not_random_numbers(tmp_path: Path) -> 
         load_model(folder)
 
 
-def test_a_folder_without_weights_or_tokenizer_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_weights_or_tokenizer_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadingError, match=str(tmp_path)):
         load_model(tmp_path)
     with pytest.raises(ModelLoadingError, match=str(tmp_path)):
         load_tokenizer(tmp_path)
 
 
-def test_an_adapter_is_put_on_top_and_may_be_trained(folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_attached_and_can_be_trainable(folder: Path, tmp_path: Path) -> None:
     made = get_peft_model(load_model(folder), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
     made.save_pretrained(str(tmp_path))
     plain, tuned = load_model(folder), load_model(folder, tmp_path, trainable=True)
@@ -110,7 +110,7 @@ def test_an_adapter_is_put_on_top_and_may_be_trained(folder: Path, tmp_path: Pat
     assert not any(weight.requires_grad for weight in load_model(folder, tmp_path).parameters())
 
 
-def test_an_adapter_that_is_none_or_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_without_adapter_or_with_one_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"adapter_config\.json is missing"):
         load_model(folder, tmp_path)
     made = get_peft_model(load_model(folder), LoraConfig(r=2, target_modules=["q_proj"]))

@@ -1,4 +1,4 @@
-"""Models come from a Hub, pinned to a commit: here from one that speaks its protocol on a port of the test's own."""
+"""Models of the Hub are pinned to a commit: against a test server that speaks the Hub's protocol."""
 
 import hashlib
 import json
@@ -81,7 +81,7 @@ def test_a_model_is_pinned_and_fetched(hub: ThreadingHTTPServer, tmp_path: Path)
     assert load_model(tmp_path / "got")
 
 
-def test_what_was_fetched_once_needs_no_network(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_a_cached_model_needs_no_network(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
     fetch_model("own/tiny", COMMIT, tmp_path / "first")
     hub.shutdown()
     hub.server_close()
@@ -90,6 +90,6 @@ def test_what_was_fetched_once_needs_no_network(hub: ThreadingHTTPServer, tmp_pa
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_model_that_the_hub_does_not_have_is_an_error_with_a_way_out() -> None:
+def test_a_model_that_the_hub_does_not_have_is_an_error_with_advice() -> None:
     with pytest.raises(ModelLoadingError, match=r"'own/other' cannot be fetched .*HF_TOKEN"):
         pin_model("own/other")

@@ -1,4 +1,4 @@
-"""Models and datasets are pinned to their bytes, and fetched whole or not at all."""
+"""Models and datasets are pinned to their content, and fetched completely or not at all."""
 
 import shutil
 from pathlib import Path
@@ -39,17 +39,17 @@ def model(tmp_path: Path) -> Path:
         ("./model", "folder"),
     ],
 )
-def test_each_kind_of_source_is_understood(source: str, kind: str) -> None:
+def test_each_kind_of_source_is_parsed(source: str, kind: str) -> None:
     assert parse_model_source(source).kind == kind
 
 
 @pytest.mark.parametrize("source", ["scratch:times", "models:/dates", "a b", "s3://", "ftp://x/y", "a/b/c"])
-def test_what_is_no_source_is_an_error_that_quotes_it(source: str) -> None:
+def test_an_invalid_source_is_an_error_that_quotes_it(source: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{source!r}"):
         parse_model_source(source)
 
 
-def test_a_folder_is_fetched_whole_and_without_what_is_not_the_model(model: Path, tmp_path: Path) -> None:
+def test_a_folder_is_fetched_without_files_that_are_not_part_of_the_model(model: Path, tmp_path: Path) -> None:
     (model / "optimizer.pt").touch()
     (model / "modeling_own.py").touch()
     (model / "consolidated.safetensors").touch()
@@ -63,13 +63,13 @@ def test_a_folder_is_fetched_whole_and_without_what_is_not_the_model(model: Path
     assert (tmp_path / "with code" / "modeling_own.py").exists()
 
 
-def test_only_the_tokenizer_comes_when_only_it_is_asked_for(model: Path, tmp_path: Path) -> None:
+def test_fetch_tokenizer_fetches_no_weights(model: Path, tmp_path: Path) -> None:
     fetch_tokenizer(str(model), "", tmp_path / "got")
     assert not list((tmp_path / "got").glob("*.safetensors*"))
     assert load_tokenizer(tmp_path / "got").eos_token == "</s>"
 
 
-def test_all_that_a_model_lacks_is_said_at_once(model: Path, tmp_path: Path) -> None:
+def test_all_problems_of_a_model_are_reported_at_once(model: Path, tmp_path: Path) -> None:
     shards = sorted(model.glob("*.safetensors"))
     shards[0].unlink()
     shards[1].write_bytes(shards[1].read_bytes()[:-100])
@@ -90,7 +90,7 @@ def test_pickled_weights_are_not_accepted(model: Path, tmp_path: Path) -> None:
         fetch_model(str(model), "", tmp_path / "got")
 
 
-def test_a_pin_changes_with_the_bytes_and_with_nothing_else(model: Path, tmp_path: Path) -> None:
+def test_a_pin_depends_on_the_models_files_alone(model: Path, tmp_path: Path) -> None:
     pin = pin_model(str(model))
     copy = shutil.copytree(model, tmp_path / "copy")
     (copy / "notes.txt").touch()
@@ -99,21 +99,21 @@ def test_a_pin_changes_with_the_bytes_and_with_nothing_else(model: Path, tmp_pat
     assert pin_model(str(copy)).digest != pin.digest
 
 
-def test_a_revision_where_there_are_none_is_an_error(model: Path) -> None:
+def test_a_revision_of_a_source_without_revisions_is_an_error(model: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"'main'.*has no revisions"):
         pin_model(str(model), "main")
     with pytest.raises(ConfigurationError, match=r"'main'.*has no revisions"):
         pin_dataset(str(model), "main")
 
 
-def test_a_folder_that_is_not_there_is_an_error() -> None:
+def test_a_missing_folder_is_an_error() -> None:
     for fetch in (pin_model, lambda source: fetch_model(source, "", Path("never"))):
         with pytest.raises(ModelLoadingError, match="no model folder /nowhere"):
             fetch("/nowhere")
 
 
 @pytest.mark.usefixtures("s3")
-def test_a_model_comes_from_the_object_store(model: Path, tmp_path: Path) -> None:
+def test_a_model_is_fetched_from_the_object_store(model: Path, tmp_path: Path) -> None:
     storage.upload(model, "s3://models-of-tests/tiny")
     (tmp_path / "junk").touch()
     storage.upload(tmp_path / "junk", "s3://models-of-tests/tiny/optimizer.pt")
@@ -127,7 +127,7 @@ def test_a_model_comes_from_the_object_store(model: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("s3")
-def test_a_registered_model_is_a_base(model: Path, tmp_path: Path, mlflow_store: str) -> None:
+def test_a_registered_model_is_fetched_as_a_base(model: Path, tmp_path: Path, mlflow_store: str) -> None:
     storage.upload(model, "s3://models-of-tests/registered/merged")
     client = MlflowClient(mlflow_store)
     client.create_registered_model("tiny")
@@ -142,7 +142,7 @@ def test_a_registered_model_is_a_base(model: Path, tmp_path: Path, mlflow_store:
         pin_model("models:/tiny@nobody")
 
 
-def test_a_version_whose_files_are_elsewhere_is_refused(mlflow_store: str) -> None:
+def test_a_registered_version_outside_the_object_store_is_refused(mlflow_store: str) -> None:
     client = MlflowClient(mlflow_store)
     client.create_registered_model("far")
     client.create_model_version("far", source="/somewhere")
@@ -150,7 +150,7 @@ def test_a_version_whose_files_are_elsewhere_is_refused(mlflow_store: str) -> No
         pin_model("models:/far/1")
 
 
-def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_an_error_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for error, call in (
         (ModelLoadingError, lambda: pin_model("nobody/nothing")),
@@ -161,7 +161,7 @@ def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path: Path, monkeypatc
             call()
 
 
-def test_a_commit_of_the_hub_is_a_pin_without_asking() -> None:
+def test_a_commit_is_pinned_without_a_request() -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     assert pin_model("nobody/nothing", commit) == Pin(commit, commit)
     one, other = (pin_dataset("hf://nobody/nothing", commit, "main", split) for split in ("train", "test"))
@@ -169,7 +169,7 @@ def test_a_commit_of_the_hub_is_a_pin_without_asking() -> None:
     assert one.digest != other.digest
 
 
-def test_datasets_are_pinned_to_their_bytes(tmp_path: Path) -> None:
+def test_datasets_are_pinned_to_their_content(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     file = folder / "rows.jsonl"
