@@ -1,68 +1,38 @@
-"""How a row becomes tokens: the one function for training, evaluation and serving.
+"""Encode rows as tokens with a loss mask: the same functions for training, evaluation and serving.
 
-A row is cut into pieces, a prompt piece and an answer piece for each assistant turn, and every piece is
-tokenized apart. So the tokens before an answer are the same wherever they are made, by construction:
-a tokenizer that would merge the end of a prompt with the start of its answer never sees the two together.
+A row is cut into segments, a prompt and an answer for each assistant turn, and each segment is tokenized separately.
+The tokens before an answer are therefore the same in training and in serving, by construction: a tokenizer that would
+merge the end of a prompt with the start of its answer never sees the two together.
 
-The tokenizer's chat template is used where it has one, with its default arguments, else the Alpaca template
-(https://github.com/tatsu-lab/stanford_alpaca), written as a chat template. A template that writes today's date gets
-a date that stays, or no run could be repeated. `served_template` is the text that comes of it, and a merged
-model carries it, so that a server renders what training rendered.
-
-Pieces of a chat template are found by rendering: an answer is what `messages[:i + 1]` has more than `messages[:i]`
-with its generation prompt. Where a template rewrites earlier turns (some drop old reasoning), only the last
-answer of a row carries loss, after the prompt that serving would show.
+An answer is what the rendered `messages[:i + 1]` has more than `messages[:i]` with its generation prompt. Where a
+template rewrites earlier turns (some remove earlier reasoning), only the last answer of a row carries loss, after the
+prompt that serving renders.
 """
 
 import hashlib
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from loraline.artifacts.dataset_files import Message
+from loraline.data.chat_template import render_answer, render_prompt
 from loraline.data.rows import Row
 from loraline.errors import DatasetError, ModelLoadingError
 
-# A system message takes the preamble's place, and further turns follow with their headings.
-_ALPACA = """\
-{%- set system = messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | join('\\n\\n') -%}
-{{- bos_token }}
-{{- system or 'Below is an instruction that describes a task. \
-Write a response that appropriately completes the request.' }}
-{%- for message in messages -%}
-{%- if message['role'] == 'user' -%}
-{{- '\\n\\n### Instruction:\\n' + message['content'] }}
-{%- elif message['role'] == 'assistant' -%}
-{{- '\\n\\n### Response:\\n' + message['content'] }}{{ eos_token }}
-{%- elif message['role'] != 'system' -%}
-{{- raise_exception("the Alpaca template has no role '" + message['role'] + "'; it knows system, user and assistant") }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{- '\\n\\n### Response:\\n' }}
-{%- endif -%}
-"""
-_DATE = datetime(2024, 7, 26)  # the one that Llama 3's template falls back to
-_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
-
 
 @dataclass(frozen=True)
-class Encoded:
-    """A row's tokens, and for each of them whether it carries loss. Both lists have the same length."""
+class EncodedRow:
+    """A row's tokens, and for each whether it carries loss. Both lists have the same length."""
 
     token_ids: list[int]
     loss_mask: list[bool]
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Text that is tokenized by itself, with special tokens around it that have no text of their own."""
+class _Segment:
+    """Text that is tokenized by itself, with special tokens around it that the text does not contain."""
 
     text: str
     loss: bool
@@ -70,35 +40,33 @@ class _Piece:
     after: tuple[int, ...] = ()
 
 
-def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row) -> Encoded:
-    """Turn a row into tokens; assistant turns carry loss, and all of a plain text does.
+def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row) -> EncodedRow:
+    """Encode a row. Assistant turns carry loss, and all of a plain text does.
 
-    What comes after the last assistant turn is left out: nothing in it is learned or conditioned on.
+    Turns after the last assistant turn are left out: nothing in them is learned or conditioned on.
 
     Raises:
-        DatasetError: the row has no assistant turn, or the chat template does not take it.
+        DatasetError: the row has no assistant turn, or the chat template raises an error on it.
     """
     return encode_rows(tokenizer, [row])[0]
 
 
-def encode_rows(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[Encoded]:
-    """Turn rows into tokens as `encode_row` does, much faster for many of them.
+def encode_rows(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[EncodedRow]:
+    """Encode rows as `encode_row` does, much faster for many of them.
 
     Raises:
-        DatasetError: a row has no assistant turn, or the chat template does not take it.
+        DatasetError: a row has no assistant turn, or the chat template raises an error on it.
     """
-    return _tokenize(tokenizer, [_row_pieces(tokenizer, row) for row in rows])
+    return _tokenize(tokenizer, [_row_segments(tokenizer, row) for row in rows])
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
-    """Turn a conversation into the tokens after which the assistant speaks.
-
-    They are those that `encode_row` puts before that turn.
+    """Encode a conversation up to its generation prompt: the same tokens that `encode_row` has before the answer.
 
     Raises:
-        DatasetError: the chat template does not take the conversation.
+        DatasetError: the chat template raises an error on the conversation.
     """
-    return _tokenize(tokenizer, [_prompt_pieces(tokenizer, messages)])[0].token_ids
+    return _tokenize(tokenizer, [_prompt_segments(tokenizer, messages)])[0].token_ids
 
 
 def split_last_turn(row: Row) -> tuple[list[Message], str]:
@@ -109,27 +77,12 @@ def split_last_turn(row: Row) -> tuple[list[Message], str]:
     """
     if row.messages is None:
         return [], ""
-    last = _last_turn(row)
+    last = _last_answer(row)
     return row.messages[:last], row.messages[last]["content"]
 
 
-def served_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The chat template that `encode_row` renders with, to be put beside a model that is served.
-
-    Raises:
-        ModelLoadingError: the tokenizer has several templates, and none is the default.
-    """
-    if not tokenizer.chat_template:
-        return _ALPACA
-    try:
-        own = tokenizer.get_chat_template()
-    except ValueError as error:
-        raise ModelLoadingError(f"the tokenizer {tokenizer.name_or_path!r} has no default template: {error}") from error
-    return _TODAY.sub(lambda call: json.dumps(_DATE.strftime(call["format"])), own)
-
-
-def last_prompt(encoded: Encoded) -> list[int]:
-    """The tokens of an encoded row before its last stretch with loss: what its last answer is conditioned on."""
+def last_prompt(encoded: EncodedRow) -> list[int]:
+    """The tokens of an encoded row before its last run of tokens with loss, which is its last answer."""
     end = len(encoded.loss_mask)
     while end and not encoded.loss_mask[end - 1]:
         end -= 1
@@ -139,12 +92,12 @@ def last_prompt(encoded: Encoded) -> list[int]:
 
 
 def prompt_digest(token_ids: Sequence[int]) -> str:
-    """What tells whether two prompts are the same tokens: 16 hexadecimal digits of SHA-256 over their ids."""
+    """Digest of a prompt's tokens: 16 hexadecimal digits of SHA-256 over their ids."""
     return hashlib.sha256(",".join(map(str, token_ids)).encode("ascii")).hexdigest()[:16]
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) -> list[int]:
-    """Tokens that end an answer: the EOS tokens of tokenizer and model, and the one that the template puts there.
+    """Tokens that end an answer: the EOS tokens of tokenizer and model, and the last token of an encoded answer.
 
     Raises:
         ModelLoadingError: there is no such token.
@@ -153,94 +106,60 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = 
     stops = set(configured if isinstance(configured, list) else [configured])
     stops.add(tokenizer.eos_token_id)
     probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    stops.add(_tokenize(tokenizer, [_answered_pieces(tokenizer, probe)])[0].token_ids[-1])
+    stops.add(_tokenize(tokenizer, [_conversation_segments(tokenizer, probe)])[0].token_ids[-1])
     found = sorted(stop for stop in stops if stop is not None)
     return found or [_eos(tokenizer)]
 
 
-def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What `encode_row` uses, for reports and messages."""
-    return "the tokenizer's chat template" if tokenizer.chat_template else "the Alpaca template"
-
-
-def _row_pieces(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[_Piece]:
+def _row_segments(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[_Segment]:
     if row.messages is None:
-        return [_Piece(row.text or "", True, _bos(tokenizer), (_eos(tokenizer),))]
-    messages = row.messages[: _last_turn(row) + 1]
+        return [_Segment(row.text or "", True, _bos(tokenizer), (_eos(tokenizer),))]
+    messages = row.messages[: _last_answer(row) + 1]
     try:
-        return _answered_pieces(tokenizer, messages)
+        return _conversation_segments(tokenizer, messages)
     except DatasetError as error:
         raise DatasetError(f"{row.origin}: {error}") from error
 
 
-def _last_turn(row: Row) -> int:
+def _last_answer(row: Row) -> int:
+    """Index of a row's last assistant turn."""
     turns = [i for i, message in enumerate(row.messages or []) if message["role"] == "assistant"]
     if not turns:
         raise DatasetError(f"{row.origin}: no message of role 'assistant', so there is nothing to learn from")
     return turns[-1]
 
 
-def _answered_pieces(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Piece]:
-    """Pieces of a conversation that ends with an assistant turn."""
-    answer = _answer(tokenizer, messages)
+def _conversation_segments(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Segment]:
+    """Segments of a conversation that ends with an assistant turn."""
+    answer = render_answer(tokenizer, messages)
     stripped = answer.rstrip()
-    if _ends_special(tokenizer, stripped):
-        last = _Piece(stripped, True)  # what follows the end of the turn is never generated
+    if _ends_with_special_token(tokenizer, stripped):
+        last = _Segment(stripped, True)  # white space after the end of the turn is never generated
     else:
-        last = _Piece(answer, True, after=(_eos(tokenizer),))
-    return [*_prompt_pieces(tokenizer, messages[:-1]), last]
+        last = _Segment(answer, True, after=(_eos(tokenizer),))
+    return [*_prompt_segments(tokenizer, messages[:-1]), last]
 
 
-def _prompt_pieces(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Piece]:
-    """Pieces of the turns that are there, ending with the generation prompt."""
-    prompt = _render(tokenizer, messages, True)
-    pieces: list[_Piece] = []
+def _prompt_segments(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Segment]:
+    """Segments of a conversation up to its generation prompt."""
+    prompt = render_prompt(tokenizer, messages)
+    segments: list[_Segment] = []
     done = ""
     for i, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = _render(tokenizer, messages[:i], True)
-        answer = _answer(tokenizer, messages[: i + 1])
+        before = render_prompt(tokenizer, messages[:i])
+        answer = render_answer(tokenizer, messages[: i + 1])
         stripped = answer.rstrip()
-        answer = stripped if _ends_special(tokenizer, stripped) else answer
+        answer = stripped if _ends_with_special_token(tokenizer, stripped) else answer
         if not (before.startswith(done) and prompt.startswith(before + answer)):
-            return [_Piece(prompt, False)]  # the template rewrites history: see the head of this file
-        pieces += [_Piece(before[len(done) :], False), _Piece(answer, True)]
+            return [_Segment(prompt, False)]  # the template rewrites earlier turns
+        segments += [_Segment(before[len(done) :], False), _Segment(answer, True)]
         done = before + answer
-    return [*pieces, _Piece(prompt[len(done) :], False)]
+    return [*segments, _Segment(prompt[len(done) :], False)]
 
 
-def _answer(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
-    """What the last message, an assistant turn, adds to the generation prompt before it."""
-    prompt = _render(tokenizer, messages[:-1], True)
-    whole = _render(tokenizer, messages, False)
-    if not whole.startswith(prompt):
-        raise DatasetError(
-            "the tokenizer's chat template writes an assistant turn that does not start with its own generation "
-            f"prompt ({whole[-120:]!r} against {prompt[-60:]!r}), so answers cannot be told from prompts; "
-            "use a template whose turns do, or a tokenizer without one (the Alpaca template is used then)"
-        )
-    return whole[len(prompt) :]
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], generation_prompt: bool) -> str:
-    if not messages and tokenizer.chat_template:
-        return ""  # few templates take a conversation without a turn; Alpaca's does
-    template = served_template(tokenizer)
-    try:
-        rendered: Any = tokenizer.apply_chat_template(
-            [messages], chat_template=template, tokenize=False, add_generation_prompt=generation_prompt
-        )
-    except (jinja2.TemplateError, ValueError) as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise DatasetError(
-            f"{template_name(tokenizer)} refuses a conversation of roles {roles}: {error}; "
-            "change or drop such rows, or use a model whose template takes them"
-        ) from error
-    return str(rendered[0])
-
-
-def _ends_special(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+def _ends_with_special_token(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     return any(text.endswith(token.content) for token in tokenizer.added_tokens_decoder.values())
 
 
@@ -257,17 +176,17 @@ def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, rows: list[list[_Piece]]) -> list[Encoded]:
-    """Tokenize every piece of every row by itself, in one call, and put the rows together again."""
-    texts = [piece.text for pieces in rows for piece in pieces]
-    found = iter(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else [])
+def _tokenize(tokenizer: PreTrainedTokenizerBase, rows: list[list[_Segment]]) -> list[EncodedRow]:
+    """Tokenize every segment of every row by itself, in one call, and join the rows again."""
+    texts = [segment.text for segments in rows for segment in segments]
+    tokens = iter(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else [])
     encoded = []
-    for pieces in rows:
+    for segments in rows:
         token_ids: list[int] = []
         loss_mask: list[bool] = []
-        for piece in pieces:
-            ids = [*piece.before, *next(found), *piece.after]
+        for segment in segments:
+            ids = [*segment.before, *next(tokens), *segment.after]
             token_ids += ids
-            loss_mask += [piece.loss] * len(ids)
-        encoded.append(Encoded(token_ids, loss_mask))
+            loss_mask += [segment.loss] * len(ids)
+        encoded.append(EncodedRow(token_ids, loss_mask))
     return encoded

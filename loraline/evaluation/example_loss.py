@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from loraline.data.chat import Encoded
+from loraline.data.chat import EncodedRow
 from loraline.evaluation.batching import make_batches, pad
 
 _TOKENS_PER_BATCH = 4096  # bounds the logits: 1 GB in 16 bit with a vocabulary of 128k
@@ -27,13 +27,13 @@ class ExampleLoss:
     """Labelled tokens."""
 
 
-def labelled_tokens(example: Encoded) -> int:
+def labelled_tokens(example: EncodedRow) -> int:
     """Number of tokens with loss. The first token is never predicted, and so has none."""
     return sum(example.loss_mask[1:])
 
 
 @torch.inference_mode()
-def example_losses(model: Any, examples: list[Encoded], advance: Callable[[int], None]) -> list[ExampleLoss]:
+def example_losses(model: Any, examples: list[EncodedRow], advance: Callable[[int], None]) -> list[ExampleLoss]:
     """Compute the loss of every example with teacher forcing, as in training.
 
     Args:
@@ -49,7 +49,7 @@ def example_losses(model: Any, examples: list[Encoded], advance: Callable[[int],
     return [losses[i] for i in range(len(examples))]
 
 
-def _batch_losses(model: Any, examples: list[Encoded]) -> list[ExampleLoss]:
+def _batch_losses(model: Any, examples: list[EncodedRow]) -> list[ExampleLoss]:
     ids_BT, mask_BT = pad([example.token_ids for example in examples], left=False, device=model.device)
     counts = [labelled_tokens(example) for example in examples]
     # A token is predicted by the logits one position before it.

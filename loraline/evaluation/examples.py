@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loraline import progress
 from loraline.artifacts.dataset_files import Message
-from loraline.data.chat import Encoded, encode_rows
+from loraline.data.chat import EncodedRow, encode_rows
 from loraline.data.rows import Row
 from loraline.errors import DatasetError, ValidationError
 from loraline.evaluation.example_loss import ExampleLoss, example_losses, labelled_tokens
@@ -17,7 +17,7 @@ class Example:
     """A row and its tokens, truncated to the model's context."""
 
     row: Row
-    encoded: Encoded
+    encoded: EncodedRow
     is_truncated: bool
 
 
@@ -34,7 +34,7 @@ def encode_examples(loaded: LoadedModel, rows: list[Row], source: str) -> tuple[
     """
     examples, left_out = [], []
     for row, full in zip(rows, encode_rows(loaded.tokenizer, rows), strict=True):
-        encoded = Encoded(full.token_ids[: loaded.context_length], full.loss_mask[: loaded.context_length])
+        encoded = EncodedRow(full.token_ids[: loaded.context_length], full.loss_mask[: loaded.context_length])
         if labelled_tokens(encoded):
             examples.append(Example(row, encoded, len(encoded.token_ids) < len(full.token_ids)))
         else:

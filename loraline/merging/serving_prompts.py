@@ -5,7 +5,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from loraline.data.chat import prompt_digest, served_template, split_last_turn
+from loraline.data.chat import prompt_digest, split_last_turn
+from loraline.data.chat_template import served_template
 from loraline.data.rows import Row
 from loraline.models.folder import load_tokenizer, read_manifest
 

@@ -9,7 +9,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from loraline.artifacts.training import MaskReport, MaskSample, MaskToken
-from loraline.data.chat import encode_rows, last_prompt, prompt_digest, split_last_turn, template_name
+from loraline.data.chat import encode_rows, last_prompt, prompt_digest, split_last_turn
+from loraline.data.chat_template import template_name
 from loraline.data.rows import Row
 from loraline.report.mask_page import ForwardPass, render_mask_page
 from loraline.training.tokenized_dataset import TokenizedDataset

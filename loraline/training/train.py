@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from loraline import progress
 from loraline.artifacts.dataset_files import EVAL_ROWS, TRAIN_ROWS
 from loraline.artifacts.training import TrainReport
-from loraline.data.chat import template_name
+from loraline.data.chat_template import template_name
 from loraline.data.rows import Row, read_rows
 from loraline.errors import DatasetError, TrainingError
 from loraline.models.folder import load_tokenizer

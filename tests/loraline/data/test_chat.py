@@ -10,10 +10,10 @@ from loraline.data.chat import (
     encode_rows,
     last_prompt,
     prompt_digest,
-    served_template,
     split_last_turn,
     stop_token_ids,
 )
+from loraline.data.chat_template import served_template
 from loraline.data.rows import Row
 from loraline.errors import DatasetError, ModelLoadingError
 
