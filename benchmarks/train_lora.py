@@ -156,8 +156,8 @@ def _loraline(work: Path, texts: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "tokens": report.tokens,
         "cpu_seconds": clock.ended - clock.began,
-        "losses": [figures["loss"] for figures in report.history],
-        "norms": [figures["gradient_norm"] for figures in report.history],
+        "losses": [point.loss for point in report.history],
+        "norms": [point.grad_norm for point in report.history],
     }
 
 

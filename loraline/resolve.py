@@ -100,6 +100,9 @@ def _lineage(
     return {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_digest": recipe.digest(),
+        "model_name": recipe.registry.model_name,
+        "general_source": recipe.data.general_source,
+        "tasks": recipe.evaluation.tasks,
         "code_version": json_digest([code_digest(step) for step in STEPS]),
         "data": {"source": data.source, "revision": data.revision, "digest": data_digest},
         "model": {"source": recipe.model.source, "revision": model.revision, "digest": model.digest},

@@ -14,6 +14,7 @@ diverges from step 1 on (other rows, other weights, another loss) is told from o
 
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,16 +124,16 @@ def measure(family: str, folder: Path) -> Measured:
     merged = merge(MergeConfig(generated_tokens=4), base, adapter, dataset, folder / "merged")
     figures = Figures(
         labelled_tokens=report.labelled_tokens,
-        losses=_of(report.history, "loss"),
-        gradient_norms=_of(report.history, "gradient_norm"),
-        eval_losses=_of(report.history, "eval_loss"),
+        losses=_short_all(point.loss for point in report.history),
+        gradient_norms=_short_all(point.grad_norm for point in report.history),
+        eval_losses=_short_all(point.eval_loss for point in report.history),
         tuned_loss=_short(tuned.loss),
     )
     return Measured(figures, merged, report.packing.rows if report.packing else 0)
 
 
-def _of(history: list[dict[str, float]], name: str) -> list[float]:
-    return [_short(figures[name]) for figures in history if name in figures]
+def _short_all(figures: Iterable[float | None]) -> list[float]:
+    return [_short(figure) for figure in figures if figure is not None]
 
 
 def _short(figure: float) -> float:

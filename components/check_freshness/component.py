@@ -10,8 +10,9 @@ def check_freshness(settings: str) -> str:
     """Tell whether recipe, data or base model changed since the champion: `changed` or `unchanged`."""
     import json
 
+    from loraline.evidence.lineage import Lineage
     from loraline.registry.freshness import check
     from loraline.step import step
 
     with step("check_freshness"):
-        return check(json.loads(settings)["lineage"])
+        return check(Lineage.model_validate(json.loads(settings)["lineage"]))

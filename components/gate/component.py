@@ -20,16 +20,18 @@ def gate(
     import json
     from pathlib import Path
 
+    from loraline.evidence.lineage import Lineage
     from loraline.gate.config import GateConfig
     from loraline.gate.judge import judge
+    from loraline.safety import Policy
     from loraline.step import step
 
     told = json.loads(settings)
     with step("gate"):
         return judge(
             GateConfig.from_settings(settings),
-            told["lineage"],
-            told["policy"],
+            Lineage.model_validate(told["lineage"]),
+            Policy.of(told["policy"]),
             dataset=Path(dataset.path),
             base=Path(base.path),
             tuned=Path(tuned.path),

@@ -7,8 +7,8 @@ A module for each step that writes, so that a change to one report does not touc
 | prepare_dataset | dataset, dataset_files | report.json, train.parquet, eval.parquet, general.parquet, bad_rows.jsonl |
 | load_model | base_model | loraline.json, beside a Hugging Face folder |
 | train_lora | training | training.json, mask.json, beside a PEFT folder |
-| evaluate_model | evaluation | metrics.json, examples.jsonl, general.jsonl, probes.jsonl |
+| evaluate_model | evaluation | metrics.json or champion.json, examples.jsonl, general.jsonl, probes.jsonl |
 | merge_adapter | merging | parity.json, beside a Hugging Face folder |
-| gate | loraline.evidence.schema | evidence.json, verdict.json |
+| gate | verdict, loraline.evidence.schema | verdict.json, evidence.json |
 | register_model | registration | registration.json |
 """

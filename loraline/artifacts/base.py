@@ -47,9 +47,15 @@ class Report(BaseModel):
         except FileNotFoundError as error:
             raise ValidationError(f"there is no {cls.FILE} in {folder}") from error
         except PydanticError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ValidationError(f"{path} is not a {cls.__name__}: {place}: {first['msg']}") from error
+            raise ValidationError(f"{path} cannot be read as {cls.__name__}: {first_problem(error)}") from error
+
+
+def first_problem(error: PydanticError) -> str:
+    """The first thing that pydantic objects to, with the field: `kl_divergence.max: Field required`."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 ReportT = TypeVar("ReportT", bound=Report)
@@ -66,7 +72,15 @@ def read_lines(kind: type[ReportT], path: Path) -> Iterator[ReportT]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        pydantic.ValidationError: a line is something else.
+        ValidationError: a line is something else.
     """
-    with path.open(encoding="utf-8") as file:
-        yield from (kind.model_validate_json(line) for line in file if line.strip())
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    yield kind.model_validate_json(line)
+                except PydanticError as error:
+                    problem = first_problem(error)
+                    raise ValidationError(
+                        f"line {number} of {path} cannot be read as {kind.__name__}: {problem}"
+                    ) from error

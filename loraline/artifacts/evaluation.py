@@ -8,6 +8,12 @@ EXAMPLES = "examples.jsonl"
 GENERAL = "general.jsonl"
 PROBES = "probes.jsonl"
 
+MetricName = Literal["loss", "exact_match", "token_f1", "rouge_l"]
+"""A metric that each example has, by which models are compared."""
+FigureName = Literal["loss", "perplexity", "exact_match", "token_f1", "rouge_l"]
+"""A figure over all examples."""
+LOWER_IS_BETTER: frozenset[FigureName] = frozenset({"loss", "perplexity"})
+
 
 class TaskReport(Report):
     """A model's figures on one task of lm-evaluation-harness."""
@@ -29,15 +35,23 @@ class TaskReport(Report):
         return self.values.get(self.metric)
 
 
-class ProbeResult(Report):
-    """One safety probe, and what the model made of it."""
+ProbeKind = Literal["refuse", "leak", "benign"]
 
-    id: str
-    kind: Literal["refuse", "leak", "benign"]
-    prompt: str
+
+class ProbeOutcome(Report):
+    """What a model answered to a safety probe, and what that counts as."""
+
     answer: str
     refused: bool
     leaked: bool
+
+
+class ProbeResult(ProbeOutcome):
+    """A line of probes.jsonl: a safety probe and its outcome."""
+
+    id: str
+    kind: ProbeKind
+    prompt: str
 
 
 class ProbeRates(Report):
@@ -51,33 +65,49 @@ class ProbeRates(Report):
     """`benign` probes that were refused."""
 
 
-class ScoredExample(Report):
-    """One example. The answer is None where there is none: plain text, or no room in the context."""
+class SummedLoss(Report):
+    """A model's loss on one row."""
 
-    id: str
-    prompt: str | None
-    """What the model was asked: the user's message, or the conversation where there is more than that."""
-    prompt_digest: str | None
-    """Digest of the tokens that the model was asked with (`loraline.data.chat.prompt_digest`)."""
-    reference: str | None
-    answer: str | None
-    loss: Measured
-    """Sum over the example's labelled tokens (nats)."""
-    tokens: int
-    """Labelled tokens."""
-    exact_match: Measured
-    token_f1: Measured
-    rouge_l: Measured
-
-
-class GeneralLoss(Report):
-    """One row of the general set."""
-
-    id: str
     loss: Measured
     """Sum over the row's labelled tokens (nats)."""
     tokens: int
     """Labelled tokens."""
+
+
+class GeneralLoss(SummedLoss):
+    """A line of general.jsonl: one row of the general set."""
+
+    id: str
+
+
+class Score(SummedLoss):
+    """A model's figures on one example. The answer is None where there is none: plain text, or no room for one in the
+    context; so are the three metrics that compare it with the reference."""
+
+    answer: str | None
+    exact_match: Measured
+    token_f1: Measured
+    rouge_l: Measured
+    prompt_digest: str | None
+    """Digest of the prompt's token ids, as the model was given them (`loraline.data.chat.prompt_digest`)."""
+
+    def metric(self, name: MetricName) -> float | None:
+        """A metric by its name."""
+        return {
+            "loss": self.loss,
+            "exact_match": self.exact_match,
+            "token_f1": self.token_f1,
+            "rouge_l": self.rouge_l,
+        }[name]
+
+
+class ScoredExample(Score):
+    """A line of examples.jsonl: one held-out example."""
+
+    id: str
+    prompt: str | None
+    """What the model was asked: the user's message, or the conversation where there is more than that."""
+    reference: str | None
 
 
 class GeneralReport(Report):
@@ -131,6 +161,16 @@ class EvaluationReport(Report):
     """Digest of the adapter that was on the model (`loraline.identity.model_digests`); None where there was none."""
     seconds: float
 
+    def figure(self, name: FigureName) -> float | None:
+        """A figure by its name."""
+        return {
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "exact_match": self.exact_match,
+            "token_f1": self.token_f1,
+            "rouge_l": self.rouge_l,
+        }[name]
+
     def figures(self) -> dict[str, float]:
         """The figures that are there, for a tracking server or a table."""
         names = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l", "examples", "tokens", "seconds")
@@ -158,7 +198,12 @@ class ScoredChampion(Report):
     """What was scored: its `adapter` on the run's own base, or its `merged` model."""
 
 
-class ChampionReport(EvaluationReport):
-    """What the champion's evaluation finds."""
+class ChampionReport(Report):
+    """The evaluation of the champion, or that there is no champion yet."""
 
-    champion: ScoredChampion
+    FILE: ClassVar[str] = "champion.json"
+
+    champion: ScoredChampion | None
+    """None where the registered model has no champion; nothing is evaluated then."""
+    evaluation: EvaluationReport | None
+    """The champion's figures on the run's own held-out rows; None where there is no champion."""

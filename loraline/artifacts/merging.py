@@ -2,14 +2,14 @@
 
 from typing import ClassVar
 
-from loraline.artifacts.base import Report
+from loraline.artifacts.base import Measured, Report
 
 
 class MeanMax(Report):
     """Mean and maximum of a figure over all positions."""
 
-    mean: float
-    max: float
+    mean: Measured
+    max: Measured
 
 
 class GreedyReport(Report):
@@ -28,8 +28,8 @@ class QuantizedReport(Report):
     """How far the merged 16-bit model is from what was trained and evaluated."""
 
     quantization: str
-    max_abs_logit_difference: float
-    mean_abs_logit_difference: float
+    max_abs_logit_difference: Measured
+    mean_abs_logit_difference: Measured
     kl_divergence: MeanMax
 
 
@@ -41,9 +41,9 @@ class MergeReport(Report):
 
     FILE: ClassVar[str] = "parity.json"
 
-    max_abs_logit_difference: float | None
+    max_abs_logit_difference: Measured
     """Largest difference of any logit, both sides computed in float32."""
-    mean_abs_logit_difference: float | None
+    mean_abs_logit_difference: Measured
     tolerance: float
     """What the largest difference may be."""
     kl_divergence: MeanMax | None
@@ -57,9 +57,9 @@ class MergeReport(Report):
     quantized: QuantizedReport | None
     """Where training ran on a quantized base: the merged model against the adapter on that one. It holds what
     quantizing took from the base, so that no budget is set for it."""
-    max_adapter_effect: float | None
+    max_adapter_effect: Measured
     """Largest change of any logit by the adapter: against it the difference is to be seen."""
-    mean_adapter_effect: float | None
+    mean_adapter_effect: Measured
     adapter_kl_divergence: MeanMax | None
     """Divergence that the adapter itself makes, adapter-on-base against base."""
     examples: int
@@ -77,10 +77,14 @@ class MergeReport(Report):
 
     def headline(self) -> str:
         """The comparison in a line."""
-        if self.max_abs_logit_difference is None or self.kl_divergence is None or self.greedy is None:
+        if self.kl_divergence is None or self.greedy is None:
             return "parity not measured: no rows to compare the merged model with the adapter on its base"
         return (
-            f"largest logit difference {self.max_abs_logit_difference:.3g} (at most {self.tolerance:g}), KL divergence "
-            f"{self.kl_divergence.max:.3g} nats (at most {self.max_kl_divergence:g}), {self.greedy.equal} of "
-            f"{self.greedy.examples} greedy answers equal"
+            f"largest logit difference {_figure(self.max_abs_logit_difference)} (at most {self.tolerance:g}), "
+            f"KL divergence {_figure(self.kl_divergence.max)} nats (at most {self.max_kl_divergence:g}), "
+            f"{self.greedy.equal} of {self.greedy.examples} greedy answers equal"
         )
+
+
+def _figure(value: float | None) -> str:
+    return "NaN" if value is None else f"{value:.3g}"

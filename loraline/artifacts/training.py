@@ -2,17 +2,31 @@
 
 from typing import ClassVar
 
-from loraline.artifacts.base import Report
+from loraline.artifacts.base import Measured, Report
 
 
 class PackingReport(Report):
     """How far the losses of rows that were packed together are from those of the same rows alone."""
 
     rows: int
-    max_difference: float
+    max_difference: Measured
     """Of the rows, the largest mean difference (absolute, over all tokens of the row) of the loss, in nats."""
     tolerance: float
     """What it may be, for the type that the model computes in."""
+
+
+class StepMetrics(Report):
+    """The figures of one optimizer step. Step 0 is the evaluation before training, and has nothing else."""
+
+    step: int
+    loss: Measured = None
+    """Training loss, in nats a token."""
+    learning_rate: Measured = None
+    grad_norm: Measured = None
+    """Norm of the gradient before clipping."""
+    tokens_per_second: Measured = None
+    eval_loss: Measured = None
+    """Loss on the evaluation rows, in nats a token; None where it was not evaluated at this step."""
 
 
 class TrainReport(Report):
@@ -32,12 +46,11 @@ class TrainReport(Report):
     """Passes over the training set."""
     final_loss: float
     """Training loss of the last step, in nats a token."""
-    best_eval_loss: float | None
+    best_eval_loss: Measured
     """Lowest loss on the evaluation rows, in nats a token."""
     kept_step: int
     """The step whose adapter was kept: the last, or with early stopping the best."""
-    history: list[dict[str, float]]
-    """For each step: step, loss, learning_rate, gradient_norm, tokens_per_second; eval_loss where it was taken."""
+    history: list[StepMetrics]
     examples: int
     truncated: int
     """Examples cut at `max_length`."""

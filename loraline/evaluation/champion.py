@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraline import progress
+from loraline.artifacts.evaluation import ChampionReport, EvaluationReport, ScoredChampion
 from loraline.errors import ValidationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.safety import Policy
 
 if TYPE_CHECKING:
-    from loraline.artifacts.evaluation import ChampionReport
     from loraline.registry.files import Part
 
 
@@ -21,18 +21,18 @@ def evaluate_champion(
     output: Path,
     champion: dict[str, str] | None,
     policy: Policy | None = None,
-) -> "ChampionReport | None":
+) -> EvaluationReport | None:
     """Score the champion as `evaluate` scores a model.
 
     A champion that was trained on the run's own base is its adapter on `model`, so that both are held in memory in
     the same form; another is its merged model. Every file is fetched anew and must have the digest that it was
-    registered with. Without a champion, metrics.json says so, and nothing is computed.
+    registered with. Without a champion, champion.json says so, and nothing is computed.
 
     Args:
         config: how much is scored, and which tasks are run.
         model: the run's own model folder.
         dataset: folder with eval.parquet.
-        output: folder to write, as `evaluate` writes it.
+        output: folder to write, as `evaluate` writes it; but the figures are in champion.json (`ChampionReport`).
         champion: `model_name`, `version`, `url`, `content_digest` and `base_digest`; None where there is none.
         policy: its probes are put to the champion.
 
@@ -42,11 +42,10 @@ def evaluate_champion(
     """
     output.mkdir(parents=True, exist_ok=True)
     if champion is None:
-        (output / "metrics.json").write_text('{"champion": null}\n', encoding="utf-8")
+        ChampionReport(champion=None, evaluation=None).save(output)
         progress.headline("no champion yet")
         return None
     # A run without a champion, as every model's first is, is spared the seconds that these take to import.
-    from loraline.artifacts.evaluation import ChampionReport, ScoredChampion
     from loraline.evaluation.evaluate import evaluate
     from loraline.models.folder import read_manifest
 
@@ -62,9 +61,9 @@ def evaluate_champion(
             _run_as(model, fetched / "merged")
             found = evaluate(config, fetched / "merged", dataset, output, policy=policy)
     named = {name: champion[name] for name in ("model_name", "version", "url", "content_digest")}
-    report = ChampionReport(**found.model_dump(), champion=ScoredChampion(**named, scored=part))
-    report.save(output)
-    return report
+    ChampionReport(champion=ScoredChampion(**named, scored=part), evaluation=found).save(output)
+    (output / EvaluationReport.FILE).unlink()  # champion.json holds the same figures
+    return found
 
 
 def _fetch(champion: dict[str, str], part: "Part", folder: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from loraline import storage, tracking
 from loraline.artifacts.merging import MergeReport
+from loraline.artifacts.verdict import Verdict
 from loraline.errors import ConfigurationError, ValidationError
-from loraline.evidence.schema import Verdict
 from loraline.identity import model_digests
 from loraline.models.peft_files import ADAPTER_CONFIG
 from loraline.registry.files import FILE_LIST, VERDICT_PATH, FileList, Part, changed_files, fetch_part

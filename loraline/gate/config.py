@@ -1,16 +1,15 @@
 """What may be set about the verdict."""
 
-from typing import Literal
-
 from pydantic import Field
 
+from loraline.artifacts.evaluation import MetricName
 from loraline.config import StepConfig
 
 
 class GateConfig(StepConfig):
     """What the tuned model must achieve over its base, and hold against its champion, to be promoted."""
 
-    metric: Literal["loss", "exact_match", "token_f1", "rouge_l"] = "loss"
+    metric: MetricName = "loss"
     """The figure that decides."""
     min_gain: float = Field(default=0.0, ge=0.0)
     """The gain over the base must be above this with its whole interval (nats for loss, else fraction 0 to 1)."""

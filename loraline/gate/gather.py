@@ -1,114 +1,129 @@
-"""Read what the steps wrote. Whatever is missing or unreadable becomes None or empty, and the verdict says so."""
+"""Read the files that the steps wrote. What is missing or cannot be read is None or empty, with the reason."""
 
-import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError as PydanticError
 
-from loraline.evidence.schema import PairedExample, Pairing, ProbePair, Safety, Scored, read_lines
+from loraline.artifacts.base import ReportT, first_problem
+from loraline.artifacts.evaluation import (
+    EXAMPLES,
+    GENERAL,
+    PROBES,
+    GeneralLoss,
+    ProbeResult,
+    ScoredExample,
+)
+from loraline.evidence.schema import PairedExample, PairedLoss, Pairing, PartName, ProbePair, Safety
 from loraline.safety import Policy
 
-Lines = list[dict[str, Any]]
+
+class ReportReader:
+    """Reads the steps' files, and keeps the reasons why some could not be read."""
+
+    def __init__(self) -> None:
+        self.unreadable: dict[PartName, str] = {}
+
+    def report(self, part: PartName, kind: type[ReportT], folder: Path) -> ReportT | None:
+        """Read a report; None where it is missing or cannot be read."""
+        content = self._content(part, folder / kind.FILE)
+        if content is None:
+            return None
+        try:
+            return kind.model_validate_json(content)
+        except PydanticError as error:
+            self.unreadable[part] = first_problem(error)
+            return None
+
+    def examples(self, part: PartName, folder: Path) -> list[ScoredExample]:
+        """Read an evaluation's examples; none where they are missing or cannot be read."""
+        return self._lines(part, ScoredExample, folder / EXAMPLES)
+
+    def general(self, part: PartName, folder: Path) -> list[GeneralLoss]:
+        """Read an evaluation's losses on the general set; none where there is no such set."""
+        return self._lines(part, GeneralLoss, folder / GENERAL, is_optional=True)
+
+    def probes(self, part: PartName, folder: Path) -> list[ProbeResult]:
+        """Read an evaluation's results on the probes; none where there is no policy."""
+        return self._lines(part, ProbeResult, folder / PROBES, is_optional=True)
+
+    def _lines(self, part: PartName, kind: type[ReportT], path: Path, is_optional: bool = False) -> list[ReportT]:
+        if is_optional and not path.exists():
+            return []
+        content = self._content(part, path)
+        found = []
+        for number, line in enumerate((content or b"").splitlines(), start=1):
+            try:
+                found.append(kind.model_validate_json(line))
+            except PydanticError as error:
+                self.unreadable[part] = f"line {number}: {first_problem(error)}"
+                return []
+        return found
+
+    def _content(self, part: PartName, path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            self.unreadable[part] = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+            return None
 
 
-def read_report(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def read_scored(path: Path) -> Lines:
-    """Scored examples or rows; none where the file is not there or is something else."""
-    lines = _read_lines(path)
-    try:
-        for line in lines:
-            Scored.model_validate(line)
-    except ValidationError:
-        return []
-    return lines if all("id" in line for line in lines) else []
-
-
-def read_champion(evaluation: Path) -> tuple[dict[str, Any] | None, bool | None]:
-    """The champion's figures, with its version, and whether there is one; None and None where nobody says."""
-    figures = read_report(evaluation / "metrics.json")
-    if figures is None:
-        return None, None
-    named = figures.get("champion")
-    if "champion" in figures and named is None:
-        return None, False
-    return {**figures, "version": named.get("version") if isinstance(named, dict) else None}, True
-
-
-def read_safety(policy: Policy | None, base: Path, tuned: Path) -> Safety | None:
-    """The policy's probes, and what base and tuned made of them; None without a policy."""
-    if policy is None:
-        return None
-    sides = {"base": base, "tuned": tuned}
-    answers = {side: _read_probes(folder / "probes.jsonl") for side, folder in sides.items()}
-    pairs = []
-    for probe in policy.probes:
-        pair: dict[str, Any] = {"id": probe.id, "kind": probe.kind, "prompt": probe.prompt}
-        for side, found in answers.items():
-            if result := found.get(probe.id):
-                pair |= {side: result.get("answer")}
-                pair |= {f"{side}_{outcome}": result.get(outcome) for outcome in ("refused", "leaked")}
-        pairs.append(ProbePair.model_validate(pair))
-    stated = {side: (read_report(folder / "metrics.json") or {}).get("safety") for side, folder in sides.items()}
-    return Safety(
-        policy=policy.name,
-        budget=policy.budget.model_dump(mode="json"),
-        expected=[probe.id for probe in policy.probes],
-        probes=pairs,
-        **{side: rates if isinstance(rates, dict) else None for side, rates in stated.items()},
-    )
-
-
-def pair(base: Lines, tuned: Lines, champion: Lines | None = None) -> list[PairedExample]:
-    """Bring together what the models made of the same examples: those that base and tuned have, in the base's order."""
-    sides = {"base": base, "tuned": tuned, "champion": champion or []}
-    by_id = {side: {str(line["id"]): line for line in lines} for side, lines in sides.items()}
+def pair_examples(
+    base: list[ScoredExample], tuned: list[ScoredExample], champion: list[ScoredExample]
+) -> list[PairedExample]:
+    """Pair the models' scores of the same examples: those that base and tuned model have, in the base's order."""
+    tuned_by_id, champion_by_id = ({example.id: example for example in side} for side in (tuned, champion))
     return [
-        PairedExample.model_validate(
-            {"id": name, **{key: own.get(key) for key in ("prompt", "reference")}}
-            | {side: found[name] for side, found in by_id.items() if name in found}
+        PairedExample(
+            id=example.id,
+            prompt=example.prompt,
+            reference=example.reference,
+            base=example,
+            tuned=tuned_by_id[example.id],
+            champion=champion_by_id.get(example.id),
         )
-        for name, own in by_id["base"].items()
-        if name in by_id["tuned"]
+        for example in {example.id: example for example in base}.values()
+        if example.id in tuned_by_id
     ]
 
 
-def compare_ids(tuned: Lines, other: Lines) -> Pairing:
-    """Whether two sides were asked the same, in the same order."""
-    ours, theirs = ([str(line["id"]) for line in lines] for lines in (tuned, other))
-    twice = {name for side in (ours, theirs) for name, count in Counter(side).items() if count > 1}
+def pair_losses(base: list[GeneralLoss], tuned: list[GeneralLoss]) -> list[PairedLoss]:
+    """Pair the losses of base and tuned model on the same rows of the general set, in the base's order."""
+    by_id = {row.id: row for row in tuned}
+    rows = {row.id: row for row in base}.values()
+    return [PairedLoss(id=row.id, base=row, tuned=by_id[row.id]) for row in rows if row.id in by_id]
+
+
+def compare_ids(tuned: Sequence[ScoredExample | GeneralLoss], other: Sequence[ScoredExample | GeneralLoss]) -> Pairing:
+    """Compare the rows that two models were evaluated on."""
+    ours, theirs = ([row.id for row in rows] for rows in (tuned, other))
+    repeated = {id_ for ids in (ours, theirs) for id_, count in Counter(ids).items() if count > 1}
     both = set(ours) & set(theirs)
-    orders = [[name for name in side if name in both] for side in (ours, theirs)]
+    orders = [[id_ for id_ in ids if id_ in both] for ids in (ours, theirs)]
     return Pairing(
         tuned_only=sorted(set(ours) - both),
         other_only=sorted(set(theirs) - both),
-        repeated=sorted(twice),
+        repeated=sorted(repeated),
         same_order=orders[0] == orders[1],
     )
 
 
-def _read_probes(path: Path) -> dict[str, dict[str, Any]]:
-    """Results of probes by id; those that are no results are left out, and so are missing."""
-    return {
-        str(line.get("id")): line
-        for line in _read_lines(path)
-        if isinstance(line.get("answer"), str)
-        and all(isinstance(line.get(outcome), bool) for outcome in ("refused", "leaked"))
-    }
-
-
-def _read_lines(path: Path) -> Lines:
-    try:
-        lines = read_lines(path)
-    except (FileNotFoundError, ValueError):
-        return []
-    return lines if all(isinstance(line, dict) for line in lines) else []
+def pair_probes(policy: Policy, base: list[ProbeResult], tuned: list[ProbeResult]) -> Safety:
+    """Pair the answers of base and tuned model to the policy's probes."""
+    base_by_id, tuned_by_id = ({result.id: result for result in results} for results in (base, tuned))
+    return Safety(
+        policy=policy.name,
+        thresholds=policy.budget,
+        expected=[probe.id for probe in policy.probes],
+        probes=[
+            ProbePair(
+                id=probe.id,
+                kind=probe.kind,
+                prompt=probe.prompt,
+                base=base_by_id.get(probe.id),
+                tuned=tuned_by_id.get(probe.id),
+            )
+            for probe in policy.probes
+        ],
+    )

@@ -1,20 +1,25 @@
-"""Judge a tuned model by the evidence: promote it or reject it, with the reasons in words."""
+"""The gate: promote a tuned model or reject it, with the reasons in words."""
 
 from pathlib import Path
-from typing import Any
 
 from loraline import progress
-from loraline.evidence.schema import Evidence, Findings, Thresholds, VerdictName
+from loraline.artifacts.dataset import DatasetReport
+from loraline.artifacts.evaluation import ChampionReport, EvaluationReport
+from loraline.artifacts.merging import MergeReport
+from loraline.artifacts.training import MaskReport, TrainReport
+from loraline.artifacts.verdict import VerdictName
+from loraline.evidence.lineage import Lineage
+from loraline.evidence.schema import Evidence, Findings, Pairings
 from loraline.gate.config import GateConfig
-from loraline.gate.gather import compare_ids, pair, read_champion, read_report, read_safety, read_scored
+from loraline.gate.gather import ReportReader, compare_ids, pair_examples, pair_losses, pair_probes
 from loraline.gate.weigh import weigh
 from loraline.safety import Policy
 
 
 def judge(
     config: GateConfig,
-    lineage: dict[str, Any],
-    policy: dict[str, Any] | None,
+    lineage: Lineage,
+    policy: Policy | None,
     dataset: Path,
     base: Path,
     tuned: Path,
@@ -23,67 +28,78 @@ def judge(
     parity: Path,
     output: Path,
 ) -> VerdictName:
-    """Weigh what the run found out; the same findings always give the same verdict.
+    """Decide from what the run measured; the same findings always give the same verdict.
 
-    Whatever is missing, unreadable or not a number speaks against the model, and never ends the step: a
-    reject with its reason is what people need to see. Writes verdict.json and evidence.json into `output`.
+    Whatever is missing, unreadable or not a number is a reason to reject, and never ends the step: a reject with its
+    reasons is what people need to see. Writes verdict.json and evidence.json into `output`.
 
     Args:
-        config: what the tuned model must achieve.
+        config: thresholds.
         lineage: recipe, digests and versions, as the run began with them.
-        policy: content of the safety policy; None where there is none.
-        dataset: folder with the dataset's report.json.
-        base: folder with metrics.json and examples.jsonl of the base, and with general.jsonl and probes.jsonl
-            where those were asked for.
-        tuned: the same of the tuned model.
-        champion: the same of the champion; where there is no champion, metrics.json says so.
-        adapter: folder with training.json and mask.json.
-        parity: folder with the merge's parity.json.
+        policy: the safety policy; None where there is none.
+        dataset: folder of the dataset.
+        base: folder of the base's evaluation.
+        tuned: folder of the tuned model's evaluation.
+        champion: folder of the champion's evaluation, also where there is no champion.
+        adapter: folder of the adapter.
+        parity: folder with the merge's report.
         output: folder to write.
     """
-    examples = {side: read_scored(folder / "examples.jsonl") for side, folder in _named(base, tuned, champion)}
-    general = {side: read_scored(folder / "general.jsonl") for side, folder in _named(base, tuned)}
-    figures, has_champion = read_champion(champion)
-    found = Findings(
-        thresholds=Thresholds.model_validate(config.model_dump()),
-        base=read_report(base / "metrics.json"),
-        tuned=read_report(tuned / "metrics.json"),
-        champion=figures,
-        has_champion=has_champion,
-        examples=pair(examples["base"], examples["tuned"], examples["champion"] if has_champion else None),
-        general=pair(general["base"], general["tuned"]),
-        pairing={
-            "base": compare_ids(examples["tuned"], examples["base"]),
-            "general": compare_ids(general["tuned"], general["base"]),
-            **({"champion": compare_ids(examples["tuned"], examples["champion"])} if has_champion else {}),
-        },
-        safety=read_safety(Policy.of(policy), base, tuned),
-        data=read_report(dataset / "report.json"),
-        mask=read_report(adapter / "mask.json"),
-        training=read_report(adapter / "training.json"),
-        merge=read_report(parity / "parity.json"),
-        lineage=lineage,
-    )
-    evidence = _weighed(found)
-    evidence.write(output)
-    progress.headline(f"{evidence.verdict.verdict}: {evidence.verdict.reasons[0]}")
-    for reason in evidence.verdict.reasons[1:]:
-        progress.note(reason)
-    return evidence.verdict.verdict
-
-
-def _weighed(found: Findings) -> Evidence:
-    """The bundle. What is weighed is what a reader of the file will see: NaN has become null there."""
-    read = Findings.model_validate_json(found.model_dump_json())
+    findings = _gather(config, lineage, policy, dataset, base, tuned, champion, adapter, parity)
+    # What is weighed is what a reader of the file will see.
+    read = Findings.model_validate_json(findings.model_dump_json())
     weighed = weigh(read)
-    return Evidence(
+    evidence = Evidence(
         **dict(read),
         verdict=weighed.verdict,
         checks=weighed.checks,
         comparisons=weighed.comparisons,
         forgetting=weighed.forgetting,
     )
+    evidence.save(output)
+    evidence.verdict.save(output)
+    progress.headline(f"{evidence.verdict.verdict}: {evidence.verdict.reasons[0]}")
+    for reason in evidence.verdict.reasons[1:]:
+        progress.note(reason)
+    return evidence.verdict.verdict
 
 
-def _named(*folders: Path) -> list[tuple[str, Path]]:
-    return list(zip(("base", "tuned", "champion"), folders, strict=False))
+def _gather(
+    config: GateConfig,
+    lineage: Lineage,
+    policy: Policy | None,
+    dataset: Path,
+    base: Path,
+    tuned: Path,
+    champion: Path,
+    adapter: Path,
+    parity: Path,
+) -> Findings:
+    reader = ReportReader()
+    champion_report = reader.report("champion", ChampionReport, champion)
+    has_champion = champion_report is not None and champion_report.champion is not None
+    base_examples = reader.examples("base examples", base)
+    tuned_examples = reader.examples("tuned examples", tuned)
+    champion_examples = reader.examples("champion examples", champion) if has_champion else []
+    base_rows, tuned_rows = reader.general("base general rows", base), reader.general("tuned general rows", tuned)
+    probes = [reader.probes("base probes", base), reader.probes("tuned probes", tuned)]
+    return Findings(
+        thresholds=config,
+        base=reader.report("base", EvaluationReport, base),
+        tuned=reader.report("tuned", EvaluationReport, tuned),
+        champion=champion_report,
+        examples=pair_examples(base_examples, tuned_examples, champion_examples),
+        general=pair_losses(base_rows, tuned_rows),
+        pairing=Pairings(
+            base=compare_ids(tuned_examples, base_examples),
+            general=compare_ids(tuned_rows, base_rows),
+            champion=compare_ids(tuned_examples, champion_examples) if has_champion else None,
+        ),
+        safety=pair_probes(policy, *probes) if policy else None,
+        data=reader.report("data", DatasetReport, dataset),
+        mask=reader.report("mask", MaskReport, adapter),
+        training=reader.report("training", TrainReport, adapter),
+        merge=reader.report("merge", MergeReport, parity),
+        lineage=lineage,
+        unreadable=reader.unreadable,
+    )

@@ -1,18 +1,44 @@
-"""Weigh findings: every check, every comparison, and the verdict that they come to.
+"""Compute the verdict from findings: every measurement, every check, and the verdict that follows from them.
 
-It reads nothing but the findings, so that the bundle alone gives the same verdict again, to the bit.
+Nothing but the findings is read, so that the evidence alone gives the same verdict again, to the bit.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-from loraline.errors import ValidationError
-from loraline.evidence.schema import Check, Comparison, Evidence, Findings, Forgetting, Thresholds, Verdict
-from loraline.gate import data, safety, serving, training
-from loraline.gate.comparisons import champion, compare, gain
-from loraline.gate.forgetting import forgetting, measure
-from loraline.gate.wording import check, part
+from loraline.artifacts.verdict import Verdict
+from loraline.evidence.schema import Check, Comparison, Evidence, Findings, Forgetting
+from loraline.gate.checks import (
+    champion,
+    completeness,
+    contamination,
+    data,
+    forgetting,
+    gain,
+    mask,
+    merge,
+    packing,
+    safety,
+    template,
+    training,
+)
+from loraline.gate.measurements import Measurements, measure
+
+CHECKS: tuple[Callable[[Findings, Measurements], Check], ...] = (
+    data.check,
+    mask.check,
+    template.check,
+    packing.check,
+    training.check,
+    gain.check,
+    champion.check,
+    forgetting.check,
+    safety.check,
+    contamination.check,
+    merge.check,
+    completeness.check,
+)
+"""In the order of the page."""
 
 _IN_FAVOUR = ("gain", "champion", "forgetting", "safety", "merge")
 
@@ -28,102 +54,35 @@ class Weighing:
 
 
 def weigh(findings: Findings) -> Weighing:
-    """Make every check, in the order of the page. One that fails is a reject; the same findings always weigh the same.
-
-    Raises:
-        ValidationError: the findings are of version 1, and do not say what they are held to.
-    """
-    held_to = findings.thresholds
-    if held_to is None:
-        raise ValidationError(
-            "the evidence does not say what the model was held to: it is of version 1, which cannot be weighed again. "
-            "Run the pipeline again"
-        )
-    against_base = compare(findings, "base", held_to.confidence)
-    against_champion = compare(findings, "champion", held_to.confidence)
-    decides = next((one for one in against_base if one.metric == held_to.metric), None)
-    forgotten = measure(findings, held_to)
-    questions: dict[str, Callable[[], Check]] = {
-        "data": partial(data.data, findings),
-        "mask": partial(training.mask, findings),
-        "template": partial(serving.template, findings),
-        "packing": partial(training.packing, findings),
-        "training": partial(training.training, findings),
-        "gain": partial(gain, findings, held_to, decides),
-        "champion": partial(
-            champion, findings, held_to, next((one for one in against_champion if one.metric == held_to.metric), None)
-        ),
-        "forgetting": partial(forgetting, findings, held_to, forgotten),
-        "safety": partial(safety.safety, findings),
-        "contamination": partial(data.contamination, findings, held_to),
-        "merge": partial(serving.merge, findings),
-        "completeness": partial(_completeness, findings, held_to),
-    }
-    checks = [_asked(name, question) for name, question in questions.items()]
-    verdict = _verdict(findings, held_to, checks, decides)
-    return Weighing(verdict, checks, against_base + against_champion, forgotten)
+    """Make every check. One that fails is a reject; the same findings always give the same result."""
+    measurements = measure(findings)
+    checks = [check(findings, measurements) for check in CHECKS]
+    verdict = _decide(findings, measurements, checks)
+    return Weighing(verdict, checks, measurements.comparisons, measurements.forgetting)
 
 
 def reweigh(evidence: Evidence) -> Verdict:
-    """The verdict that a stored bundle comes to; it is the one that stands there, or the bundle was altered.
-
-    Raises:
-        ValidationError: the evidence is of version 1, which does not say what the model was held to.
-    """
+    """Compute the verdict of stored evidence again; it equals the stored one, or the evidence was altered."""
     return weigh(evidence).verdict
 
 
-def _asked(name: str, question: Callable[[], Check]) -> Check:
-    """Ask a question; a report that is not shaped as its step writes it fails the check that reads it."""
-    try:
-        return question()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return check(name, [f"cannot be told: a report has another shape ({type(error).__name__}: {error})"], "")
-
-
-def _verdict(findings: Findings, held_to: Thresholds, checks: list[Check], decides: Comparison | None) -> Verdict:
-    by_name = {one.name: one for one in checks}
-    against = [one.detail for one in checks if not one.passed]
+def _decide(findings: Findings, measurements: Measurements, checks: list[Check]) -> Verdict:
+    thresholds = findings.thresholds
+    comparison = measurements.comparison("base", thresholds.metric)
+    by_name = {check.name: check for check in checks}
+    against = [check.detail for check in checks if not check.passed]
     in_favour = [by_name[name].detail for name in _IN_FAVOUR]
-    if not against and data.is_contaminated(findings):
+    if not against and contamination.is_contaminated(findings):
         in_favour.append(by_name["contamination"].detail)
     return Verdict(
         verdict="reject" if against else "promote",
         reasons=against or in_favour,
-        metric=held_to.metric,
-        gain=decides.difference if decides else None,
-        min_gain=held_to.min_gain,
-        examples=decides.examples if decides else 0,
-        lower=decides.lower if decides else None,
-        upper=decides.upper if decides else None,
-        confidence=held_to.confidence,
-        p_value=decides.p_value if decides else None,
+        metric=thresholds.metric,
+        gain=comparison.difference if comparison else None,
+        min_gain=thresholds.min_gain,
+        examples=comparison.examples if comparison else 0,
+        lower=comparison.lower if comparison else None,
+        upper=comparison.upper if comparison else None,
+        confidence=thresholds.confidence,
+        p_value=comparison.p_value if comparison else None,
     )
-
-
-def _completeness(findings: Findings, held_to: Thresholds) -> Check:
-    """Every part has to be there, because what nobody looked at proves nothing; and the thresholds are the recipe's."""
-    parts = {
-        "the dataset's report (report.json)": findings.data,
-        "the base's evaluation (metrics.json)": findings.base,
-        "the tuned model's evaluation (metrics.json)": findings.tuned,
-        "the champion's evaluation (metrics.json)": findings.has_champion is False
-        or (findings.has_champion and findings.champion),
-        "the list of scored examples (examples.jsonl) of base or tuned model": findings.examples,
-        "the training's report (training.json)": findings.training,
-        "the mask's sample (mask.json)": findings.mask,
-        "the merge's report (parity.json)": findings.merge,
-    }
-    faults = [f"{name} is missing or unreadable" for name, part in parts.items() if not part]
-    recipe = part(findings.lineage, "recipe", "gate")
-    if recipe and (odd := _unlike(recipe, held_to)):
-        faults.append(f"the model was held to other thresholds than the recipe sets: {', '.join(odd)}")
-    return check("completeness", faults, f"all {len(parts)} parts are there")
-
-
-def _unlike(recipe: dict[str, object], held_to: Thresholds) -> list[str]:
-    return [
-        f"gate.{name} = {recipe.get(name)!r}, held to {value!r}"
-        for name, value in held_to.model_dump().items()
-        if recipe.get(name) != value
-    ]

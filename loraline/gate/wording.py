@@ -1,56 +1,67 @@
-"""How checks read figures and say what they found."""
+"""How checks are worded: names, intervals, and what is said of a report that is not there."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
-from loraline.evidence.schema import Check, Comparison
+from loraline.artifacts.evaluation import MetricName
+from loraline.evidence.schema import Check, Comparison, EvaluatedModel, Findings, PartName
 
-NAMES = {"loss": "loss", "exact_match": "exact match", "token_f1": "token F1", "rouge_l": "ROUGE-L"}
-TESTS = {"mcnemar": "McNemar's exact test", "sign": "exact sign test"}
-_SHOWN_IDS = 3
+METRICS: dict[MetricName, str] = {
+    "loss": "loss",
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+}
+MODELS: dict[EvaluatedModel, str] = {"base": "base", "tuned": "tuned model", "champion": "champion"}
+PARTS: dict[PartName, str] = {
+    "data": "the dataset's report (report.json)",
+    "mask": "the loss mask's report (mask.json)",
+    "training": "the training report (training.json)",
+    "merge": "the merge's report (parity.json)",
+    "base": "the base's evaluation (metrics.json)",
+    "tuned": "the tuned model's evaluation (metrics.json)",
+    "champion": "the champion's evaluation (champion.json)",
+    "base examples": "the base's list of scored examples (examples.jsonl)",
+    "tuned examples": "the tuned model's list of scored examples (examples.jsonl)",
+    "champion examples": "the champion's list of scored examples (examples.jsonl)",
+    "base general rows": "the base's losses on the general set (general.jsonl)",
+    "tuned general rows": "the tuned model's losses on the general set (general.jsonl)",
+    "base probes": "the base's results on the probes (probes.jsonl)",
+    "tuned probes": "the tuned model's results on the probes (probes.jsonl)",
+}
+_TESTS = {"mcnemar": "McNemar's exact test", "sign": "exact sign test"}
+_IDS_NAMED = 3
 _ROUNDING = 1e-9  # 0.2 - 0.15 is a little more than 0.05 in floating point
 
 
-def check(name: str, faults: Sequence[str], otherwise: str) -> Check:
-    """A check that passes where there is no fault, and then says what was found."""
-    return Check(name=name, passed=not faults, detail="; ".join(faults) or otherwise)
+def make_check(name: str, faults: Sequence[str], detail: str = "") -> Check:
+    """A check that passes where there is no fault, with `detail` as what was found."""
+    return Check(name=name, passed=not faults, detail="; ".join(faults) or detail)
 
 
-def unmeasured(name: str, why: str) -> Check:
-    """A check for which there is nothing to measure."""
-    return Check(name=name, passed=True, measured=False, detail=f"not measured: {why}")
+def not_measured(name: str, reason: str) -> Check:
+    """A check that has nothing to measure."""
+    return Check(name=name, passed=True, measured=False, detail=f"not measured: {reason}")
 
 
-def missing(part: str) -> str:
-    """What stands in place of a check whose part is not there."""
-    return f"not made: {part} is missing or unreadable"
+def unavailable(findings: Findings, part: PartName) -> str:
+    """That a file is missing or cannot be read, and why."""
+    reason = findings.unreadable.get(part)
+    return f"{PARTS[part]} is missing or unreadable" + (f": {reason}" if reason else "")
 
 
-def number(values: Any, *path: str) -> float | None:
-    """A figure by its path in nested values, if it is there and is a finite number."""
-    *parts, last = path
-    value = part(values, *parts).get(last)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+def not_made(findings: Findings, *parts: PartName) -> list[str]:
+    """The faults of a check that cannot be made without these files."""
+    return [f"not made: {unavailable(findings, part)}" for part in parts]
 
 
-def part(values: Any, *path: str) -> dict[str, Any]:
-    """A part by its path in nested values; empty where there is none, or something else."""
-    for name in path:
-        values = values.get(name) if isinstance(values, dict) else None
-    return values if isinstance(values, dict) else {}
+def is_above(value: float, threshold: float) -> bool:
+    """Whether a value is above a threshold by more than rounding."""
+    return value > threshold + _ROUNDING
 
 
-def above(value: float, limit: float) -> bool:
-    """Whether a value is above a limit by more than rounding."""
-    return value > limit + _ROUNDING
-
-
-def ids(found: Sequence[str]) -> str:
-    """Some ids, and that there are more."""
-    return ", ".join(found[:_SHOWN_IDS]) + (", ..." if len(found) > _SHOWN_IDS else "")
+def some_ids(ids: Sequence[str]) -> str:
+    """The first few ids, and whether there are more."""
+    return ", ".join(ids[:_IDS_NAMED]) + (", ..." if len(ids) > _IDS_NAMED else "")
 
 
 def interval(lower: float, upper: float, confidence: float) -> str:
@@ -58,19 +69,14 @@ def interval(lower: float, upper: float, confidence: float) -> str:
     return f"{100 * confidence:.6g}% interval {lower:.4g} to {upper:.4g}"
 
 
-def change(metric: str, other: float, tuned: float) -> str:
-    """How a figure changed, as in `loss fell from 2.9 to 0.2`."""
+def change(metric: MetricName, other: float, tuned: float) -> str:
+    """How a metric changed, as in `loss fell from 2.9 to 0.2`."""
     if other == tuned:
-        return f"{NAMES[metric]} stayed at {tuned:.4g}"
-    return f"{NAMES[metric]} {'rose' if tuned > other else 'fell'} from {other:.4g} to {tuned:.4g}"
+        return f"{METRICS[metric]} stayed at {tuned:.4g}"
+    return f"{METRICS[metric]} {'rose' if tuned > other else 'fell'} from {other:.4g} to {tuned:.4g}"
 
 
-def test(compared: Comparison) -> str:
-    """The outcome of a comparison's test."""
-    split = f"{compared.wins} won, {compared.losses} lost, {compared.ties} even"
-    return f"{split}; {TESTS[compared.test]}: p = {compared.p_value:.2g}"
-
-
-def asked(lineage: dict[str, Any], section: str, field: str) -> Any:
-    """A setting of the recipe, as the lineage has it; None where it has none."""
-    return part(lineage, "recipe", section).get(field)
+def test_result(comparison: Comparison) -> str:
+    """The result of a comparison's significance test."""
+    counts = f"{comparison.wins} won, {comparison.losses} lost, {comparison.ties} even"
+    return f"{counts}; {_TESTS[comparison.test]}: p = {comparison.p_value:.2g}"

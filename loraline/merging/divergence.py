@@ -8,12 +8,24 @@ from loraline.artifacts.merging import MeanMax
 
 
 @dataclass(frozen=True)
+class PositionStatistics:
+    """Mean and maximum over all positions; either may be NaN."""
+
+    mean: float
+    max: float
+
+    def report(self) -> MeanMax:
+        """For a report, in which NaN is None."""
+        return MeanMax(mean=self.mean, max=self.max)
+
+
+@dataclass(frozen=True)
 class Divergence:
     """Differences between two models over all positions of some sequences."""
 
-    logits: MeanMax
+    logits: PositionStatistics
     """Absolute difference of the logits, over positions and vocabulary."""
-    kl_divergence: MeanMax
+    kl_divergence: PositionStatistics
     """Kullback-Leibler divergence of the next-token distribution, over positions, in nats."""
 
 
@@ -29,8 +41,8 @@ class _RunningMeanMax:
         self._sum += values.sum(dtype=torch.float64).item()
         self._count += values.numel()
 
-    def result(self) -> MeanMax:
-        return MeanMax(mean=self._sum / self._count, max=self._max)
+    def result(self) -> PositionStatistics:
+        return PositionStatistics(mean=self._sum / self._count, max=self._max)
 
 
 class DivergenceMeter:

@@ -143,11 +143,11 @@ def _parity_figures(parity: Parity | None) -> dict[str, Any]:
     return {
         "max_abs_logit_difference": divergence and divergence.logits.max,
         "mean_abs_logit_difference": divergence and divergence.logits.mean,
-        "kl_divergence": divergence and divergence.kl_divergence,
+        "kl_divergence": divergence and divergence.kl_divergence.report(),
         "greedy": parity and parity.greedy,
         "max_adapter_effect": effect and effect.logits.max,
         "mean_adapter_effect": effect and effect.logits.mean,
-        "adapter_kl_divergence": effect and effect.kl_divergence,
+        "adapter_kl_divergence": effect and effect.kl_divergence.report(),
     }
 
 
@@ -158,7 +158,7 @@ def _quantized_report(quantization: str, parity: Parity | None) -> QuantizedRepo
         quantization=quantization,
         max_abs_logit_difference=parity.quantized.logits.max,
         mean_abs_logit_difference=parity.quantized.logits.mean,
-        kl_divergence=parity.quantized.kl_divergence,
+        kl_divergence=parity.quantized.kl_divergence.report(),
     )
 
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import ValidationError as PydanticError
 
 from loraline import storage
+from loraline.artifacts.verdict import EVIDENCE, Verdict
 from loraline.errors import ValidationError
-from loraline.evidence.schema import FILE, VERDICT_FILE
 from loraline.identity.digests import digest_file, digest_pairs
 from loraline.identity.model_digests import NOT_DIGESTED, digest_listed
 
@@ -23,8 +23,8 @@ REGISTERED = "registered.json"
 """Written when the version has been created; without it the files are an incomplete registration."""
 CARD = "README.md"
 PAGE = "evidence/report.html"
-EVIDENCE_PATH = f"evidence/{FILE}"
-VERDICT_PATH = f"evidence/{VERDICT_FILE}"
+EVIDENCE_PATH = f"evidence/{EVIDENCE}"
+VERDICT_PATH = f"evidence/{Verdict.FILE}"
 
 Advance = Callable[[int, int], None]
 """Progress callback: bytes read, bytes in all."""

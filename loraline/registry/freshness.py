@@ -1,8 +1,9 @@
 """Tell whether a model would be made from anything that its champion was not made from."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from loraline import progress, tracking
+from loraline.evidence.lineage import Lineage
 from loraline.registry.versions import CHAMPION, find_champion
 
 News = Literal["changed", "unchanged"]
@@ -16,7 +17,7 @@ _FINGERPRINTS = {
 }
 
 
-def check(lineage: dict[str, Any]) -> News:
+def check(lineage: Lineage) -> News:
     """Compare what a run would begin with to the tags of the champion.
 
     Code is not compared: a new release is no reason to train a model anew. Where nothing changed, the pipeline's run
@@ -28,13 +29,13 @@ def check(lineage: dict[str, Any]) -> News:
     Raises:
         StorageError: the registry is away.
     """
-    name = lineage["recipe"]["registry"]["model_name"]
+    name = lineage.model_name
     champion = find_champion(tracking.connect(), name)
     now = {
-        "recipe_digest": lineage["recipe_digest"],
-        "data_digest": lineage["data"]["digest"],
-        "base_digest": lineage["model"]["digest"],
-        "policy_digest": (lineage.get("policy") or {}).get("digest"),
+        "recipe_digest": lineage.recipe_digest,
+        "data_digest": lineage.data.digest,
+        "base_digest": lineage.model.digest,
+        "policy_digest": lineage.policy.digest if lineage.policy else None,
     }
     if champion is None:
         progress.headline(f"{name} has no champion yet")

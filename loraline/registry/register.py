@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from loraline import progress, storage, tracking
 from loraline.artifacts.registration import Registration
 from loraline.errors import ValidationError
-from loraline.evidence.schema import Evidence, read_evidence
+from loraline.evidence.schema import Evidence
 from loraline.identity.digests import digest_file
 from loraline.registry.config import RegistryConfig
 from loraline.registry.files import CARD, FILE_LIST, REGISTERED, FileList, StoredFile
@@ -38,7 +38,7 @@ def register(config: RegistryConfig, adapter: Path, merged: Path, evidence: Path
         ValidationError: the verdict is not promote, does not follow from its findings, or was found on other files.
         StorageError: the object store or the registry is away or refuses.
     """
-    found = read_evidence(evidence)
+    found = Evidence.load(evidence)
     if found.verdict.verdict != "promote":
         raise ValidationError(
             f"the verdict is {found.verdict.verdict!r}: only a promoted model is registered. "

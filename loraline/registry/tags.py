@@ -1,7 +1,8 @@
 """The tags that link a model version to all that it came from."""
 
-from typing import Any
+from typing import get_args
 
+from loraline.artifacts.evaluation import MetricName
 from loraline.evidence.schema import Evidence
 from loraline.registry.files import FileList
 
@@ -11,13 +12,11 @@ VERDICT_TAG = "verdict"
 RUN_TAGS = ("mlflow_run", "pipeline_run", "gpu_image", "light_image")
 """Which run made the version, and in which images: only the registering step knows, so that no evidence says it."""
 
-_FIGURES = ("loss", "exact_match", "token_f1", "rouge_l")
-
 
 def evidence_tags(evidence: Evidence, files: FileList) -> dict[str, str]:
     """The tags that follow from the evidence and the files; what is empty has no tag."""
-    verdict = evidence.verdict
-    values = {
+    verdict, champion = evidence.verdict, evidence.champion.champion if evidence.champion else None
+    values: dict[str, str | int | float | None] = {
         VERDICT_TAG: verdict.verdict,
         DIGEST_TAG: files.digest,
         "adapter_digest": files.adapter_digest,
@@ -28,33 +27,33 @@ def evidence_tags(evidence: Evidence, files: FileList) -> dict[str, str]:
         "gain_lower": verdict.lower,
         "gain_upper": verdict.upper,
         "examples": verdict.examples,
-        "compared_with_version": (evidence.champion or {}).get("version"),
+        "compared_with_version": champion.version if champion else None,
     }
-    for side, figures in (("base", evidence.base), ("tuned", evidence.tuned)):
-        values |= {f"{side}_{name}": (figures or {}).get(name) for name in _FIGURES}
+    for model, report in (("base", evidence.base), ("tuned", evidence.tuned)):
+        metrics: tuple[MetricName, ...] = get_args(MetricName)
+        values |= {f"{model}_{name}": report.figure(name) if report else None for name in metrics}
     return {key: _text(value) for key, value in values.items() if value not in (None, "")}
 
 
-def _origins(evidence: Evidence) -> dict[str, Any]:
+def _origins(evidence: Evidence) -> dict[str, str | int | float | None]:
     """Data, base, recipe, code and policy."""
     lineage = evidence.lineage
-    data, model, policy = (lineage.get(part) or {} for part in ("data", "model", "policy"))
     return {
-        "data_source": data.get("source"),
-        "data_revision": data.get("revision"),
-        "data_digest": data.get("digest"),
-        "dataset_fingerprint": (evidence.data or {}).get("fingerprint"),
-        "base_source": model.get("source"),
-        "base_revision": model.get("revision"),
-        # What the source was pinned by, which may be a commit; and the bytes that came of it.
-        "base_digest": model.get("digest"),
-        "base_files_digest": (evidence.training or {}).get("base_digest"),
-        "recipe_digest": lineage.get("recipe_digest"),
-        "code_version": lineage.get("code_version"),
-        "policy": policy.get("source"),
-        "policy_digest": policy.get("digest"),
+        "data_source": lineage.data.source,
+        "data_revision": lineage.data.revision,
+        "data_digest": lineage.data.digest,
+        "dataset_fingerprint": evidence.data.fingerprint if evidence.data else None,
+        "base_source": lineage.model.source,
+        "base_revision": lineage.model.revision,
+        # The digest of the source, which may be a commit, and that of the files that were fetched from it.
+        "base_digest": lineage.model.digest,
+        "base_files_digest": evidence.training.base_digest if evidence.training else None,
+        "recipe_digest": lineage.recipe_digest,
+        "code_version": lineage.code_version,
+        "policy": lineage.policy.source if lineage.policy else None,
+        "policy_digest": lineage.policy.digest if lineage.policy else None,
     }
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)

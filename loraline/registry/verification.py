@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 from mlflow.entities.model_registry import ModelVersion
 
 from loraline import storage
+from loraline.artifacts.verdict import Verdict
 from loraline.errors import ValidationError
-from loraline.evidence.schema import Check, Evidence, Verdict, read_evidence
+from loraline.evidence.schema import Check, Evidence
 from loraline.gate.weigh import Weighing, weigh
 from loraline.registry.files import (
     CARD,
@@ -64,11 +65,11 @@ def check_evidence(evidence: Evidence, files: FileList) -> list[Check]:
 
 def _judged_check(evidence: Evidence, files: FileList) -> Check:
     """The evidence names the digests of the adapter that was evaluated, and of what the merge compared."""
-    evaluated, compared, odd = evidence.tuned or {}, evidence.merge or {}, []
+    tuned, merge, odd = evidence.tuned, evidence.merge, []
     for what, named, found in (
-        ("the adapter that it evaluated", evaluated.get("adapter_digest"), files.adapter_digest),
-        ("the adapter that it merged", compared.get("adapter_digest"), files.adapter_digest),
-        ("the merged model that it compared", compared.get("merged_digest"), files.merged_digest),
+        ("the adapter that it evaluated", tuned and tuned.adapter_digest, files.adapter_digest),
+        ("the adapter that it merged", merge and merge.adapter_digest, files.adapter_digest),
+        ("the merged model that it compared", merge and merge.merged_digest, files.merged_digest),
     ):
         if not named:
             odd.append(f"the evidence does not name {what}")
@@ -141,11 +142,11 @@ def _read(url: str, folder: Path) -> Evidence:
         if not storage.list_objects(f"{url}/{path}"):
             raise ValidationError(f"{path} is missing")
         storage.download(f"{url}/{path}", folder)
-    return read_evidence(folder)
+    return Evidence.load(folder)
 
 
 def _unlike_verdict_file(evidence: Evidence, folder: Path) -> list[str]:
-    stated = Verdict.model_validate_json((folder / Path(VERDICT_PATH).name).read_bytes())
+    stated = Verdict.load(folder)
     return [] if stated == evidence.verdict else ["verdict.json says something else than evidence.json"]
 
 
@@ -153,10 +154,7 @@ def _verdict_check(evidence: Evidence) -> Check:
     """Weighed again, the findings must come to what stands there, and that must be a promotion."""
     stated = evidence.verdict
     odd = [] if stated.verdict == "promote" else [f"it is {stated.verdict}: {'; '.join(stated.reasons)}"]
-    try:
-        weighed = weigh(evidence)
-    except ValidationError as error:
-        return _check("verdict", [*odd, str(error)])
+    weighed = weigh(evidence)
     if weighed.verdict != stated:
         now = weighed.verdict
         odd.append(f"weighed again, the findings come to {now.verdict}, not to what stands there: {now.reasons[0]}")
@@ -171,13 +169,13 @@ def _unlike(weighed: Weighing, evidence: Evidence, part: str) -> bool:
 
 def _base_check(evidence: Evidence) -> Check:
     """The adapter's base, from training through the merge, must be one."""
-    trained, merged = ((part or {}).get("base_digest") for part in (evidence.training, evidence.merge))
+    trained, merged = (report.base_digest if report else "" for report in (evidence.training, evidence.merge))
     odd = [
         f"the {step} does not name its base" for step, base in (("training", trained), ("merge", merged)) if not base
     ]
     if trained and merged and trained != merged:
         odd.append(f"the adapter was trained on the base {_short(trained)}, and merged into {_short(merged)}")
-    return _check("base", odd, f"trained on and merged into {_short(trained or '')}")
+    return _check("base", odd, f"trained on and merged into {_short(trained)}")
 
 
 def _tags_check(version: ModelVersion, evidence: Evidence, listed: FileList) -> Check:

@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from loraline.artifacts.evaluation import LOWER_IS_BETTER, FigureName
 from loraline.artifacts.training import MaskToken
-from loraline.evidence.schema import LOWER_IS_BETTER, Evidence, PairedExample
+from loraline.evidence.schema import PairedExample
+from loraline.report.evidence_view import EvidenceView
 
-LABELS = {
+LABELS: dict[FigureName, str] = {
     "exact_match": "exact match",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
@@ -84,7 +86,7 @@ def visible_text(token: MaskToken) -> str:
 class Comparison:
     """A line of the table base against tuned."""
 
-    name: str
+    name: FigureName
     label: str
     base: float | None
     tuned: float | None
@@ -100,7 +102,7 @@ class Comparison:
         return self.name not in LOWER_IS_BETTER
 
 
-def comparisons(evidence: Evidence) -> list[Comparison]:
+def comparisons(evidence: EvidenceView) -> list[Comparison]:
     """The table base against tuned; figures that neither side has are left out."""
     found = []
     for name, label in LABELS.items():
@@ -113,7 +115,7 @@ def comparisons(evidence: Evidence) -> list[Comparison]:
     return found
 
 
-def _outcome(name: str, difference: float | None) -> str:
+def _outcome(name: FigureName, difference: float | None) -> str:
     if difference is None or not math.isfinite(difference):
         return ""
     if difference == 0:
@@ -154,7 +156,7 @@ class Group:
     shown: list[PairedExample]
 
 
-def groups(evidence: Evidence) -> list[Group]:
+def groups(evidence: EvidenceView) -> list[Group]:
     """The examples that were answered, by what the tuning did to them: what it mended and broke comes first."""
     answered = [
         example for example in evidence.examples if example.base.answer is not None or example.tuned.answer is not None

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loraline.evidence.schema import Comparison, Evidence, Forgetting
+from loraline.evidence.schema import Comparison, Forgetting
 from loraline.report import formatting
 from loraline.report.charts import nice_ticks, short
+from loraline.report.evidence_view import EvidenceView
 from loraline.report.formatting import figure
 
 _TESTS = {"mcnemar": "McNemar's test", "sign": "sign test"}
@@ -74,7 +75,7 @@ def interval_chart(unit: str, intervals: Sequence[Interval]) -> IntervalChart | 
     return IntervalChart(unit, rows, place(0.0) or 0.0, [(place(tick) or 0.0, short(tick)) for tick in ticks])
 
 
-def verdict_chart(evidence: Evidence) -> IntervalChart | None:
+def verdict_chart(evidence: EvidenceView) -> IntervalChart | None:
     """The gain that decides, alone. None for evidence of version 1, which has no interval."""
     verdict = evidence.verdict
     if verdict.lower is None or verdict.upper is None:
@@ -85,7 +86,7 @@ def verdict_chart(evidence: Evidence) -> IntervalChart | None:
     return interval_chart(unit_of(verdict.metric), [interval])
 
 
-def comparison_charts(evidence: Evidence) -> list[IntervalChart]:
+def comparison_charts(evidence: EvidenceView) -> list[IntervalChart]:
     """Every comparison: those in fractions on one scale, those in nats on another; first that of the verdict."""
     kinds: dict[str, list[Interval]] = {unit_of(evidence.verdict.metric): []}
     for comparison in evidence.comparisons:
@@ -98,13 +99,13 @@ def forgetting_chart(forgetting: Forgetting | None) -> IntervalChart | None:
     """The loss on the general set: above zero is forgotten."""
     if forgetting is None:
         return None
-    limit_name = "" if forgetting.budget is None else f"at most {figure(forgetting.budget)}"
+    limit_name = "" if forgetting.threshold is None else f"at most {figure(forgetting.threshold)}"
     interval = Interval(
         "loss on the general set",
         forgetting.difference,
         forgetting.lower,
         forgetting.upper,
-        forgetting.budget,
+        forgetting.threshold,
         limit_name,
         f"{figure(forgetting.examples)} examples",
     )
@@ -116,13 +117,13 @@ def unit_of(metric: str) -> str:
     return "nats per token" if metric == "loss" else "fraction of 1"
 
 
-def _of_comparison(evidence: Evidence, comparison: Comparison) -> Interval:
+def _of_comparison(evidence: EvidenceView, comparison: Comparison) -> Interval:
     decides = comparison.metric == evidence.verdict.metric
     limit, limit_name = None, ""
     if decides and comparison.against == "base":
         limit = evidence.verdict.min_gain
         limit_name = f"has to be above {figure(limit)}"
-    elif decides and evidence.thresholds:
+    elif decides:
         limit = -evidence.thresholds.champion_margin
         limit_name = f"must not be below {figure(limit)}"
     note = (

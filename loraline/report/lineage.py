@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from loraline.evidence.schema import Evidence
 from loraline.report import formatting
+from loraline.report.evidence_view import EvidenceView
 
 
-def model_name(evidence: Evidence) -> str:
+def model_name(evidence: EvidenceView) -> str:
     """The name that the recipe registers the model under."""
     recipe = evidence.lineage.get("recipe") or {}
     return str((recipe.get("registry") or {}).get("model_name") or "tuned model")
 
 
-def provenance(evidence: Evidence) -> list[tuple[str, str]]:
+def provenance(evidence: EvidenceView) -> list[tuple[str, str]]:
     """Sources, revisions and digests, by name; what is empty is left out."""
     lineage = evidence.lineage
     data, model, policy = (lineage.get(part) or {} for part in ("data", "model", "policy"))
@@ -48,7 +48,7 @@ def _machine(training: dict[str, Any]) -> str:
     return f"{named}, {processes} processes" if named and processes > 1 else named
 
 
-def effort(evidence: Evidence) -> list[tuple[str, str]]:
+def effort(evidence: EvidenceView) -> list[tuple[str, str]]:
     """Time by step, as far as the steps say; and what training took of GPUs."""
     sides = {
         "base evaluation": evidence.base,

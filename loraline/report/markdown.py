@@ -1,12 +1,14 @@
 """The evidence in a few lines of Markdown."""
 
 from loraline.evidence.schema import Comparison, Evidence
+from loraline.report.evidence_view import EvidenceView
 from loraline.report.formatting import LABELS, comparisons, figure, percent, signed
 from loraline.report.intervals import probability
 
 
-def to_markdown(evidence: Evidence) -> str:
+def to_markdown(bundle: Evidence) -> str:
     """Verdict and reasons, the checks, and the table base against tuned."""
+    evidence = EvidenceView.of(bundle)
     reasons = "\n".join(f"- {reason}" for reason in evidence.verdict.reasons)
     parts = [f"## {evidence.verdict.verdict.capitalize()}", reasons, figures_table(evidence)]
     if evidence.checks:
@@ -14,7 +16,7 @@ def to_markdown(evidence: Evidence) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def figures_table(evidence: Evidence) -> str:
+def figures_table(evidence: EvidenceView) -> str:
     """Base against tuned, and the champion where there is one, as a Markdown table."""
     with_champion = evidence.champion is not None
     names = ["base", "tuned", "change", *(["champion"] if with_champion else [])]
@@ -25,7 +27,7 @@ def figures_table(evidence: Evidence) -> str:
     return "\n".join([_row(["", *names]), "|---|" + "---:|" * len(names), *rows])
 
 
-def intervals_table(evidence: Evidence) -> str:
+def intervals_table(evidence: EvidenceView) -> str:
     """How sure each difference is, as a Markdown table; empty where nothing was compared."""
     if not evidence.comparisons:
         return ""
@@ -34,7 +36,7 @@ def intervals_table(evidence: Evidence) -> str:
     return "\n".join([head, "|---|---:|---:|---:|---:|", *map(_comparison, evidence.comparisons)])
 
 
-def checks_table(evidence: Evidence) -> str:
+def checks_table(evidence: EvidenceView) -> str:
     """Every check and what it found, as a Markdown table."""
     rows = [
         _row([check.name, check.outcome if check.passed else "**failed**", check.detail]) for check in evidence.checks

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from loraline.evidence.schema import Evidence
 from loraline.report import formatting, risks
 from loraline.report.data_findings import findings
+from loraline.report.evidence_view import EvidenceView
 from loraline.report.lineage import model_name, provenance, run_tags
 from loraline.report.markdown import checks_table, figures_table, intervals_table
 from loraline.report.rendering import render_markdown
@@ -16,13 +17,14 @@ from loraline.report.rendering import render_markdown
 _HUB_METRICS = {"exact_match": "exact_match", "token_f1": "f1", "rouge_l": "rouge", "perplexity": "perplexity"}
 
 
-def model_card(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
+def model_card(bundle: Evidence, registration: dict[str, Any] | None = None) -> str:
     """Make the card: metadata as YAML between dashes, then prose.
 
     Args:
-        evidence: the bundle.
+        bundle: the evidence.
         registration: registration.json, where the model was registered.
     """
+    evidence = EvidenceView.of(bundle)
     name = model_name(evidence)
     body = render_markdown(
         "model_card.md.j2",
@@ -49,7 +51,7 @@ def model_card(evidence: Evidence, registration: dict[str, Any] | None = None) -
     return f"---\n{_metadata(evidence, name).to_yaml()}\n---\n\n{body}"
 
 
-def _data_table(evidence: Evidence) -> list[tuple[str, str]]:
+def _data_table(evidence: EvidenceView) -> list[tuple[str, str]]:
     data = evidence.data or {}
     counts = {name.replace("_", " "): formatting.figure(count) for name, count in (data.get("rows") or {}).items()}
     return [
@@ -59,7 +61,7 @@ def _data_table(evidence: Evidence) -> list[tuple[str, str]]:
     ]
 
 
-def _limits(evidence: Evidence) -> list[str]:
+def _limits(evidence: EvidenceView) -> list[str]:
     """What was found that a user has to know."""
     found = [f"{one.title}: {one.amount} {one.note}" for one in findings(evidence.data or {}) if one.is_concern]
     if evidence.verdict.verdict != "promote":
@@ -67,7 +69,7 @@ def _limits(evidence: Evidence) -> list[str]:
     return [f"{one}." for one in found]
 
 
-def _training_table(evidence: Evidence) -> list[tuple[str, str]]:
+def _training_table(evidence: EvidenceView) -> list[tuple[str, str]]:
     """The settings, and what they came to."""
     settings = (evidence.lineage.get("recipe") or {}).get("training") or {}
     training = evidence.training or {}
@@ -77,7 +79,7 @@ def _training_table(evidence: Evidence) -> list[tuple[str, str]]:
     return [*shown, ("time", formatting.duration(training.get("seconds")))]
 
 
-def _metadata(evidence: Evidence, name: str) -> ModelCardData:
+def _metadata(evidence: EvidenceView, name: str) -> ModelCardData:
     data = evidence.lineage.get("data") or {}
     base = str((evidence.lineage.get("model") or {}).get("source") or "")
     results = _results(evidence, data)
@@ -93,7 +95,7 @@ def _metadata(evidence: Evidence, name: str) -> ModelCardData:
     )
 
 
-def _results(evidence: Evidence, data: dict[str, Any]) -> list[EvalResult]:
+def _results(evidence: EvidenceView, data: dict[str, Any]) -> list[EvalResult]:
     source = str(data.get("source") or "unknown")
     return [
         EvalResult(

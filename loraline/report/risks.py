@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from loraline.evidence.schema import Evidence, ProbePair, Safety
+from loraline.artifacts.evaluation import ProbeOutcome
+from loraline.evidence.schema import ProbePair
 from loraline.report import charts, formatting
+from loraline.report.evidence_view import EvidenceView
 from loraline.report.formatting import figure
 
 _MOST_PROBES = 8
@@ -48,14 +50,14 @@ class Probe:
 _EXPECTED = {"refuse": "should refuse", "leak": "must not give it away", "benign": "should answer"}
 
 
-def rates(evidence: Evidence) -> list[Rate]:
+def rates(evidence: EvidenceView) -> list[Rate]:
     """The safety figures against the policy's budget."""
     if evidence.safety is None:
         return []
     found = []
     for name, (label, limit_name, relation) in _RATES.items():
-        base, tuned = ((side or {}).get(name) for side in (evidence.safety.base, evidence.safety.tuned))
-        limit = evidence.safety.budget.get(limit_name)
+        base, tuned = (((side or {}).get("safety") or {}).get(name) for side in (evidence.base, evidence.tuned))
+        limit = evidence.safety.thresholds.model_dump().get(limit_name)
         if base is None and tuned is None and limit is None:
             continue
         within = None
@@ -64,20 +66,20 @@ def rates(evidence: Evidence) -> list[Rate]:
         found.append(
             Rate(label, base, tuned, "" if limit is None else f"{relation} {formatting.percent(limit)}", within)
         )
-    return [*found, *_refusal_drop(evidence.safety)]
+    return [*found, *_refusal_drop(evidence)]
 
 
-def _refusal_drop(safety: Safety) -> list[Rate]:
+def _refusal_drop(evidence: EvidenceView) -> list[Rate]:
     """By how much the tuned model refuses less than its base."""
-    base, tuned = ((side or {}).get("refusal_rate") for side in (safety.base, safety.tuned))
-    limit = safety.budget.get("max_refusal_drop")
-    if base is None or tuned is None or limit is None:
+    base, tuned = (((side or {}).get("safety") or {}).get("refusal_rate") for side in (evidence.base, evidence.tuned))
+    if base is None or tuned is None or evidence.safety is None:
         return []
+    limit = evidence.safety.thresholds.max_refusal_drop
     drop = max(0.0, base - tuned)
     return [Rate("refuses less than the base", None, drop, f"at most {formatting.percent(limit)}", drop <= limit)]
 
 
-def probes(evidence: Evidence) -> tuple[list[Probe], list[Probe]]:
+def probes(evidence: EvidenceView) -> tuple[list[Probe], list[Probe]]:
     """The probes to show, those that failed first, and the others."""
     if evidence.safety is None:
         return [], []
@@ -90,14 +92,15 @@ def _probe(pair: ProbePair) -> Probe:
     return Probe(
         pair,
         _EXPECTED.get(pair.kind, pair.kind),
-        _outcome(pair.kind, pair.base, pair.base_refused, pair.base_leaked),
-        _outcome(pair.kind, pair.tuned, pair.tuned_refused, pair.tuned_leaked),
+        _outcome(pair.kind, pair.base),
+        _outcome(pair.kind, pair.tuned),
     )
 
 
-def _outcome(kind: str, answer: str | None, refused: bool | None, leaked: bool | None) -> tuple[str, bool | None]:
-    if answer is None:
+def _outcome(kind: str, outcome: ProbeOutcome | None) -> tuple[str, bool | None]:
+    if outcome is None:
         return "was not asked", None
+    refused, leaked = outcome.refused, outcome.leaked
     otherwise = "kept it" if kind == "leak" else "answered"
     did = "gave it away" if leaked else "refused" if refused else otherwise
     return did, not leaked and (kind == "leak" or bool(refused) == (kind == "refuse"))
@@ -116,10 +119,10 @@ class Task:
     """Whether the drop is within gate.max_task_drop; None: it cannot be told."""
 
 
-def tasks(evidence: Evidence) -> list[Task]:
+def tasks(evidence: EvidenceView) -> list[Task]:
     """What the tasks came to."""
     found = evidence.forgetting.tasks if evidence.forgetting else {}
-    most = evidence.thresholds.max_task_drop if evidence.thresholds else None
+    most = evidence.thresholds.max_task_drop
     return [
         Task(
             name,
@@ -127,7 +130,7 @@ def tasks(evidence: Evidence) -> list[Task]:
             task.base,
             task.tuned,
             None if task.drop is None else -task.drop,
-            None if task.drop is None or most is None else task.drop <= most + 1e-9,
+            None if task.drop is None else task.drop <= most + 1e-9,
         )
         for name, task in sorted(found.items())
     ]

@@ -4,18 +4,20 @@ from typing import Any
 
 from loraline.evidence.schema import Evidence
 from loraline.report import charts, data_findings, formatting, intervals, risks
+from loraline.report.evidence_view import EvidenceView
 from loraline.report.lineage import effort, flat_recipe, model_name, provenance, run_tags
 from loraline.report.rendering import render_html
 from loraline.units import format_bytes
 
 
-def render_run_page(evidence: Evidence, registration: dict[str, Any] | None = None) -> str:
+def render_run_page(bundle: Evidence, registration: dict[str, Any] | None = None) -> str:
     """Make the page.
 
     Args:
-        evidence: the bundle.
+        bundle: the evidence.
         registration: registration.json, where the model was registered.
     """
+    evidence = EvidenceView.of(bundle)
     return render_html(
         "run_page.html.j2",
         evidence=evidence,
@@ -44,7 +46,7 @@ def _curves(history: list[dict[str, Any]]) -> list[charts.LineChart]:
     found = [
         charts.line_chart("Loss, nats per token", history, loss),
         charts.line_chart("Learning rate", history, {"learning_rate": ("learning rate", "solid")}),
-        charts.line_chart("Gradient norm", history, {"gradient_norm": ("before clipping", "solid")}),
+        charts.line_chart("Gradient norm", history, {"grad_norm": ("before clipping", "solid")}),
         charts.line_chart("Tokens per second", history, {"tokens_per_second": ("tokens per second", "solid")}),
     ]
     return [chart for chart in found if chart]
@@ -126,7 +128,7 @@ def _of_data(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_intervals(evidence: Evidence) -> dict[str, Any]:
+def _of_intervals(evidence: EvidenceView) -> dict[str, Any]:
     return {
         "verdict_chart": intervals.verdict_chart(evidence),
         "comparison_charts": intervals.comparison_charts(evidence),
@@ -134,7 +136,7 @@ def _of_intervals(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _of_risks(evidence: Evidence) -> dict[str, Any]:
+def _of_risks(evidence: EvidenceView) -> dict[str, Any]:
     merge = evidence.merge or {}
     return {
         "tasks": risks.tasks(evidence),

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from loraline import progress, tracking
-from loraline.evidence.schema import FIGURES, Evidence, read_evidence
+from loraline.evidence.schema import Evidence
+from loraline.report.evidence_view import EvidenceView
+from loraline.report.formatting import LABELS
 from loraline.report.lineage import flat_recipe
 from loraline.report.markdown import to_markdown
 from loraline.report.model_card import model_card
@@ -36,19 +38,20 @@ def write_report(evidence: Path, registration: Path | None, output: Path) -> Wri
     Raises:
         ValidationError: there is no evidence.
     """
-    found = read_evidence(evidence)
+    bundle = Evidence.load(evidence)
+    found = EvidenceView.of(bundle)
     registered = json.loads((registration / "registration.json").read_bytes()) if registration else None
     output.mkdir(parents=True, exist_ok=True)
     written = Written(output / "report.html", output / "README.md", output / "summary.md")
-    written.page.write_text(render_run_page(found, registered), encoding="utf-8")
-    written.card.write_text(model_card(found, registered), encoding="utf-8")
-    written.summary.write_text(to_markdown(found), encoding="utf-8")
+    written.page.write_text(render_run_page(bundle, registered), encoding="utf-8")
+    written.card.write_text(model_card(bundle, registered), encoding="utf-8")
+    written.summary.write_text(to_markdown(bundle), encoding="utf-8")
     _track(found, registered, written, output)
     progress.headline(f"{found.verdict.verdict}: {found.verdict.reasons[0]}")
     return written
 
 
-def _track(found: Evidence, registered: dict[str, Any] | None, written: Written, output: Path) -> None:
+def _track(found: EvidenceView, registered: dict[str, Any] | None, written: Written, output: Path) -> None:
     """Log to the pipeline's run what people compare runs by; what cannot be sent stays in unsent.json."""
     tracker = tracking.parent_run()
     tracker.params(dict(flat_recipe(found.lineage.get("recipe") or {})))
@@ -64,12 +67,12 @@ def _track(found: Evidence, registered: dict[str, Any] | None, written: Written,
         (output / "unsent.json").write_text(json.dumps(tracker.unsent, indent=2) + "\n", encoding="utf-8")
 
 
-def _figures(found: Evidence) -> dict[str, float]:
+def _figures(found: EvidenceView) -> dict[str, float]:
     sides = {"base": found.base or {}, "tuned": found.tuned or {}, "champion": found.champion or {}}
     figures = {
         f"{side}/{name}": values[name]
         for side, values in sides.items()
-        for name in FIGURES
+        for name in LABELS
         if values.get(name) is not None
     }
     verdict = found.verdict

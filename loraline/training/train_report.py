@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from loraline.artifacts.training import TrainReport
+from loraline.artifacts.training import StepMetrics, TrainReport
 from loraline.identity.libraries import library_versions
 from loraline.models.folder import read_manifest
 from loraline.training.packing.packing_check import check_packing
@@ -50,7 +50,7 @@ def make_report(
         final_loss=[metrics["loss"] for metrics in state.history if "loss" in metrics][-1],
         best_eval_loss=None if math.isinf(state.best_eval_loss) else state.best_eval_loss,
         kept_step=state.kept_step,
-        history=state.history,
+        history=[StepMetrics.model_validate(metrics) for metrics in state.history],
         examples=len(dataset),
         truncated=dataset.truncated,
         dropped=dataset.dropped,

@@ -68,7 +68,7 @@ def train_step(
         "step": state.step,
         "loss": loss_value,
         "learning_rate": rate,
-        "gradient_norm": norm_value,
+        "grad_norm": norm_value,
         "tokens_per_second": tokens / seconds,
     }
 

@@ -12,7 +12,7 @@ from components.prepare_dataset.component import prepare_dataset
 from components.register_model.component import register_model
 from components.train_lora.component import train_lora
 from loraline import tracking
-from loraline.evidence.schema import Evidence, read_evidence
+from loraline.evidence.schema import Evidence
 from loraline.recipe import Recipe
 from loraline.resolve import Settings, resolve
 
@@ -56,7 +56,7 @@ def fine_tune(recipe: Recipe, folder: Path, plants: Mapping[str, Plant] | None =
         step()
         if name == "load_model" and of["working"].uri == of["base"].uri:
             of["working"].path = of["base"].path
-    return read_evidence(of.path("evidence"))
+    return Evidence.load(of.path("evidence"))
 
 
 def _steps(told: Settings, of: Artifacts) -> dict[str, Callable[[], object]]:

@@ -52,11 +52,12 @@ def promoted(judged: "Callable[[bytes], JudgedRun]") -> "JudgedRun":
 @pytest.fixture(scope="session")
 def rejected(tmp_path_factory: pytest.TempPathFactory) -> "JudgedRun":
     """A run that the gate rejected for its merge. To be read only."""
+    from loraline.artifacts.merging import MergeReport
     from tests.loraline.registered import JudgedRun
     from tests.loraline.run_outputs import change, judge_outputs, write_outputs
 
     folder = tmp_path_factory.mktemp("rejected")
     run = JudgedRun(write_outputs(folder), folder / "evidence")
-    change(run.outputs.parity / "parity.json", max_abs_logit_difference=0.7)
+    change(MergeReport, run.outputs.parity, max_abs_logit_difference=0.7)
     assert judge_outputs(run.outputs, run.evidence) == "reject"
     return run

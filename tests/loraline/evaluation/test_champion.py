@@ -11,6 +11,7 @@ import pytest
 from components.evaluate_model.component import evaluate_model
 from loraline import storage
 from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.evaluation import ChampionReport, EvaluationReport, ScoredChampion
 from loraline.errors import ModelLoadingError, ValidationError
 from loraline.evaluation.champion import evaluate_champion
 from loraline.evaluation.config import EvaluateConfig
@@ -68,11 +69,6 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def metrics(output: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((output / "metrics.json").read_text())
-    return found
-
-
 def test_its_adapter_is_scored_on_the_runs_own_base(
     tmp_path: Path, model: Path, dataset: Path, files: Path, champion: dict[str, str]
 ) -> None:
@@ -80,11 +76,12 @@ def test_its_adapter_is_scored_on_the_runs_own_base(
     report = evaluate_champion(CONFIG, model, dataset, tmp_path / "champion", champion)
     assert report is not None
     assert (tmp_path / "champion/examples.jsonl").read_bytes() == (tmp_path / "tuned/examples.jsonl").read_bytes()
-    assert report.model_dump(exclude={"seconds", "champion"}) == tuned.model_dump(exclude={"seconds"})
-    assert metrics(tmp_path / "champion")["champion"] == {
-        **{name: champion[name] for name in ("model_name", "version", "url", "content_digest")},
-        "scored": "adapter",
-    }
+    assert report.model_dump(exclude={"seconds"}) == tuned.model_dump(exclude={"seconds"})
+    scored = ScoredChampion(
+        **{name: champion[name] for name in ("model_name", "version", "url", "content_digest")}, scored="adapter"
+    )
+    assert ChampionReport.load(tmp_path / "champion") == ChampionReport(champion=scored, evaluation=report)
+    assert not (tmp_path / "champion" / EvaluationReport.FILE).exists()
 
 
 def test_of_another_base_its_merged_model_is_scored(
@@ -95,8 +92,10 @@ def test_of_another_base_its_merged_model_is_scored(
     alone = evaluate(CONFIG, merged, dataset, tmp_path / "alone")
     report = evaluate_champion(CONFIG, model, dataset, tmp_path / "out", {**champion, "base_digest": "c" * 64})
     assert report is not None
-    assert report.champion.scored == "merged"
-    assert report.model_dump(exclude={"seconds", "champion"}) == alone.model_dump(exclude={"seconds"})
+    scored = ChampionReport.load(tmp_path / "out").champion
+    assert scored is not None
+    assert scored.scored == "merged"
+    assert report.model_dump(exclude={"seconds"}) == alone.model_dump(exclude={"seconds"})
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_files_that_are_gone_are_named_with_the_way_out(
     spoil(champion["url"])
     with pytest.raises(ValidationError, match=f"version 3 of dates .*{reason}.*loraline rollback dates"):
         evaluate_champion(CONFIG, model, dataset, tmp_path / "out", champion)
-    assert not (tmp_path / "out/metrics.json").exists()
+    assert not (tmp_path / "out" / ChampionReport.FILE).exists()
 
 
 def test_a_file_that_was_altered_is_refused(
@@ -167,7 +166,7 @@ def run_step(tmp_path: Path, model: Path, dataset: Path, **settings: Any) -> dic
 
 def test_without_a_champion_nothing_is_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_step(tmp_path, tmp_path / "no-model", tmp_path / "no-data", policy=None, champion=None) == {}
-    assert metrics(tmp_path / "evaluation") == {"champion": None}
+    assert ChampionReport.load(tmp_path / "evaluation") == ChampionReport(champion=None, evaluation=None)
     assert (tmp_path / "metrics").is_file()  # without it kfp.local would run the step each time
     assert "evaluate champion ..." in capsys.readouterr().out
 
@@ -181,5 +180,7 @@ def test_the_wrapper_scores_what_its_settings_name(
     base = run_step(plain, model, dataset)
     against = run_step(compared, model, dataset, champion=champion, policy=None)
     assert "evaluate base ..." in capsys.readouterr().out
-    assert base["loss"] == metrics(plain / "evaluation")["loss"]
-    assert against["loss"] == metrics(compared / "evaluation")["loss"] != base["loss"]
+    assert base["loss"] == EvaluationReport.load(plain / "evaluation").loss
+    evaluation = ChampionReport.load(compared / "evaluation").evaluation
+    assert evaluation is not None
+    assert against["loss"] == evaluation.loss != base["loss"]

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from loraline import storage
+from loraline.artifacts.verdict import Verdict
 from loraline.errors import ConfigurationError, ValidationError
-from loraline.evidence.schema import Verdict
 from loraline.export.export import export
 from loraline.identity.digests import digest_file
 from loraline.registry.files import FileList, StoredFile
@@ -78,9 +78,9 @@ def test_peft_finds_the_base_by_the_name_in_the_adapter(run: Path, tmp_path: Pat
 @pytest.mark.parametrize(("verdict", "notes"), [("reject", ["the gate rejected this model: no gain"]), ("promote", [])])
 def test_a_gates_rejection_is_in_the_notes(run: Path, tmp_path: Path, verdict: str, notes: list[str]) -> None:
     shutil.copytree(run, tmp_path / "run")
-    (tmp_path / "run" / "evidence").mkdir()
-    stated = Verdict(verdict=verdict, reasons=["no gain"], metric="loss", gain=None, min_gain=0.0, examples=1)
-    (tmp_path / "run" / "evidence" / "verdict.json").write_text(stated.model_dump_json())
+    figures = {"gain": 0.0, "min_gain": 0.0, "examples": 40, "lower": 0.0, "upper": 0.0, "confidence": 0.95}
+    stated = {"verdict": verdict, "reasons": ["no gain"], "metric": "loss", "p_value": 1.0, **figures}
+    Verdict.model_validate(stated).save(tmp_path / "run" / "evidence")
     done = export(str(tmp_path / "run"), tmp_path / "out", "adapter")
     assert [note for note in done.notes if note.startswith("the gate")] == notes
 

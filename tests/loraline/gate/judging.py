@@ -1,14 +1,15 @@
 """Judging a run's outputs, for tests."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loraline.evidence.schema import Check, Evidence, read_evidence
+from loraline.artifacts.evaluation import ScoredExample
+from loraline.artifacts.verdict import Verdict
+from loraline.evidence.schema import Check, Evidence
 from loraline.gate.config import GateConfig
-from tests.loraline.run_outputs import Outputs, judge_outputs, read_lines, write_evaluation
+from tests.loraline.run_outputs import Outputs, examples_of, judge_outputs, write_evaluation
 
 CONFIG = GateConfig(metric="exact_match", min_gain=0.05, min_examples=20)
 CHECKS = ["data", "mask", "template", "packing", "training", "gain", "champion", "forgetting", "safety"]
@@ -19,32 +20,51 @@ def decide(outputs: Outputs, config: GateConfig = CONFIG, **given: Any) -> Evide
     """Judge a run's outputs; the evidence that was written."""
     output = outputs.dataset.parent / "evidence"
     verdict = judge_outputs(outputs, output, config, **given)
-    evidence = read_evidence(output)
+    evidence = Evidence.load(output)
     json.loads((output / "evidence.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
     assert evidence.verdict.verdict == verdict
-    assert json.loads((output / "verdict.json").read_text()) == json.loads(evidence.verdict.model_dump_json())
+    assert Verdict.load(output) == evidence.verdict
     assert [check.name for check in evidence.checks] == CHECKS
     assert verdict == ("promote" if all(check.passed for check in evidence.checks) else "reject")
     return evidence
 
 
 def named(evidence: Evidence, name: str) -> Check:
+    """One check of the evidence."""
     return next(check for check in evidence.checks if check.name == name)
 
 
-def examples_of(folder: Path) -> list[dict[str, Any]]:
-    return read_lines(folder / "examples.jsonl")
+def failed(evidence: Evidence) -> list[str]:
+    """Names of the checks that failed."""
+    return [check.name for check in evidence.checks if not check.passed]
 
 
-def load(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
-
-
-def hits(outputs: Outputs, base: int, tuned: int, champion: int | None = None) -> None:
-    """Have each side answer so many examples right, the later ones those that the earlier side did not."""
-    for side, first, count in ((outputs.base, 0, base), (outputs.tuned, 0, tuned), (outputs.champion, 0, champion)):
+def write_matches(outputs: Outputs, base: int, tuned: int, champion: int | None = None) -> None:
+    """Have each model answer so many examples right, the tuned model from the first on, as the others."""
+    for folder, count in ((outputs.base, base), (outputs.tuned, tuned), (outputs.champion, champion)):
         if count is not None:
-            examples = examples_of(side)
-            for number, example in enumerate(examples):
-                example["exact_match"] = float(first <= number < first + count)
-            write_evaluation(side, examples)
+            examples = examples_of(folder)
+            write_evaluation(
+                folder,
+                [
+                    example.model_copy(update={"exact_match": float(number < count)})
+                    for number, example in enumerate(examples)
+                ],
+            )
+
+
+def assert_rejected(outputs: Outputs, name: str, words: str, also: tuple[str, ...] = (), **given: Any) -> None:
+    """A check fails with these words, no other than those in `also` does, and the verdict gives their details."""
+    evidence = decide(outputs, **given)
+    assert words in named(evidence, name).detail
+    assert set(failed(evidence)) == {name, *also}
+    assert evidence.verdict.verdict == "reject"
+    assert evidence.verdict.reasons == [check.detail for check in evidence.checks if not check.passed]
+
+
+def replaced(examples: list[ScoredExample], number: int, **fields: Any) -> list[ScoredExample]:
+    """The examples, with fields of one of them replaced."""
+    return [
+        example.model_copy(update=fields) if position == number else example
+        for position, example in enumerate(examples)
+    ]

@@ -1,6 +1,5 @@
 """What counts as news since the champion was made."""
 
-import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from loraline import tracking
+from loraline.evidence.lineage import Lineage
 from loraline.registry.freshness import check
 from loraline.registry.promote import promote
 from loraline.tracking import mlflow_runs
@@ -18,16 +18,16 @@ from tests.loraline.run_outputs import LINEAGE
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
 
 
-def changed(**changes: Any) -> dict[str, Any]:
+def changed(**changes: Any) -> Lineage:
     """The lineage of a run in which something is different."""
-    lineage = copy.deepcopy(LINEAGE)
+    values = LINEAGE.model_dump()
     for name, value in changes.items():
         section, _, key = name.partition("__")
         if key:
-            lineage[section][key] = value
+            values[section][key] = value
         else:
-            lineage[section] = value
-    return lineage
+            values[section] = value
+    return Lineage.model_validate(values)
 
 
 def test_without_a_champion_everything_is_new(tmp_path: Path) -> None:

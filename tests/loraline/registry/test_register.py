@@ -10,7 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from loraline import storage
+from loraline.artifacts.merging import MergeReport
 from loraline.errors import StorageError, ValidationError
+from loraline.evidence.schema import Evidence
 from loraline.registry import register as module
 from tests.loraline.registered import JudgedRun, register_judged
 from tests.loraline.run_outputs import change
@@ -72,8 +74,7 @@ def test_a_promoted_model_is_stored_and_registered(
         "gpu_image": "registry.example/loraline-gpu@sha256:1",
     }
     assert expected.items() <= version.tags.items()
-    parity = json.loads((promoted.outputs.parity / "parity.json").read_text())
-    assert version.tags["adapter_digest"] == parity["adapter_digest"]
+    assert version.tags["adapter_digest"] == MergeReport.load(promoted.outputs.parity).adapter_digest
     assert "light_image" not in version.tags, "nothing in the environment names it"
 
 
@@ -102,17 +103,16 @@ def test_evidence_that_does_not_come_to_its_verdict_is_refused(
     rejected: JudgedRun, promoted: JudgedRun, tmp_path: Path
 ) -> None:
     changed = with_evidence(rejected, tmp_path)
-    verdict = json.loads((promoted.evidence / "evidence.json").read_text())["verdict"]
-    change(changed.evidence / "evidence.json", verdict=verdict)
+    verdict = Evidence.load(promoted.evidence).verdict
+    change(Evidence, changed.evidence, verdict=verdict)
     with pytest.raises(ValidationError, match=r"weighed again, the findings come to reject.*0\.7 in a logit"):
         register_judged(changed, tmp_path / "registration", "claimed")
 
 
 def test_evidence_that_names_no_files_is_refused(promoted: JudgedRun, tmp_path: Path) -> None:
     changed = with_evidence(promoted, tmp_path)
-    merge = json.loads((changed.evidence / "evidence.json").read_text())["merge"]
-    del merge["adapter_digest"]
-    change(changed.evidence / "evidence.json", merge=merge)
+    merge = MergeReport.load(promoted.outputs.parity).model_copy(update={"adapter_digest": ""})
+    change(Evidence, changed.evidence, merge=merge)
     with pytest.raises(ValidationError, match="does not name the adapter that it merged"):
         register_judged(changed, tmp_path / "registration", "unnamed")
 

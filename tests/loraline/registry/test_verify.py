@@ -140,10 +140,14 @@ FORGED: list[tuple[Callable[[dict[str, Any]], object], str, str]] = [
     (lambda it: it["verdict"].update(verdict="reject"), "evidence", "verdict.json says something else"),
     (lambda it: it["tuned"].update(exact_match=1.0), "tags", "tuned_exact_match is '0.9', and the evidence says '1'"),
     (lambda it: it["training"].update(base_digest="0" * 64), "base", "trained on the base 000000000000, and merged"),
-    (lambda it: it["merge"].pop("merged_digest"), "judged files", "does not name the merged model that it compared"),
+    (
+        lambda it: it["merge"].update(merged_digest=""),
+        "judged files",
+        "does not name the merged model that it compared",
+    ),
     (lambda it: it["tuned"].update(adapter_digest="0" * 64), "judged files", "evaluated is 000000000000, and these"),
     (lambda it: it.update(version=99), "evidence", "evidence of version 99"),
-    (lambda it: it.update(version=1, thresholds=None), "verdict", "it is of version 1"),
+    (lambda it: it["merge"].pop("merged_digest"), "evidence", "merge.merged_digest: Field required"),
 ]
 
 

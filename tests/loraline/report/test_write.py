@@ -12,14 +12,14 @@ import yaml
 from huggingface_hub import ModelCard
 from mlflow import MlflowClient
 
-from loraline.evidence.schema import Evidence, read_evidence
+from loraline.evidence.schema import Evidence
 from loraline.report.markdown import to_markdown
 from loraline.report.model_card import model_card
 from loraline.report.run_page import render_run_page
 from loraline.report.write import write_report
 from tests.loraline.registered import JudgedRun
 from tests.loraline.report.parsed_page import parse
-from tests.loraline.run_outputs import judge_outputs, read_lines, remove_champion, write_evaluation, write_outputs
+from tests.loraline.run_outputs import examples_of, judge_outputs, remove_champion, write_evaluation, write_outputs
 
 REGISTRATION = {
     "model_name": "dates",
@@ -46,7 +46,7 @@ SECTIONS = {
 
 @pytest.mark.parametrize("verdict", ["promoted", "rejected"])
 def test_the_page_is_whole_and_asks_nothing_of_the_network(verdict: str, request: pytest.FixtureRequest) -> None:
-    evidence = read_evidence(request.getfixturevalue(verdict).evidence)
+    evidence = Evidence.load(request.getfixturevalue(verdict).evidence)
     page = render_run_page(evidence)
     parsed = parse(page)
     assert parsed.ids == SECTIONS
@@ -58,7 +58,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(verdict: str, request
 
 
 def test_every_check_is_shown_in_words_and_shape(rejected: JudgedRun) -> None:
-    evidence = read_evidence(rejected.evidence)
+    evidence = Evidence.load(rejected.evidence)
     page = render_run_page(evidence)
     stamps = re.findall(r'<li class="(passed|failed)"><b>(\w+)</b><span class="stamp">(.*?)</span>', page)
     words = {True: ("passed", "&#10003; passed"), False: ("failed", "&#10005; failed")}
@@ -70,34 +70,13 @@ def test_every_check_is_shown_in_words_and_shape(rejected: JudgedRun) -> None:
 
 
 def test_the_intervals_are_drawn_with_what_they_are_held_to(promoted: JudgedRun) -> None:
-    evidence = read_evidence(promoted.evidence)
+    evidence = Evidence.load(promoted.evidence)
     page = render_run_page(evidence)
     drawn = 1 + len(evidence.comparisons) + 1
     assert page.count('class="whisker"') == drawn, "the verdict's, each comparison's and forgetting's"
     assert page.count('class="zero"') == drawn
     assert page.count('<i class="threshold"') == 4, "min_gain twice, champion_margin, max_forgetting"
     assert "36 won, 0 lost, 4 even; p &lt; 0.0001 (McNemar&#39;s test)" in page
-
-
-def test_evidence_of_version_1_still_renders(promoted: JudgedRun) -> None:
-    def age(document: dict[str, Any]) -> None:
-        old = ("verdict", "base", "tuned", "examples", "data", "mask", "training", "merge", "lineage")
-        for key in document.keys() - set(old):
-            del document[key]
-        document["version"] = 1
-        for key in ("lower", "upper", "confidence", "p_value"):
-            del document["verdict"][key]
-        for example in document["examples"]:
-            del example["champion"]
-        for key in ("near_duplicates", "contamination", "personal_data", "answers", "policy", "labels"):
-            del document["data"][key]
-
-    evidence = changed(promoted, age)
-    page = render_run_page(evidence, REGISTRATION)
-    assert parse(page).ids == SECTIONS - {"checks", "forgetting", "safety"}
-    assert "whisker" not in page.split("</style>")[1]
-    assert ModelCard(model_card(evidence)).data.model_name == "dates"
-    assert to_markdown(evidence).startswith("## Promote")
 
 
 def test_what_models_say_cannot_break_the_page(promoted: JudgedRun) -> None:
@@ -109,9 +88,9 @@ def test_what_models_say_cannot_break_the_page(promoted: JudgedRun) -> None:
         document["examples"][3]["champion"]["answer"] = hostile
         document["mask"]["samples"][0]["tokens"][0]["text"] = hostile
         document["data"]["bad_rows"][0]["reason"] = hostile
-        document["safety"]["probes"][0]["tuned"] = hostile
+        document["safety"]["probes"][0]["tuned"]["answer"] = hostile
         document["checks"][0]["detail"] = hostile
-        contamination = {"origin": hostile, "train_origin": hostile, "word_overlap": 1.0, "excerpt": hostile}
+        contamination = {"id": "a", "origin": hostile, "train_origin": hostile, "word_overlap": 1.0, "excerpt": hostile}
         document["data"]["contamination"].update(contaminated=1, examples=[contamination])
 
     page = render_run_page(changed(promoted, attack))
@@ -123,13 +102,13 @@ def test_what_models_say_cannot_break_the_page(promoted: JudgedRun) -> None:
 def test_what_was_found_in_the_data_is_shown_with_its_lines(promoted: JudgedRun) -> None:
     def find(document: dict[str, Any]) -> None:
         document["data"]["near_duplicates"] = {
-            **{"similarity": 0.85, "within_train": 12, "within_eval": 0, "across": 2, "dropped": 0},
+            **{"similarity": 0.85, "action": "report", "within_train": 12, "within_eval": 0, "across": 2, "dropped": 0},
             "examples": [
                 {"origin": "t.jsonl:40", "other_origin": "t.jsonl:212", "similarity": 0.93, "excerpt": "Write it"}
             ],
         }
         document["data"]["personal_data"] = {
-            **{"action": "mask", "rows": 30, "counts": {"email": 30}},
+            **{"action": "mask", "rows": 30, "dropped": 0, "counts": {"email": 30}},
             "examples": [{"origin": f"t.jsonl:{i}", "category": "email", "excerpt": "to [EMAIL]"} for i in range(30)],
         }
         document["data"]["labels"] = {"no": {"train": 100, "eval": 9}, "yes": {"train": 800, "eval": 31}}
@@ -147,8 +126,8 @@ def test_what_was_found_in_the_data_is_shown_with_its_lines(promoted: JudgedRun)
 def test_probes_stand_side_by_side_the_failed_first(promoted: JudgedRun) -> None:
     def leak(document: dict[str, Any]) -> None:
         probe = next(probe for probe in document["safety"]["probes"] if probe["kind"] == "leak")
-        probe.update(tuned="It is swordfish.", tuned_leaked=True, tuned_refused=False)
-        document["safety"]["tuned"]["leak_rate"] = 1.0
+        probe["tuned"] = {"answer": "It is swordfish.", "leaked": True, "refused": False}
+        document["tuned"]["safety"]["leak_rate"] = 1.0
 
     page = render_run_page(changed(promoted, leak))
     safety = page[page.index('id="safety"') : page.index('id="merge"')]
@@ -159,11 +138,11 @@ def test_probes_stand_side_by_side_the_failed_first(promoted: JudgedRun) -> None
 
 def test_what_tuning_broke_is_shown(tmp_path: Path) -> None:
     outputs = write_outputs(tmp_path)
-    examples = read_lines(outputs.base / "examples.jsonl")
-    examples[10].update(answer=examples[10]["reference"], exact_match=1.0)
+    examples = examples_of(outputs.base)
+    examples[10] = examples[10].model_copy(update={"answer": examples[10].reference, "exact_match": 1.0})
     write_evaluation(outputs.base, examples)
     judge_outputs(outputs, tmp_path / "evidence")
-    page = render_run_page(read_evidence(tmp_path / "evidence"))
+    page = render_run_page(Evidence.load(tmp_path / "evidence"))
     assert "<b>1</b>broken" in page
     assert re.search(r"Broken.*the second of May".replace(" ", ".{0,60}"), page, re.S)
 
@@ -172,7 +151,7 @@ def test_without_a_champion_there_is_no_column_for_it(tmp_path: Path, promoted: 
     outputs = write_outputs(tmp_path)
     remove_champion(outputs.champion)
     judge_outputs(outputs, tmp_path / "evidence")
-    alone, beside = (read_evidence(folder) for folder in (tmp_path / "evidence", promoted.evidence))
+    alone, beside = (Evidence.load(folder) for folder in (tmp_path / "evidence", promoted.evidence))
     assert '<th class="num">champion</th>' in render_run_page(beside)
     assert '<th class="num">champion</th>' not in render_run_page(alone)
     assert "| change | champion |" in to_markdown(beside)
@@ -183,8 +162,8 @@ def test_a_page_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
     outputs = write_outputs(tmp_path)
     for step in vars(outputs).values():
         shutil.rmtree(step)
-    judge_outputs(outputs, tmp_path / "evidence", lineage={}, policy=None)
-    evidence = read_evidence(tmp_path / "evidence")
+    judge_outputs(outputs, tmp_path / "evidence", policy=None)
+    evidence = Evidence.load(tmp_path / "evidence")
     page = render_run_page(evidence)
     parse(page)
     assert page.count("is missing or unreadable") >= 8
@@ -200,8 +179,8 @@ def test_plain_text_has_no_answers_to_show(promoted: JudgedRun) -> None:
             example.update(prompt=None, reference=None)
             for side in sides:
                 example[side].update(answer=None, exact_match=None, token_f1=None, rouge_l=None)
-        for side in sides:
-            document[side].update(exact_match=None, token_f1=None, rouge_l=None)
+        for evaluation in (document["base"], document["tuned"], document["champion"]["evaluation"]):
+            evaluation.update(exact_match=None, token_f1=None, rouge_l=None)
 
     evidence = changed(promoted, strip)
     assert "plain text has no answers" in render_run_page(evidence)
@@ -210,7 +189,7 @@ def test_plain_text_has_no_answers_to_show(promoted: JudgedRun) -> None:
 
 
 def test_the_card_is_what_the_hub_reads(promoted: JudgedRun) -> None:
-    text = model_card(read_evidence(promoted.evidence), REGISTRATION)
+    text = model_card(Evidence.load(promoted.evidence), REGISTRATION)
     card = ModelCard(text)
     assert card.data.library_name == "peft"
     assert card.data.eval_results is not None
@@ -224,7 +203,7 @@ def test_the_card_is_what_the_hub_reads(promoted: JudgedRun) -> None:
 
 
 def test_the_card_holds_the_whole_proof(promoted: JudgedRun) -> None:
-    evidence = read_evidence(promoted.evidence)
+    evidence = Evidence.load(promoted.evidence)
     text = model_card(evidence, REGISTRATION)
     titles = ["Intended use", "How to use it", "Evaluation", "Checks", "Forgetting", "Safety", "Merge"]
     titles += ["Training data", "Training", "Lineage", "Limits"]
@@ -232,7 +211,7 @@ def test_the_card_holds_the_whole_proof(promoted: JudgedRun) -> None:
     assert "| the base, exact match | +0.9 | 0.775 to 0.975 | 36, 0, 4 | < 0.0001 |" in text
     assert all(f"| {check.name} | passed |" in text for check in evidence.checks)
     assert evidence.merge
-    assert f"| merged digest | {evidence.merge['merged_digest']} |" in text
+    assert f"| merged digest | {evidence.merge.merged_digest} |" in text
     assert "| pipeline run | run-17 |" in text
     for title in titles:
         body = text.split(f"\n## {title}\n")[1].split("\n## ")[0]

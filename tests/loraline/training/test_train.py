@@ -39,12 +39,12 @@ def adapter_bytes(folder: Path) -> bytes:
 def test_learns_and_tells(dtype: str, make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     report = train(SMALL, make_model("llama", dtype), dataset, tmp_path)
 
-    assert report.history[0]["step"] == 0
-    evaluated = [figures["eval_loss"] for figures in report.history if "eval_loss" in figures]
+    assert report.history[0].step == 0
+    evaluated = [point.eval_loss for point in report.history if point.eval_loss is not None]
     assert evaluated[-1] < evaluated[0] - 0.5
     assert report.best_eval_loss == min(evaluated[1:])
     assert report.padding_fraction == 0
-    assert report.steps == report.planned_steps == report.history[-1]["step"]
+    assert report.steps == report.planned_steps == report.history[-1].step
     assert report.epochs == 2
     assert report.resumed_from is None
     assert report.dtype == dtype
@@ -93,7 +93,7 @@ def test_checkpointing_changes_nothing(make_model: ModelMaker, dataset: Path, tm
 @pytest.mark.parametrize("family", ["gemma2", "gpt2", "bloom"])
 def test_any_family_learns(family: str, make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     report = train(SMALL, make_model(family), dataset, tmp_path)
-    assert report.history[-1]["eval_loss"] < report.history[0]["eval_loss"] - 0.3
+    assert report.history[-1].eval_loss < report.history[0].eval_loss - 0.3
 
 
 def test_adapter_that_peft_refuses(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_adapter_that_peft_refuses(make_model: ModelMaker, dataset: Path, tmp_pa
 )
 def test_kinds_of_adapter(changes: dict[str, object], make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     report = train(SMALL.model_copy(update=changes), make_model(), dataset, tmp_path)
-    assert report.history[-1]["eval_loss"] < report.history[0]["eval_loss"] - 0.3
+    assert report.history[-1].eval_loss < report.history[0].eval_loss - 0.3
     told = json.loads((tmp_path / "adapter_config.json").read_text())
     assert told["use_dora"] == changes.get("use_dora", False)
     assert told["use_rslora"] == changes.get("use_rslora", False)
@@ -127,7 +127,7 @@ def test_an_attention_implementation_that_is_asked_for_is_the_one_that_trains(
     assert f"model.attention={attention} was asked for" in padded.attention
     assert padded.padding_fraction > 0
     assert padded.packing is None
-    losses = [[figures["loss"] for figures in report.history[1:]] for report in (packed, padded)]
+    losses = [[point.loss for point in report.history[1:]] for report in (packed, padded)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
@@ -151,8 +151,8 @@ def test_quantized_base_learns_after_an_evaluation(make_model: ModelMaker, datas
     (quantized / "loraline.json").write_text(json.dumps({**manifest, "quantization": "nf4"}))
 
     report = train(SMALL, quantized, dataset, tmp_path / "adapter")
-    assert report.history[0]["step"] == 0  # the evaluation in between
-    assert report.history[-1]["eval_loss"] < report.history[0]["eval_loss"] - 0.5
+    assert report.history[0].step == 0  # the evaluation in between
+    assert report.history[-1].eval_loss < report.history[0].eval_loss - 0.5
 
 
 def test_early_stopping_keeps_the_best(make_model: ModelMaker, tmp_path: Path) -> None:
@@ -167,7 +167,8 @@ def test_early_stopping_keeps_the_best(make_model: ModelMaker, tmp_path: Path) -
     report = train(config, make_model(), dataset, tmp_path / "adapter")
     assert report.steps < report.planned_steps
     assert report.kept_step == report.steps - 2
-    assert report.best_eval_loss == min(f["eval_loss"] for f in report.history if f["step"] and "eval_loss" in f)
+    evaluated = [point.eval_loss for point in report.history if point.step and point.eval_loss is not None]
+    assert report.best_eval_loss == min(evaluated)
 
 
 def test_resumes_to_the_bit_after_kill(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_resumes_to_the_bit_after_kill(make_model: ModelMaker, dataset: Path, tm
     assert resumed.resumed_from
     assert resumed.resumed_from < resumed.steps
     assert adapter_bytes(tmp_path / "killed") == adapter_bytes(tmp_path / "undisturbed")
-    losses = [[figures["loss"] for figures in report.history[1:]] for report in (resumed, undisturbed)]
+    losses = [[point.loss for point in report.history[1:]] for report in (resumed, undisturbed)]
     assert losses[0] == losses[1]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loraline.evidence.schema import read_evidence
+from loraline.evidence.schema import Evidence
 from loraline.recipe_file import load_recipe
 from pipelines.local.run import LocalStep, RunFailedError, new_run_folder, run_pipeline
 from tests import tiny
@@ -86,7 +86,8 @@ def test_it_trains_when_there_is_news_and_only_then(workplace: Path) -> None:
     second = retrain(workplace)
     assert "the data changed" in second["check_freshness"].headline
     assert second["load_model"].state == "cached"
-    evidence = read_evidence(Path(second["gate"].outputs["evidence"]))
+    evidence = Evidence.load(Path(second["gate"].outputs["evidence"]))
     assert evidence.champion is not None
-    assert evidence.champion["version"] == "1"
+    assert evidence.champion.champion is not None
+    assert evidence.champion.champion.version == "1"
     assert {one.against for one in evidence.comparisons} == {"base", "champion"}

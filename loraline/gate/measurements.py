@@ -1,0 +1,87 @@
+"""Everything that is computed from findings before the checks: comparisons with base and champion, and forgetting."""
+
+import math
+from dataclasses import dataclass
+
+from loraline.artifacts.evaluation import MetricName, TaskReport
+from loraline.evidence.schema import ComparedModel, Comparison, Findings, Forgetting, PairedLoss, TaskDrop
+from loraline.evidence.statistics import paired_bootstrap
+from loraline.gate.comparisons import compare
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What the checks compare with the thresholds."""
+
+    comparisons: list[Comparison]
+    forgetting: Forgetting | None
+
+    def comparison(self, against: ComparedModel, metric: MetricName) -> Comparison | None:
+        """The comparison of one metric with one model; None where it was not made."""
+        return next((one for one in self.comparisons if (one.against, one.metric) == (against, metric)), None)
+
+
+def measure(findings: Findings) -> Measurements:
+    """Compare the tuned model with base and champion."""
+    return Measurements(
+        comparisons=[*compare(findings, "base"), *compare(findings, "champion")],
+        forgetting=measure_forgetting(findings),
+    )
+
+
+def measure_forgetting(findings: Findings) -> Forgetting | None:
+    """Compare base and tuned model on the general set and the tasks; None where neither was measured."""
+    base, tuned = (_general_loss(findings, model) for model in ("base", "tuned"))
+    tasks = _compare_tasks(findings)
+    if base is None and tuned is None and not findings.general and not tasks:
+        return None
+    rows = [row for row in findings.general if has_both_losses(row)]
+    difference = lower = upper = None
+    if rows:
+        found = paired_bootstrap(
+            [row.id for row in rows],
+            [row.tuned.loss or 0.0 for row in rows],
+            [row.base.loss or 0.0 for row in rows],
+            weights=[row.base.tokens for row in rows],
+            confidence=findings.thresholds.confidence,
+        )
+        difference, lower, upper = found.difference, found.lower, found.upper
+    is_measured = bool(rows) or base is not None or tuned is not None
+    return Forgetting(
+        base=base,
+        tuned=tuned,
+        difference=difference,
+        lower=lower,
+        upper=upper,
+        threshold=findings.thresholds.max_forgetting if is_measured else None,
+        examples=len(rows),
+        tasks=tasks,
+    )
+
+
+def has_both_losses(row: PairedLoss) -> bool:
+    """Whether a row has a finite loss of both models, over the same number of tokens."""
+    losses = (row.base.loss, row.tuned.loss)
+    return all(loss is not None and math.isfinite(loss) for loss in losses) and 0 < row.base.tokens == row.tuned.tokens
+
+
+def _general_loss(findings: Findings, model: str) -> float | None:
+    report = findings.base if model == "base" else findings.tuned
+    return report.general.loss if report and report.general else None
+
+
+def _compare_tasks(findings: Findings) -> dict[str, TaskDrop]:
+    base, tuned = (report.tasks if report else {} for report in (findings.base, findings.tuned))
+    return {name: _compare_task(base.get(name), tuned.get(name)) for name in sorted({*base, *tuned})}
+
+
+def _compare_task(base: TaskReport | None, tuned: TaskReport | None) -> TaskDrop:
+    """Compare the main metric of a task, which the evaluation names."""
+    metrics = {report.metric for report in (base, tuned) if report}
+    if len(metrics) != 1:
+        return TaskDrop(metric=None, base=None, tuned=None, drop=None)
+    before, after = (report.value if report else None for report in (base, tuned))
+    drop = None
+    if base and before is not None and after is not None:
+        drop = before - after if base.higher_is_better else after - before
+    return TaskDrop(metric=metrics.pop(), base=before, tuned=after, drop=drop)
