@@ -65,7 +65,7 @@ def is_shown() -> bool:
 def shown_by(output: Output) -> Iterator[None]:
     """Show all events of this process by `output`, whatever thread they come from, until the context ends."""
     before, _State.output = _State.output, output
-    _State.last_update = 0.0
+    _State.last_update = time.monotonic()  # a bar that has just begun needs no update yet
     try:
         yield
     finally:

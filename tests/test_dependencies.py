@@ -34,6 +34,9 @@ NOT_REACHED = {
 NOTEBOOK = {("IPython", "loraline.progress_display"): "imported in a notebook only, where it is installed"}
 """Imports of what the surroundings bring, with the reason."""
 
+LAZY = {"loraline"}
+"""Packages that import a module when one of its names is first asked for: imports for types alone are not followed."""
+
 HARNESS = {"loraline.evaluation.harness", "loraline.evaluation.tasks"}
 """Modules that run only where a recipe has evaluation.tasks, and the extra `harness` is installed."""
 
@@ -83,7 +86,8 @@ def closure(start: Iterable[str], everywhere: bool) -> set[str]:
         module = waiting.pop()
         seen.add(module)
         parents = {module[: dot.start()] for dot in re.finditer(r"\.", module)}
-        waiting |= ({*imports(FILES[module], everywhere), *parents} & set(FILES)) - seen
+        imported = set() if module in LAZY else set(imports(FILES[module], everywhere))
+        waiting |= ({*imported, *parents} & set(FILES)) - seen
     return seen
 
 

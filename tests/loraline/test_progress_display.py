@@ -49,7 +49,7 @@ def test_updates_that_follow_too_closely_are_dropped_but_not_the_last() -> None:
     with progress.shown_by(output):
         for done in range(1, 6):
             progress.advance(done, 5, "steps")
-    assert [fields["done"] for _, _, fields in output.events] == [1, 5]
+    assert [fields["done"] for _, _, fields in output.events] == [5]
 
 
 def test_a_log_has_a_line_for_each_phase(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,10 +61,10 @@ def test_a_log_has_a_line_for_each_phase(capsys: pytest.CaptureFixture[str]) -> 
     tell("evaluate", "exact match 0.9")
     out, error = capsys.readouterr()
     lines = [line.split() for line in error.splitlines()]
-    assert lines[:2] == [["train", "1/3", "steps"], ["train", "a", "note"]]
-    assert lines[2][:2] == ["train", "done"]
-    assert lines[2][-2:] == ["loss", "0.5"]
-    assert lines[3] == ["evaluate", "reused", "exact", "match", "0.9"]
+    assert lines[0] == ["train", "a", "note"]
+    assert lines[1][:2] == ["train", "done"]
+    assert lines[1][-2:] == ["loss", "0.5"]
+    assert lines[2] == ["evaluate", "reused", "exact", "match", "0.9"]
     assert out == "", "standard output is the caller's"
 
 

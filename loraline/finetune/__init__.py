@@ -1,0 +1,1 @@
+"""Fine-tuning from Python: `loraline.FineTune`."""
