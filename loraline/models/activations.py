@@ -43,6 +43,26 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_:
 AttentionInterface.register(_ATTENTION, _attention)
 
 
+def returns_head_output(model: PreTrainedModel) -> bool:
+    """Whether a model returns the output of its output head unchanged, not scaled or soft-capped.
+
+    Args:
+        model: on the meta device.
+
+    Raises:
+        RuntimeError, NotImplementedError, TypeError, ValueError: as `saved_bytes`.
+    """
+    model.set_attn_implementation(_ATTENTION)
+    outputs: list[Tensor] = []
+    handle = model.get_output_embeddings().register_forward_hook(lambda _, __, output: outputs.append(output))
+    try:
+        with torch.no_grad():
+            logits = model(input_ids=torch.zeros(1, 2, dtype=torch.long, device="meta"), use_cache=False).logits
+    finally:
+        handle.remove()
+    return len(outputs) == 1 and outputs[0] is logits
+
+
 def saved_bytes(model: PreTrainedModel, adapted: list[nn.Module], batch_size: int, length: int, eager: bool) -> int:
     """Bytes that a forward pass saves for its backward pass, without weights and without the output head.
 

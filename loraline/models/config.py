@@ -32,6 +32,7 @@ class FootprintConfig(StepConfig):
 
     rank: int = Field(ge=1)
     target_modules: list[str]
+    dropout: float
     use_dora: bool
     max_length: int = Field(ge=1)
     batch_size: int = Field(ge=1)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
@@ -18,12 +17,12 @@ from loraline.models.bitsandbytes_layers import BYTES_PER_WEIGHT
 from loraline.models.config import FootprintConfig, ModelConfig
 from loraline.models.device import DTYPES, pick_device, pick_dtype
 from loraline.models.folder import load_config, write_manifest
+from loraline.models.target_modules import linear_layers, target_layers
 from loraline.sources.model import fetch_config
+from loraline.training.memory_facts import ADAMW_STATES, ADAPTER_ITEMSIZE, LOGITS_CHUNK, can_fuse_lora
 from loraline.units import format_bytes
 
-_ADAM_STATES = 2
 _FP32 = 4
-_HEAD_CHUNK = 128  # positions whose logits exist at one time in training
 _SMALLER_RANK = 8
 _SHORTEST_TO_HALVE = 256  # tokens
 
@@ -138,37 +137,25 @@ def _model_without_weights(config: ModelConfig, dtype: torch.dtype) -> PreTraine
 
 
 def _rows(model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig) -> tuple[list[PlanRow], int]:
-    linear = {name: layer for name, layer in model.named_modules() if _is_linear(layer) and not _is_head(model, layer)}
-    adapted = [layer for name, layer in linear.items() if _is_target(name, footprint.target_modules)]
+    linear = [layer for layer in linear_layers(model).values() if layer is not model.get_output_embeddings()]
+    adapted = list(target_layers(model, footprint.target_modules).values())
     trained = sum(_adapter_weights(layer, footprint) for layer in adapted)
-    weights = _weights(model, list(linear.values()), config.quantization)
-    head = _head(model, footprint)
+    weights = _weights(model, linear, config.quantization)
+    logits, logits_how = _logits(model, adapted, footprint)
     kept, how = _activations(model, adapted, config, footprint)
-    widest = max((sum(layer.weight.shape) for layer in linear.values()), default=0)
-    largest = max((layer.weight.numel() for layer in linear.values()), default=0)
+    widest = max((sum(layer.weight.shape) for layer in linear), default=0)
+    largest = max((layer.weight.numel() for layer in linear), default=0)
     tokens = footprint.batch_size * footprint.max_length
     work = tokens * widest + (0 if config.quantization == "none" else largest)
     return [
         PlanRow("weights", weights, _how_weights(model, config)),
-        PlanRow("adapter", trained * _FP32, f"{trained:,} weights in float32, rank {footprint.rank}"),
-        PlanRow("gradients", trained * _FP32, "of the adapter, float32"),
-        PlanRow("optimizer", trained * _FP32 * _ADAM_STATES, "AdamW's two states, float32"),
+        PlanRow("adapter", trained * ADAPTER_ITEMSIZE, f"{trained:,} weights in float32, rank {footprint.rank}"),
+        PlanRow("gradients", trained * ADAPTER_ITEMSIZE, "of the adapter, float32"),
+        PlanRow("optimizer", trained * ADAPTER_ITEMSIZE * ADAMW_STATES, "AdamW's two states, float32"),
         PlanRow("activations", kept, how),
-        PlanRow("logits", head, f"{_HEAD_CHUNK} labelled positions at a time, and the gradient of the hidden states"),
+        PlanRow("logits", logits, logits_how),
         PlanRow("workspace", work * model.dtype.itemsize, "the widest layer's gradients, a layer being dequantized"),
     ], trained
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
-
-
-def _is_head(model: PreTrainedModel, module: nn.Module) -> bool:
-    return module is model.get_output_embeddings()
-
-
-def _is_target(name: str, targets: list[str]) -> bool:
-    return targets == ["all-linear"] or any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def _adapter_weights(layer: Any, footprint: FootprintConfig) -> int:
@@ -211,8 +198,9 @@ def _activations(
         kept = (34 + 12) * tokens * text.hidden_size * text.num_hidden_layers * itemsize // 2
         how = f"by the formula of arXiv 2205.05198, because the model cannot be traced ({type(error).__name__})"
     kept += sum(tokens * footprint.rank * itemsize for _ in adapted)
-    if footprint.use_dora or config.quantization != "none":  # PEFT's own forward keeps a float32 copy of each input
-        kept += sum(tokens * _inputs(layer) * _FP32 for layer in adapted)
+    for layer in adapted:
+        if config.quantization != "none" or not can_fuse_lora(layer, footprint.use_dora, footprint.dropout):
+            kept += tokens * _inputs(layer) * _FP32  # PEFT's own forward keeps a float32 copy of the input
     if footprint.gradient_checkpointing:
         kept = kept // text.num_hidden_layers + tokens * text.hidden_size * itemsize * text.num_hidden_layers
         how += "; one layer at a time, and every layer's input"
@@ -223,14 +211,32 @@ def _inputs(layer: Any) -> int:
     return int(layer.in_features if isinstance(layer, nn.Linear) else layer.weight.shape[0])
 
 
-def _head(model: PreTrainedModel, footprint: FootprintConfig) -> int:
-    """Logits of a chunk: in the model's type, in float32, and their gradient; and that of all hidden states."""
+def _logits(model: PreTrainedModel, adapted: list[Any], footprint: FootprintConfig) -> tuple[int, str]:
+    """Bytes from the output head to the loss, and how they are computed.
+
+    For each logit of a chunk: in the model's dtype, in float32 where that is another, and as log-probability in
+    float32; and two tensors like the hidden states. Without chunks all logits exist at one time, with a copy and their
+    gradients.
+    """
     text = model.config.get_text_config()
-    tokens = footprint.batch_size * footprint.max_length
-    chunk = min(_HEAD_CHUNK, tokens)
-    return (
-        chunk * text.vocab_size * (2 * _FP32 + model.dtype.itemsize) + tokens * text.hidden_size * model.dtype.itemsize
-    )
+    tokens, itemsize = footprint.batch_size * footprint.max_length, model.dtype.itemsize
+    if not _is_loss_chunked(model, adapted):
+        return tokens * text.vocab_size * (2 * itemsize + 3 * _FP32), "of all positions, with their gradients"
+    per_logit = itemsize + _FP32 + (_FP32 if itemsize < _FP32 else 0)
+    chunk = min(LOGITS_CHUNK, tokens)
+    size = chunk * text.vocab_size * per_logit + 2 * tokens * text.hidden_size * itemsize
+    return size, f"{LOGITS_CHUNK} label positions at a time, and the gradient of the hidden states"
+
+
+def _is_loss_chunked(model: PreTrainedModel, adapted: list[Any]) -> bool:
+    """Whether the loss computes logits in chunks, as training/loss.py decides with a batch."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or any(layer is head for layer in adapted):
+        return False
+    try:
+        return activations.returns_head_output(model)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
+        return True  # the model cannot be traced, and most return the output of their head
 
 
 def _type(model: PreTrainedModel) -> str:

@@ -6,10 +6,11 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from loraline.training.config import TrainConfig
+from loraline.training.memory_facts import can_fuse_lora
 
 _ADAPTER_NAME = "default"  # PEFT's name of a model's only adapter
 
@@ -17,18 +18,8 @@ _ADAPTER_NAME = "default"  # PEFT's name of a model's only adapter
 def use_fused_lora(model: PeftModel, config: TrainConfig) -> None:
     """Replace the forward pass of every layer that is plain LoRA on a plain linear layer."""
     for module in model.modules():
-        if isinstance(module, LoraLayer) and is_fused(module, config):
-            module.forward = _fused_forward(module)
-
-
-def is_fused(module: LoraLayer, config: TrainConfig) -> bool:
-    """Whether a layer is plain LoRA on a plain linear layer, without dropout between them."""
-    return (
-        type(module) is LoraLinear
-        and type(module.base_layer) is nn.Linear
-        and not config.use_dora
-        and config.dropout == 0
-    )
+        if type(module) is LoraLinear and can_fuse_lora(module.base_layer, config.use_dora, config.dropout):
+            module.forward = _fused_forward(module)  # type: ignore[method-assign]
 
 
 def _fused_forward(layer: LoraLayer) -> Any:

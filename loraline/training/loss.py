@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from loraline.training.collator import Batch
-from loraline.training.logits_chunk import LOGITS_CHUNK
+from loraline.training.memory_facts import LOGITS_CHUNK
 
 
 class CausalLMLoss:

@@ -9,9 +9,6 @@ from torch import Tensor, nn
 from loraline.training.adapter import trainable_parameters
 from loraline.training.config import TrainConfig
 
-ADAMW_STATES_PER_WEIGHT = 2
-"""Running averages of the gradient and of its square (arXiv 1711.05101), in the dtype of the weight."""
-
 
 def create_optimizer(model: PeftModel, config: TrainConfig) -> torch.optim.AdamW:
     """Create AdamW with one parameter group, the adapter's weights, all with weight decay."""

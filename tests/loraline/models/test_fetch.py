@@ -17,7 +17,13 @@ from loraline.sources.model import pin_model
 from tests.loraline.tiny_models import save_tiny_model
 
 FOOTPRINT = FootprintConfig(
-    rank=4, target_modules=["all-linear"], use_dora=False, max_length=64, batch_size=2, gradient_checkpointing=False
+    rank=4,
+    target_modules=["all-linear"],
+    dropout=0.0,
+    use_dora=False,
+    max_length=64,
+    batch_size=2,
+    gradient_checkpointing=False,
 )
 
 

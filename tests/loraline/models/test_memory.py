@@ -13,7 +13,13 @@ from loraline.models.config import FootprintConfig, ModelConfig
 from tests.loraline import tiny_models
 
 FOOTPRINT = FootprintConfig(
-    rank=8, target_modules=["all-linear"], use_dora=False, max_length=256, batch_size=2, gradient_checkpointing=False
+    rank=8,
+    target_modules=["all-linear"],
+    dropout=0.0,
+    use_dora=False,
+    max_length=256,
+    batch_size=2,
+    gradient_checkpointing=False,
 )
 LLAMA_8B = LlamaConfig(
     vocab_size=128256,
@@ -24,7 +30,13 @@ LLAMA_8B = LlamaConfig(
     num_key_value_heads=8,
 )
 BIG = FootprintConfig(
-    rank=16, target_modules=["all-linear"], use_dora=False, max_length=2048, batch_size=4, gradient_checkpointing=False
+    rank=16,
+    target_modules=["all-linear"],
+    dropout=0.0,
+    use_dora=False,
+    max_length=2048,
+    batch_size=4,
+    gradient_checkpointing=False,
 )
 
 
