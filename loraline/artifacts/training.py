@@ -94,7 +94,7 @@ class MaskToken(Report):
     loss: bool
     """Whether it carries loss."""
     special: bool
-    token_id: int | None = None
+    token_id: int
     """Its id in the vocabulary."""
 
 

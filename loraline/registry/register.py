@@ -21,7 +21,7 @@ from loraline.registry.files import CARD, FILE_LIST, REGISTERED, FileList, Store
 from loraline.registry.tags import RUN_TAGS, evidence_tags
 from loraline.registry.verification import check_evidence
 from loraline.registry.versions import CHALLENGER, errors_named
-from loraline.report.model_card import model_card
+from loraline.report.model_card import render_model_card
 from loraline.report.run_page import render_run_page
 
 # In the order of RUN_TAGS, after MLflow's run.
@@ -60,7 +60,7 @@ def _gather(found: Evidence, adapter: Path, merged: Path, evidence: Path, folder
     """All files to be stored, by their path in the store. The page and the card are made in `folder`."""
     shutil.copytree(evidence, folder / "evidence")
     (folder / "evidence" / "report.html").write_text(render_run_page(found), encoding="utf-8")
-    (folder / CARD).write_text(model_card(found), encoding="utf-8")
+    (folder / CARD).write_text(render_model_card(found), encoding="utf-8")
     parts = {"adapter": adapter, "merged": merged, "evidence": folder / "evidence"}
     files = {
         f"{part}/{path.relative_to(root).as_posix()}": path

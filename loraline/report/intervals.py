@@ -4,41 +4,53 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loraline.evidence.schema import Comparison, Forgetting
-from loraline.report import formatting
+from loraline.artifacts.evaluation import MetricName
+from loraline.artifacts.verdict import Verdict
+from loraline.evidence.schema import Comparison, Evidence, Forgetting
 from loraline.report.charts import nice_ticks, short
-from loraline.report.evidence_view import EvidenceView
-from loraline.report.formatting import figure
+from loraline.report.formatting import LABELS, figure, interval, probability, signed
 
 _TESTS = {"mcnemar": "McNemar's test", "sign": "sign test"}
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A difference, the ends of its interval, and what it is held to."""
+class Difference:
+    """A difference, the ends of its interval, and its threshold."""
 
     label: str
     value: float | None
     lower: float | None
     upper: float | None
-    limit: float | None = None
-    """Drawn as a line of its own; None: nothing is asked of this figure."""
-    limit_name: str = ""
+    threshold: float | None = None
+    """Drawn as a line of its own; None where it has none."""
+    threshold_label: str = ""
     note: str = ""
     decides: bool = False
+
+    @property
+    def points(self) -> list[float]:
+        """What has to be on the scale."""
+        drawn = (self.value, self.lower, self.upper, self.threshold)
+        return [point for point in drawn if point is not None and math.isfinite(point)]
+
+    @property
+    def text(self) -> str:
+        """The difference and the ends of its interval."""
+        if self.value is None or not math.isfinite(self.value):
+            return "not measurable"
+        ends = interval(self.lower, self.upper)
+        return f"{signed(self.value)} ({ends})" if ends else signed(self.value)
 
 
 @dataclass(frozen=True)
 class Whisker:
-    """An interval where it is drawn. What is not known is None and not drawn."""
+    """A difference where it is drawn. What is not known is None and not drawn."""
 
-    interval: Interval
-    text: str
-    """The difference and the ends of its interval, as words."""
+    difference: Difference
     dot: float | None
     begin: float | None
     width: float | None
-    limit: float | None
+    threshold: float | None
 
 
 @dataclass(frozen=True)
@@ -51,101 +63,86 @@ class IntervalChart:
     ticks: list[tuple[float, str]]
 
 
-def interval_chart(unit: str, intervals: Sequence[Interval]) -> IntervalChart | None:
-    """Lay intervals out on a common scale that holds zero and all limits. None where there is nothing to draw."""
-    if not any(_is_number(interval.value) for interval in intervals):
-        return None
-    points = [0.0] + [
-        point
-        for interval in intervals
-        for point in (interval.value, interval.lower, interval.upper, interval.limit)
-        if point is not None and math.isfinite(point)
-    ]
-    ticks = nice_ticks(min(points), max(points))
-    low, high = ticks[0], ticks[-1]
+@dataclass(frozen=True)
+class _Axis:
+    low: float
+    high: float
 
-    def place(value: float | None) -> float | None:
-        return None if value is None or not math.isfinite(value) else round(100 * (value - low) / (high - low), 2)
+    def percent(self, value: float | None) -> float | None:
+        if value is None or not math.isfinite(value):
+            return None
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
 
-    rows = []
-    for interval in intervals:
-        begin, end = place(interval.lower), place(interval.upper)
+    def whisker(self, difference: Difference) -> Whisker:
+        begin, end = self.percent(difference.lower), self.percent(difference.upper)
         width = None if begin is None or end is None else round(end - begin, 2)
-        rows.append(Whisker(interval, _text(interval), place(interval.value), begin, width, place(interval.limit)))
-    return IntervalChart(unit, rows, place(0.0) or 0.0, [(place(tick) or 0.0, short(tick)) for tick in ticks])
+        return Whisker(difference, self.percent(difference.value), begin, width, self.percent(difference.threshold))
 
 
-def verdict_chart(evidence: EvidenceView) -> IntervalChart | None:
-    """The gain that decides, alone. None for evidence of version 1, which has no interval."""
-    verdict = evidence.verdict
+def interval_chart(unit: str, differences: Sequence[Difference]) -> IntervalChart | None:
+    """Lay differences out on a common scale with zero and all thresholds; None where none has a value."""
+    if not any(one.value is not None and math.isfinite(one.value) for one in differences):
+        return None
+    points = [0.0, *(point for one in differences for point in one.points)]
+    ticks = nice_ticks(min(points), max(points))
+    axis = _Axis(ticks[0], ticks[-1])
+    labels = [(axis.percent(tick) or 0.0, short(tick)) for tick in ticks]
+    return IntervalChart(unit, [axis.whisker(one) for one in differences], axis.percent(0.0) or 0.0, labels)
+
+
+def verdict_chart(verdict: Verdict) -> IntervalChart | None:
+    """The gain that decides, alone; None where it has no interval."""
     if verdict.lower is None or verdict.upper is None:
         return None
-    label = f"gain in {formatting.LABELS[verdict.metric]}"
-    limit_name = f"the gain has to exceed {figure(verdict.min_gain)}"
-    interval = Interval(label, verdict.gain, verdict.lower, verdict.upper, verdict.min_gain, limit_name)
-    return interval_chart(unit_of(verdict.metric), [interval])
+    label = f"gain in {LABELS[verdict.metric]}"
+    threshold_label = f"lower limit has to be above {figure(verdict.min_gain)}"
+    gain = Difference(label, verdict.gain, verdict.lower, verdict.upper, verdict.min_gain, threshold_label)
+    return interval_chart(unit_of(verdict.metric), [gain])
 
 
-def comparison_charts(evidence: EvidenceView) -> list[IntervalChart]:
-    """Every comparison: those in fractions on one scale, those in nats on another; first that of the verdict."""
-    kinds: dict[str, list[Interval]] = {unit_of(evidence.verdict.metric): []}
+def comparison_charts(evidence: Evidence) -> list[IntervalChart]:
+    """Every comparison: fractions on one scale, nats on another; the metric that decides comes first."""
+    by_unit: dict[str, list[Difference]] = {unit_of(evidence.verdict.metric): []}
     for comparison in evidence.comparisons:
-        kinds.setdefault(unit_of(comparison.metric), []).append(_of_comparison(evidence, comparison))
-    charts = (interval_chart(unit, intervals) for unit, intervals in kinds.items())
+        by_unit.setdefault(unit_of(comparison.metric), []).append(_of_comparison(evidence, comparison))
+    charts = (interval_chart(unit, differences) for unit, differences in by_unit.items())
     return [chart for chart in charts if chart]
 
 
 def forgetting_chart(forgetting: Forgetting | None) -> IntervalChart | None:
-    """The loss on the general set: above zero is forgotten."""
+    """The increase of the loss on the general set; None where it was not measured."""
     if forgetting is None:
         return None
-    limit_name = "" if forgetting.threshold is None else f"at most {figure(forgetting.threshold)}"
-    interval = Interval(
+    increase = Difference(
         "loss on the general set",
         forgetting.difference,
         forgetting.lower,
         forgetting.upper,
         forgetting.threshold,
-        limit_name,
-        f"{figure(forgetting.examples)} examples",
+        "" if forgetting.threshold is None else f"upper limit at most {figure(forgetting.threshold)}",
+        f"{figure(forgetting.examples)} rows",
     )
-    return interval_chart("nats per token, less is better", [interval])
+    return interval_chart("nats per token, lower is better", [increase])
 
 
-def unit_of(metric: str) -> str:
-    """What a metric's gain is counted in."""
-    return "nats per token" if metric == "loss" else "fraction of 1"
+def unit_of(metric: MetricName) -> str:
+    """The unit of a metric's gain."""
+    return "nats per token" if metric == "loss" else "fraction"
 
 
-def _of_comparison(evidence: EvidenceView, comparison: Comparison) -> Interval:
+def _of_comparison(evidence: Evidence, comparison: Comparison) -> Difference:
     decides = comparison.metric == evidence.verdict.metric
-    limit, limit_name = None, ""
-    if decides and comparison.against == "base":
-        limit = evidence.verdict.min_gain
-        limit_name = f"has to be above {figure(limit)}"
-    elif decides:
-        limit = -evidence.thresholds.champion_margin
-        limit_name = f"must not be below {figure(limit)}"
+    threshold, threshold_label = _threshold(evidence, comparison) if decides else (None, "")
     note = (
-        f"{comparison.wins:,} won, {comparison.losses:,} lost, {comparison.ties:,} even; "
+        f"{comparison.wins:,} won, {comparison.losses:,} lost, {comparison.ties:,} tied; "
         f"p {probability(comparison.p_value)} ({_TESTS[comparison.test]})"
     )
-    label = f"{formatting.LABELS[comparison.metric]} against the {comparison.against}"
-    return Interval(label, comparison.difference, comparison.lower, comparison.upper, limit, limit_name, note, decides)
+    label = f"{LABELS[comparison.metric]}, tuned against {comparison.against}"
+    value, lower, upper = comparison.difference, comparison.lower, comparison.upper
+    return Difference(label, value, lower, upper, threshold, threshold_label, note, decides)
 
 
-def probability(value: float) -> str:
-    """A p-value, with the sign of its relation."""
-    return "< 0.0001" if value < 0.0001 else f"= {value:.2g}"
-
-
-def _text(interval: Interval) -> str:
-    if not _is_number(interval.value):
-        return "cannot be told"
-    if interval.lower is None or interval.upper is None:
-        return formatting.signed(interval.value)
-    return f"{formatting.signed(interval.value)} ({figure(interval.lower)} to {figure(interval.upper)})"
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _threshold(evidence: Evidence, comparison: Comparison) -> tuple[float, str]:
+    margins = {"base": evidence.verdict.min_gain, "champion": -evidence.thresholds.champion_margin}
+    threshold = margins[comparison.against]
+    return threshold, f"lower limit has to be above {figure(threshold)}"

@@ -1,55 +1,51 @@
-"""The evidence in a few lines of Markdown."""
+"""The evidence in Markdown: the summary of a run, and the tables of the model card."""
 
 from loraline.evidence.schema import Comparison, Evidence
-from loraline.report.evidence_view import EvidenceView
-from loraline.report.formatting import LABELS, comparisons, figure, percent, signed
-from loraline.report.intervals import probability
+from loraline.report.formatting import LABELS, figure, interval, percent, probability, signed
+from loraline.report.metric_table import metric_rows
 
 
-def to_markdown(bundle: Evidence) -> str:
-    """Verdict and reasons, the checks, and the table base against tuned."""
-    evidence = EvidenceView.of(bundle)
+def run_summary(evidence: Evidence) -> str:
+    """Verdict and reasons, the metrics and the checks."""
     reasons = "\n".join(f"- {reason}" for reason in evidence.verdict.reasons)
-    parts = [f"## {evidence.verdict.verdict.capitalize()}", reasons, figures_table(evidence)]
-    if evidence.checks:
-        parts.append(checks_table(evidence))
+    parts = [f"## {evidence.verdict.verdict.capitalize()}", reasons, metrics_table(evidence), checks_table(evidence)]
     return "\n\n".join(parts) + "\n"
 
 
-def figures_table(evidence: EvidenceView) -> str:
-    """Base against tuned, and the champion where there is one, as a Markdown table."""
-    with_champion = evidence.champion is not None
-    names = ["base", "tuned", "change", *(["champion"] if with_champion else [])]
-    rows = []
-    for line in comparisons(evidence):
-        cells = [line.label, figure(line.base), figure(line.tuned), signed(line.difference)]
-        rows.append(_row([*cells, figure(line.champion)] if with_champion else cells))
-    return "\n".join([_row(["", *names]), "|---|" + "---:|" * len(names), *rows])
+def metrics_table(evidence: Evidence) -> str:
+    """Base against tuned model, and the champion where there is one."""
+    has_champion = evidence.evaluation("champion") is not None
+    names = ["base", "tuned", "change", *(["champion"] if has_champion else [])]
+    lines = [_line(["metric", *names]), "|---|" + "---:|" * len(names)]
+    for row in metric_rows(evidence):
+        cells = [row.label, figure(row.base), figure(row.tuned), signed(row.difference)]
+        lines.append(_line([*cells, figure(row.champion)] if has_champion else cells))
+    return "\n".join(lines)
 
 
-def intervals_table(evidence: EvidenceView) -> str:
-    """How sure each difference is, as a Markdown table; empty where nothing was compared."""
+def comparisons_table(evidence: Evidence) -> str:
+    """Every comparison with its confidence interval and test; empty where nothing was compared."""
     if not evidence.comparisons:
         return ""
     confidence = percent(evidence.comparisons[0].confidence)
-    head = _row(["tuned against", "better by", f"{confidence} interval", "won, lost, even", "p"])
+    head = _line(["tuned against", "better by", f"{confidence} interval", "won, lost, tied", "p"])
     return "\n".join([head, "|---|---:|---:|---:|---:|", *map(_comparison, evidence.comparisons)])
 
 
-def checks_table(evidence: EvidenceView) -> str:
-    """Every check and what it found, as a Markdown table."""
-    rows = [
-        _row([check.name, check.outcome if check.passed else "**failed**", check.detail]) for check in evidence.checks
+def checks_table(evidence: Evidence) -> str:
+    """Every check of the gate, its outcome and the figures."""
+    lines = [
+        _line([check.name, check.outcome if check.passed else "**failed**", check.detail]) for check in evidence.checks
     ]
-    return "\n".join([_row(["check", "", "what was found"]), "|---|---|---|", *rows])
+    return "\n".join([_line(["check", "outcome", "detail"]), "|---|---|---|", *lines])
 
 
 def _comparison(one: Comparison) -> str:
-    ends = "" if one.lower is None or one.upper is None else f"{figure(one.lower)} to {figure(one.upper)}"
     counts = f"{one.wins}, {one.losses}, {one.ties}"
-    name = f"the {one.against}, {LABELS[one.metric]}"
-    return _row([name, signed(one.difference), ends, counts, probability(one.p_value).removeprefix("= ")])
+    name = f"{one.against}, {LABELS[one.metric]}"
+    p_value = probability(one.p_value).removeprefix("= ")
+    return _line([name, signed(one.difference), interval(one.lower, one.upper), counts, p_value])
 
 
-def _row(cells: list[str]) -> str:
+def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

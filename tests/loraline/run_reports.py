@@ -77,8 +77,11 @@ def mask_report(prompts: dict[str, str]) -> MaskReport:
     """
     prompt = ["<s>", "<|user|>", "\n", "Write ", "this ", "date ", "in ", "words: ", "03", "/", "05", "<|assistant|>"]
     answer = ["the ", "third ", "of ", "May", "</s>"]
-    tokens = [MaskToken(text=text, loss=False, special=text.startswith("<")) for text in [*prompt, "\n"]]
-    tokens += [MaskToken(text=text, loss=True, special=text.startswith("<")) for text in answer]
+    prompt.append("\n")
+    tokens = [
+        MaskToken(text=text, loss=number >= len(prompt), special=text.startswith("<"), token_id=number)
+        for number, text in enumerate([*prompt, *answer])
+    ]
     sample = MaskSample(id="0" * 32, origin="builtin:dates:17", length=len(tokens), tokens=tokens)
     return MaskReport(masked_fraction=0.676, samples=[sample], prompts=prompts)
 
