@@ -173,9 +173,10 @@ def _judge(
     output: Path,
 ) -> ReportPage:
     from loraline.evaluation.champion import evaluate_champion
-    from loraline.evidence.schema import read_evidence
+    from loraline.evidence.lineage import Lineage
+    from loraline.evidence.schema import Evidence
     from loraline.gate.judge import judge
-    from loraline.report.markdown import to_markdown
+    from loraline.report.markdown import run_summary
     from loraline.report.run_page import render_run_page
     from loraline.resolve import _lineage
 
@@ -185,8 +186,8 @@ def _judge(
     evaluate_champion(recipe.evaluation, base.working, rows.folder, champion, None)
     judge(
         recipe.gate,
-        _lineage(recipe, rows.config, rows.digest, base.pin, content),
-        content,
+        Lineage.model_validate(_lineage(recipe, rows.config, rows.digest, base.pin, content)),
+        policy,
         dataset=rows.folder,
         base=evaluations[0],
         tuned=evaluations[1],
@@ -195,8 +196,8 @@ def _judge(
         parity=merged,
         output=output,
     )
-    evidence = read_evidence(output)
-    return ReportPage(evidence, render_run_page(evidence), to_markdown(evidence))
+    evidence = Evidence.load(output)
+    return ReportPage(evidence, render_run_page(evidence), run_summary(evidence))
 
 
 def load_conversation(base: FetchedBase, adapter: Path | None, policy: Policy | None) -> "Conversation":
