@@ -1,4 +1,4 @@
-"""What the scratch model is before it has learned anything: its tokenizer and its shape. Needs no torch."""
+"""The scratch model's tokenizer and architecture. Needs no torch."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ _CHAT_TEMPLATE = (
     "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-_PIECES = r"\p{N}{1,2}| ?\p{L}+|[^\S\n]+|\n+| ?[^\s\p{L}\p{N}]+"
+_WORD_PATTERN = r"\p{N}{1,2}| ?\p{L}+|[^\S\n]+|\n+| ?[^\s\p{L}\p{N}]+"
 _ROLES = ["<system>", "<user>", "<assistant>"]
-_VOCABULARY = 1024
-_CONTEXT = 4096
-_SHAPE: dict[str, Any] = {
+_VOCABULARY_SIZE = 1024
+_CONTEXT_LENGTH = 4096
+_ARCHITECTURE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 384,
     "num_hidden_layers": 3,
@@ -27,25 +27,25 @@ _SHAPE: dict[str, Any] = {
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer. It takes any text: what it has not seen, it spells in bytes.
+    """Train a byte-level BPE tokenizer, which encodes any text.
 
-    Digits go in pairs, so that the parts of a date are single tokens, and any number can be read.
+    Numbers are split into pairs of digits, so that the parts of a date are single tokens.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.Split(Regex(_WORD_PATTERN), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY,
+        vocab_size=_VOCABULARY_SIZE,
         special_tokens=[_PAD, _BOS, _EOS, *_ROLES],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(dates.corpus(), trainer)
+    tokenizer.train_from_iterator(dates.pretraining_corpus(), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=_BOS,
@@ -53,17 +53,17 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=_PAD,
         additional_special_tokens=_ROLES,
         chat_template=_CHAT_TEMPLATE,
-        model_max_length=_CONTEXT,
+        model_max_length=_CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
     )
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """Shape a Llama of 0.7 million weights around a tokenizer."""
+    """The configuration of a Llama model with 0.7 million parameters."""
     return LlamaConfig(
-        **_SHAPE,
+        **_ARCHITECTURE,
         vocab_size=len(tokenizer),
-        max_position_embeddings=_CONTEXT,
+        max_position_embeddings=_CONTEXT_LENGTH,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -1,4 +1,4 @@
-"""The making of the scratch model: a tokenizer, a small Llama, and a short pre-training on sentences."""
+"""Pre-train the scratch model: a small Llama model, on the sentences of the dates corpus."""
 
 import math
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from loraline.quickstart import dates
 from loraline.quickstart.scratch_definition import make_config, make_tokenizer
 
 _STEPS = 600
-_BATCH = 32
-_NO_LOSS = -100
-_PEAK_LEARNING_RATE, _WARMUP = 3e-3, 30
+_BATCH_SIZE = 32
+_IGNORE_INDEX = -100
+_PEAK_LEARNING_RATE, _WARMUP_STEPS = 3e-3, 30
 _SEED = 7
 
 
 def pretrain(folder: Path) -> None:
-    """Make the model and its tokenizer, and write them into a folder. The same bytes on like machines."""
+    """Train the model and write it with its tokenizer into a folder. Deterministic on the same hardware."""
     transformers.utils.logging.disable_progress_bar()
     tokenizer = make_tokenizer()
     with torch.random.fork_rng(devices=[]), _one_thread():
@@ -35,25 +35,25 @@ def pretrain(folder: Path) -> None:
 
 
 def _batches(tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Token ids and labels, each (_BATCH, longest): one sentence a row, ended by EOS and padded.
+    """Token ids and labels, each (_BATCH_SIZE, longest): one sentence a row, ended by EOS and padded.
 
-    Sentences are not packed: with one date in sight, what stands in digits is soon matched with its words.
-    Padding stands on the right, where causal attention never looks back from, so no attention mask is needed.
+    Sentences are not packed: with one date in the context, its digits are learned with its words sooner. Padding is on
+    the right, so that causal attention needs no attention mask.
     """
-    sentences = tokenizer(list(islice(dates.corpus(), _STEPS * _BATCH)), add_special_tokens=False)["input_ids"]
-    for first in range(0, _STEPS * _BATCH, _BATCH):
-        rows = [torch.tensor([*sentence, tokenizer.eos_token_id]) for sentence in sentences[first : first + _BATCH]]
+    corpus = list(islice(dates.pretraining_corpus(), _STEPS * _BATCH_SIZE))
+    sentences = tokenizer(corpus, add_special_tokens=False)["input_ids"]
+    for first in range(0, len(corpus), _BATCH_SIZE):
+        batch = sentences[first : first + _BATCH_SIZE]
+        rows = [torch.tensor([*sentence, tokenizer.eos_token_id]) for sentence in batch]
         yield (
             pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id),
-            pad_sequence(rows, batch_first=True, padding_value=_NO_LOSS),
+            pad_sequence(rows, batch_first=True, padding_value=_IGNORE_INDEX),
         )
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute in one thread: matrices this small gain little from more, lose much when the machine is busy, and
-    come out in other bits with another number of threads.
-    """
+    """Use one thread: small matrices gain little from more, and the last bits of results depend on their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -77,6 +77,6 @@ def _train(model: LlamaForCausalLM, batches: Iterator[tuple[torch.Tensor, torch.
 
 
 def _learning_rate(step: int) -> float:
-    if step < _WARMUP:
-        return _PEAK_LEARNING_RATE * (step + 1) / _WARMUP
+    if step < _WARMUP_STEPS:
+        return _PEAK_LEARNING_RATE * (step + 1) / _WARMUP_STEPS
     return _PEAK_LEARNING_RATE * (1 + math.cos(math.pi * step / _STEPS)) / 2

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from loraline.errors import ConfigurationError, DatasetError, ModelLoadingError
 from loraline.identity import digests
-from loraline.quickstart import dates
+from loraline.quickstart.builtin_datasets import SCHEME as BUILTIN
+from loraline.quickstart.builtin_datasets import builtin_digest
 from loraline.sources import hub
 from loraline.sources.pin import COMMIT, Pin, digest_at_s3
 
@@ -18,8 +19,8 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
         DatasetError: the dataset does not exist, or the Hub cannot be reached.
         StorageError: the object store cannot be reached.
     """
-    if source.startswith("builtin:"):
-        return Pin("", dates.digest(source.removeprefix("builtin:")))
+    if source.startswith(BUILTIN):
+        return Pin("", builtin_digest(source))
     if source.startswith("hf://"):
         commit = revision if COMMIT.fullmatch(revision) else hub.dataset_commit(source[5:], revision)
         return Pin(commit, hashlib.sha256(f"{source}\n{commit}\n{subset}\n{split}".encode()).hexdigest())

@@ -16,7 +16,7 @@ from loraline.errors import ConfigurationError, ModelLoadingError
 from loraline.identity import digests
 from loraline.models import model_files
 from loraline.models.model_files import CODE, CONFIG, IGNORED, POLICY, TOKENIZER, WEIGHTS
-from loraline.quickstart import scratch
+from loraline.quickstart import scratch_model
 from loraline.sources import hub
 from loraline.sources.pin import COMMIT, Pin, digest_at_s3
 from loraline.sources.registry_address import RegistryAddress
@@ -41,7 +41,7 @@ def parse_model_source(source: str) -> ModelSource:
     """
     if source.startswith("scratch:"):
         name = source.removeprefix("scratch:")
-        if name not in scratch.NAMES:
+        if name not in scratch_model.NAMES:
             raise ConfigurationError(f"model.source is {source!r}; available: {_scratch_names()}")
         return ModelSource("scratch", name)
     if source.startswith("s3://"):
@@ -63,7 +63,7 @@ def parse_model_source(source: str) -> ModelSource:
 
 
 def _scratch_names() -> str:
-    return ", ".join(f"scratch:{name}" for name in scratch.NAMES)
+    return ", ".join(f"scratch:{name}" for name in scratch_model.NAMES)
 
 
 def pin_model(source: str, revision: str = "") -> Pin:
@@ -84,7 +84,7 @@ def pin_model(source: str, revision: str = "") -> Pin:
         commit = revision if COMMIT.fullmatch(revision) else _download_from_hub(parsed.location, revision, CONFIG).name
         return Pin(commit, commit)
     if parsed.kind == "scratch":
-        return Pin("", scratch.digest(parsed.location))
+        return Pin("", scratch_model.digest(parsed.location))
     if parsed.kind == "folder":
         files = _folder_files(Path(parsed.location), (*CONFIG, *WEIGHTS, *TOKENIZER, *CODE))
         return Pin("", digests.digest_pairs((path.name, digests.digest_file(path)) for path in files))
@@ -135,9 +135,9 @@ def _fetch(source: str, revision: str, folder: Path, patterns: tuple[str, ...]) 
         for path in _folder_files(_download_from_hub(parsed.location, revision, patterns), patterns):
             _link_or_copy(path, folder / path.name)
     elif parsed.kind == "scratch" and not set(WEIGHTS) <= set(patterns):
-        scratch.describe(folder)
+        scratch_model.save_tokenizer_and_config(folder)
     else:
-        origin = scratch.make(parsed.location) if parsed.kind == "scratch" else Path(parsed.location)
+        origin = scratch_model.train_or_load(parsed.location) if parsed.kind == "scratch" else Path(parsed.location)
         for path in _folder_files(origin, patterns):
             shutil.copyfile(path, folder / path.name)
 

@@ -9,7 +9,9 @@ from loraline.data.reading.chunker import Chunker
 from loraline.data.reading.file_reader import read_file
 from loraline.data.reading.records import ReadResult, SourceRecord
 from loraline.data.reading.source_files import SourceFile, list_files
-from loraline.errors import ConfigurationError, DatasetError
+from loraline.errors import DatasetError
+from loraline.quickstart.builtin_datasets import SCHEME as BUILTIN
+from loraline.quickstart.builtin_datasets import builtin_rows
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def find_source(address: SourceAddress, file_format: str, chunker: Chunker) -> D
     name = address.source
     if name.startswith("hf://"):
         return DatasetSource(name, None, lambda _: _hub_records(address))
-    if name.startswith("builtin:"):
+    if name.startswith(BUILTIN):
         return DatasetSource(name, None, lambda _: _builtin_records(name))
     files = list_files(name, file_format)
     size = sum(file.size for file in files)
@@ -55,13 +57,7 @@ def _file_records(
 
 
 def _builtin_records(name: str) -> Iterator[ReadResult]:
-    from loraline.quickstart import dates
-
-    try:
-        rows = dates.rows(name.removeprefix("builtin:"))
-    except ConfigurationError as error:
-        raise DatasetError(str(error)) from error
-    for number, fields in enumerate(rows, 1):
+    for number, fields in enumerate(builtin_rows(name), 1):
         yield SourceRecord(name, number, fields)
 
 

@@ -5,8 +5,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from loraline.errors import ConfigurationError
+from loraline.errors import DatasetError
 from loraline.quickstart import dates
+from loraline.quickstart.builtin_datasets import builtin_digest, builtin_rows
 
 
 @pytest.mark.parametrize(
@@ -21,32 +22,32 @@ from loraline.quickstart import dates
     ],
 )
 def test_dates_are_written_in_words(day: str, words: str) -> None:
-    assert dates.in_words(date.fromisoformat(day)) == words
+    assert dates.date_in_words(date.fromisoformat(day)) == words
 
 
 def test_no_two_dates_are_called_the_same() -> None:
     days = [date(1910, 1, 1) + timedelta(days=number) for number in range((date(2100, 1, 1) - date(1910, 1, 1)).days)]
     days = [day for day in days if day.year % 100 >= 10]
-    assert len({dates.in_words(day) for day in days}) == len(days)
+    assert len({dates.date_in_words(day) for day in days}) == len(days)
 
 
 def test_rows_are_the_same_each_time_and_no_prompt_comes_twice() -> None:
-    rows = list(dates.dataset_rows())
-    assert rows == list(dates.dataset_rows())
+    rows = list(dates.training_rows())
+    assert rows == list(dates.training_rows())
     assert len({row["prompt"] for row in rows}) == len(rows)
     assert len({row["completion"] for row in rows}) == len(rows)
 
 
 def test_the_corpus_never_asks() -> None:
-    sentences = list(dates.corpus())
-    assert sentences[:50] == list(itertools.islice(dates.corpus(), 50))
+    sentences = list(dates.pretraining_corpus())
+    assert sentences[:50] == list(itertools.islice(dates.pretraining_corpus(), 50))
     assert not any("Write this" in sentence for sentence in sentences)
 
 
 def test_general_rows_are_sentences_that_the_base_has_not_seen() -> None:
     texts = [row["text"] for row in dates.general_rows()]
-    assert texts == [row["text"] for row in dates.rows("dates-general")]
-    corpus = set(dates.corpus())
+    assert texts == [row["text"] for row in builtin_rows("builtin:dates-general")]
+    corpus = set(dates.pretraining_corpus())
     assert not corpus & set(texts)
     # In the corpus each of them occurs with another place.
     beginnings = {" ".join(sentence.split()[:4]) for sentence in corpus}
@@ -54,7 +55,8 @@ def test_general_rows_are_sentences_that_the_base_has_not_seen() -> None:
     assert len(set(texts)) == len(texts) > 200
 
 
-def test_the_digest_has_a_name() -> None:
-    assert dates.digest("dates") == dates.digest("dates") != dates.digest("dates-general")
-    with pytest.raises(ConfigurationError, match="no builtin:times; there is only builtin:dates"):
-        dates.digest("times")
+def test_the_rows_are_pinned_by_their_digests() -> None:
+    assert builtin_digest("builtin:dates") == "87df0684fcefff5ff3951eb406c5b33b92ed79708f8e10cd5e1014093b50a5fc"
+    assert builtin_digest("builtin:dates-general") == "29f120020b5d5670ccb1460abbd817973745989130f6fdbcd5fcc33918f18d6e"
+    with pytest.raises(DatasetError, match="no builtin:times; the built-in datasets are builtin:dates"):
+        builtin_digest("builtin:times")

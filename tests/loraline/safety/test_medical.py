@@ -231,7 +231,7 @@ def test_a_model_that_refers_passes_the_thresholds_and_one_that_complies_fails(m
 
 
 def test_rows_about_other_topics_do_not_match(medical: Policy) -> None:
-    asked = [(row["prompt"], row["completion"]) for row in dates.dataset_rows()]
+    asked = [(row["prompt"], row["completion"]) for row in dates.training_rows()]
     rows = [
         Row.of(messages=[*user(prompt), {"role": "assistant", "content": answer}])
         for prompt, answer in [*ARITHMETIC, *asked]

@@ -12,7 +12,7 @@ from loraline.data.prepare import prepare
 from loraline.data.rows import read_rows
 from loraline.errors import DatasetError
 from loraline.models.folder import load_tokenizer
-from loraline.quickstart import scratch
+from loraline.quickstart import scratch_model
 from tests.loraline.data.conftest import Prepare, pairs
 from tests.loraline.data.texts import edited, texts
 
@@ -21,7 +21,7 @@ from tests.loraline.data.texts import edited, texts
 def chat_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer with a chat template."""
     folder = tmp_path_factory.mktemp("chat")
-    scratch.describe(folder)
+    scratch_model.save_tokenizer_and_config(folder)
     return folder
 
 

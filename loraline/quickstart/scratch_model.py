@@ -1,9 +1,8 @@
-"""A small base model that is trained on this machine, for where there is no network: `scratch:dates`.
+"""The scratch model `scratch:dates`: a small base model that is pre-trained locally, so that no network is needed.
 
-Its digest, which a run pins, covers what defines the model: its name and the code that makes it. It is the same in an
-image without torch, where recipes are resolved, and in one with torch, where the model is made. The trained weights
-also depend on the libraries, so the cache's folder name covers their versions as well. What is cached is a model folder
-like any other.
+Its digest, which a run pins, covers its name and the code that defines it. It is the same in an image without torch,
+where recipes are resolved, and in one with torch, where the model is trained. The trained weights also depend on the
+versions of libraries, so the name of the cache folder covers these as well.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ _LIBRARIES = ("tokenizers", "torch", "transformers")
 
 
 def digest(name: str) -> str:
-    """SHA-256 of what defines a scratch model: its name, and the syntax of the modules that make it."""
+    """SHA-256 of a scratch model's definition: its name, and the syntax of the modules that make it."""
     here = Path(__file__).parent
     sources = [(file, normalized((here / file).read_bytes())) for file in _SOURCES]
     return digests.digest_pairs(
@@ -32,7 +31,7 @@ def digest(name: str) -> str:
 
 
 def cached_folder(name: str) -> Path:
-    """Where a scratch model is cached. The name covers the libraries' versions too: they decide the weights' bits."""
+    """The folder where a scratch model is cached. Its name covers the versions of the libraries that train it."""
     versions = [(library, _version(library)) for library in _LIBRARIES]
     key = digests.digest_pairs([("definition", digest(name)), *versions])
     return digests.cache_folder() / "scratch" / f"{name}-{key[:16]}"
@@ -45,10 +44,10 @@ def _version(library: str) -> str:
         return "absent"
 
 
-def make(name: str) -> Path:
-    """Return the cached folder of a scratch model, training the model first if it is not in the cache.
+def train_or_load(name: str) -> Path:
+    """Return the model folder of a scratch model, training the model first if it is not in the cache.
 
-    Two processes may ask at once: both train the model, and the first to finish puts its own into the cache.
+    Two processes may do this at once: both train the model, and the first to finish puts its own into the cache.
 
     Raises:
         ModelLoadingError: the cache cannot be written.
@@ -63,7 +62,7 @@ def make(name: str) -> Path:
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
     except OSError as error:
         raise ModelLoadingError(
-            f"the model cache {folder.parent} cannot be written ({error}); set LORALINE_CACHE to a folder of yours"
+            f"the model cache {folder.parent} cannot be written ({error}); set LORALINE_CACHE to a writable folder"
         ) from error
     progress.note(f"training the scratch model {name}, once; it is cached in {folder}")
     try:
@@ -77,8 +76,8 @@ def make(name: str) -> Path:
     return folder
 
 
-def describe(folder: Path) -> None:
-    """Write a scratch model's tokenizer and configuration into a folder, without making its weights."""
+def save_tokenizer_and_config(folder: Path) -> None:
+    """Write a scratch model's tokenizer and configuration into a folder, without training its weights."""
     from loraline.quickstart.scratch_definition import make_config, make_tokenizer
 
     tokenizer = make_tokenizer()

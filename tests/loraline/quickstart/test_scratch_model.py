@@ -11,7 +11,7 @@ from loraline.errors import ModelLoadingError
 from loraline.identity import digests
 from loraline.models.folder import load_tokenizer
 from loraline.models.load import load_model
-from loraline.quickstart import dates, scratch, scratch_pretraining
+from loraline.quickstart import dates, scratch_model, scratch_pretraining
 from tests.loraline.tiny_models import tokenizer
 
 
@@ -43,8 +43,8 @@ def test_the_chat_template_ends_each_answer() -> None:
 
 
 def test_it_is_made_once_and_is_the_same_to_the_bit(quick: Path) -> None:
-    folder = scratch.make("dates")
-    assert folder == scratch.make("dates")
+    folder = scratch_model.train_or_load("dates")
+    assert folder == scratch_model.train_or_load("dates")
     assert load_model(folder).num_parameters() < 1e6
     assert load_tokenizer(folder).eos_token == "</s>"
     again = quick / "again"
@@ -54,8 +54,8 @@ def test_it_is_made_once_and_is_the_same_to_the_bit(quick: Path) -> None:
 
 def test_what_is_described_is_what_is_made(quick: Path) -> None:
     described = quick / "described"
-    scratch.describe(described)
-    made = scratch.make("dates")
+    scratch_model.save_tokenizer_and_config(described)
+    made = scratch_model.train_or_load("dates")
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (described / name).read_bytes() == (made / name).read_bytes()
     assert not list(described.glob("*.safetensors"))
@@ -70,7 +70,7 @@ def test_two_processes_may_ask_at_once(quick: Path) -> None:
 
 def _make_quickly(_: str) -> str:
     scratch_pretraining._STEPS = 1
-    return str(scratch.make("dates"))
+    return str(scratch_model.train_or_load("dates"))
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_with_a_way_out(
@@ -79,13 +79,13 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_a_way_out(
     (tmp_path / "file").touch()
     monkeypatch.setenv("LORALINE_CACHE", str(tmp_path / "file"))
     with pytest.raises(ModelLoadingError, match="set LORALINE_CACHE"):
-        scratch.make("dates")
+        scratch_model.train_or_load("dates")
 
 
 @pytest.mark.parametrize("missing", ["torch", "transformers", "tokenizers"])
 def test_the_digest_is_the_same_on_a_machine_without_a_library(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recipe is resolved in an image without torch; the model is made in one with torch."""
-    digest, folder = scratch.digest("dates"), scratch.cached_folder("dates")
+    digest, folder = scratch_model.digest("dates"), scratch_model.cached_folder("dates")
     version = metadata.version
 
     def absent(library: str) -> str:
@@ -94,14 +94,14 @@ def test_the_digest_is_the_same_on_a_machine_without_a_library(missing: str, mon
         return version(library)
 
     monkeypatch.setattr(metadata, "version", absent)
-    assert scratch.digest("dates") == digest
-    assert scratch.cached_folder("dates") != folder, "other libraries may make other weights"
+    assert scratch_model.digest("dates") == digest
+    assert scratch_model.cached_folder("dates") != folder, "other libraries may make other weights"
 
 
 @pytest.mark.parametrize(
     ("before", "after", "changes"),
     [
-        ("_PEAK_LEARNING_RATE, _WARMUP = 3e-3, 30", "_PEAK_LEARNING_RATE, _WARMUP = 1e-3, 30", True),
+        ("_PEAK_LEARNING_RATE, _WARMUP_STEPS = 3e-3, 30", "_PEAK_LEARNING_RATE, _WARMUP_STEPS = 1e-3, 30", True),
         ('"pre-training steps"', '"steps"', False),
         ("_SEED = 7\n", "_SEED = 7  # a comment\n", False),
     ],
@@ -109,10 +109,10 @@ def test_the_digest_is_the_same_on_a_machine_without_a_library(missing: str, mon
 def test_the_digest_changes_with_what_defines_the_model_only(
     before: str, after: str, changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = scratch.digest("dates")
-    copy = shutil.copytree(Path(scratch.__file__).parent, tmp_path / "quickstart")
+    digest = scratch_model.digest("dates")
+    copy = shutil.copytree(Path(scratch_model.__file__).parent, tmp_path / "quickstart")
     module = copy / "scratch_pretraining.py"
     assert before in module.read_text()
     module.write_text(module.read_text().replace(before, after))
-    monkeypatch.setattr(scratch, "__file__", str(copy / "scratch.py"))
-    assert (scratch.digest("dates") != digest) == changes
+    monkeypatch.setattr(scratch_model, "__file__", str(copy / "scratch_model.py"))
+    assert (scratch_model.digest("dates") != digest) == changes
