@@ -1,0 +1,1 @@
+"""Describe the rows of a dataset for its report."""

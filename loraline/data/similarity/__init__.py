@@ -1,0 +1,1 @@
+"""Find near-duplicates and contamination, on hashed n-grams of words."""

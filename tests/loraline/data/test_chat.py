@@ -76,7 +76,9 @@ def test_loss_falls_on_answers(tokenizer: PreTrainedTokenizerFast, template: str
 
 
 @pytest.mark.parametrize("template", [None, CHATML, REWRITES, UNMARKED])
-def test_prompt_is_what_training_saw(tokenizer: PreTrainedTokenizerFast, template: str | None) -> None:
+def test_the_encoded_prompt_is_a_prefix_of_the_encoded_row(
+    tokenizer: PreTrainedTokenizerFast, template: str | None
+) -> None:
     tokenizer.chat_template = template
     row = Row.of(messages=TURNS)
     history, answer = split_last_turn(row)
@@ -87,7 +89,7 @@ def test_prompt_is_what_training_saw(tokenizer: PreTrainedTokenizerFast, templat
     assert not encoded.loss_mask[len(prompt) - 1]
 
 
-def test_alpaca_text(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_alpaca_template(tokenizer: PreTrainedTokenizerFast) -> None:
     asked = encode_prompt(tokenizer, [{"role": "user", "content": "hi"}])
     assert tokenizer.decode(asked) == (
         "<s>Below is an instruction that describes a task. Write a response that appropriately completes the request."
@@ -98,7 +100,9 @@ def test_alpaca_text(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 @pytest.mark.parametrize("template", [None, CHATML, REWRITES, UNMARKED, TODAY])
-def test_a_server_makes_the_prompt_that_training_saw(tokenizer: PreTrainedTokenizerFast, template: str | None) -> None:
+def test_the_served_template_gives_the_prompt_of_training(
+    tokenizer: PreTrainedTokenizerFast, template: str | None
+) -> None:
     tokenizer.chat_template = template
     trained = last_prompt(encode_row(tokenizer, Row.of(messages=TURNS)))
     assert trained == encode_prompt(tokenizer, TURNS[:-1])
@@ -107,14 +111,14 @@ def test_a_server_makes_the_prompt_that_training_saw(tokenizer: PreTrainedTokeni
     assert prompt_digest(served) == prompt_digest(trained)
 
 
-def test_todays_date_is_fixed(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_todays_date_is_replaced_by_a_fixed_date(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.chat_template = TODAY
     prompt = tokenizer.decode(encode_prompt(tokenizer, TURNS[:2]))
     assert prompt.startswith("26 Jul 2024<|turn|>system")
     assert "strftime_now(" not in served_template(tokenizer)
 
 
-def test_an_answer_without_a_question(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_conversation_of_one_answer(tokenizer: PreTrainedTokenizerFast) -> None:
     assert learned(tokenizer, Row.of(messages=[TURNS[2]])) == "hello</s>"
 
 
@@ -124,7 +128,7 @@ def test_the_digest_of_a_prompt() -> None:
     assert prompt_digest([1, 2, 3]) == "8a6ae15122001229"  # stays: the bundles of earlier runs hold it
 
 
-def test_plain_text_is_learned_whole(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_all_of_a_plain_text_carries_loss(tokenizer: PreTrainedTokenizerFast) -> None:
     row = Row.of(text="the sum")
     assert learned(tokenizer, row) == "<s>the sum</s>"
     assert split_last_turn(row) == ([], "")
@@ -135,13 +139,13 @@ def test_turns_after_the_last_answer_are_left_out(tokenizer: PreTrainedTokenizer
     assert encode_row(tokenizer, row) == encode_row(tokenizer, Row.of(messages=TURNS))
 
 
-def test_many_rows_as_one_by_one(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_encoding_many_rows_equals_encoding_each(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = [Row.of(messages=TURNS), Row.of(text="the sum"), Row.of(messages=TURNS[:3])]
     assert encode_rows(tokenizer, rows) == [encode_row(tokenizer, row) for row in rows]
     assert encode_rows(tokenizer, []) == []
 
 
-def test_stops(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_stop_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer)) == ["</s>"]
     tokenizer.chat_template = CHATML
     assert tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer)) == ["</s>", "<|end|>"]
@@ -156,7 +160,7 @@ def test_stops(tokenizer: PreTrainedTokenizerFast) -> None:
         (BROKEN, TURNS, "does not start with its own generation prompt"),
     ],
 )
-def test_what_cannot_be_taught(
+def test_rows_that_cannot_be_encoded_are_errors(
     tokenizer: PreTrainedTokenizerFast, template: str | None, messages: list[dict[str, str]], said: str
 ) -> None:
     tokenizer.chat_template = template
@@ -164,7 +168,7 @@ def test_what_cannot_be_taught(
         encode_row(tokenizer, Row.of(messages=messages, origin="file:7"))
 
 
-def test_no_end_of_sequence(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_tokenizer_without_eos_token_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.eos_token = None
     with pytest.raises(ModelLoadingError, match="has no EOS token"):
         encode_row(tokenizer, Row.of(messages=TURNS))

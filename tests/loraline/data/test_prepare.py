@@ -47,7 +47,7 @@ def test_every_row_is_accounted_for(tmp_path: Path, run: Prepare) -> None:
     assert DatasetReport.model_validate_json((tmp_path / "out" / "report.json").read_text()) == report
 
 
-def test_duplicates_are_named_with_what_they_repeat(tmp_path: Path, run: Prepare) -> None:
+def test_duplicates_are_reported_with_the_row_that_they_repeat(tmp_path: Path, run: Prepare) -> None:
     rows = pairs(100)
     spelled_otherwise = {
         "prompt": rows[4]["prompt"].replace("\u00e9", "e\u0301"),
@@ -89,7 +89,7 @@ def test_bad_rows_are_dropped_up_to_the_fraction(tmp_path: Path, run: Prepare) -
         run([*_BAD, *pairs(98)], max_bad_fraction=0.019)
 
 
-def test_the_fraction_that_is_proposed_is_enough(run: Prepare) -> None:
+def test_the_suggested_fraction_is_sufficient(run: Prepare) -> None:
     rows = [*_BAD, *pairs(94)]
     with pytest.raises(DatasetError) as raised:
         run(rows)
@@ -111,7 +111,7 @@ def test_no_rows_at_all_is_an_error(content: str, tmp_path: Path, run: Prepare) 
         run(tmp_path / "empty.jsonl")
 
 
-def test_bad_rows_before_the_first_good_one(tmp_path: Path, run: Prepare) -> None:
+def test_bad_rows_before_the_first_valid_one(tmp_path: Path, run: Prepare) -> None:
     rows = "".join(json.dumps(row) + "\n" for row in pairs(200))
     (tmp_path / "rows.jsonl").write_text("not json\n" * 250 + rows, encoding="utf-8")
     assert run(tmp_path / "rows.jsonl", max_bad_fraction=0.6).rows.bad == 250
@@ -122,7 +122,7 @@ def test_rows_without_any_column(run: Prepare) -> None:
         run([{}, {}])
 
 
-def test_nothing_but_bad_rows(tmp_path: Path, run: Prepare) -> None:
+def test_a_source_of_bad_rows_alone(tmp_path: Path, run: Prepare) -> None:
     (tmp_path / "bad.jsonl").write_text("not json\n" * 5)
     with pytest.raises(DatasetError, match=r"5 of 5 rows are bad.*\n.*bad\.jsonl:1: not JSON"):
         run(tmp_path / "bad.jsonl", max_bad_fraction=0.5)
@@ -198,7 +198,7 @@ def test_the_builtin_dataset(run: Prepare) -> None:
         run("builtin:nothing")
 
 
-def test_lengths_are_those_that_the_tokenizer_gives(tmp_path: Path, run: Prepare, tokenizer_folder: Path) -> None:
+def test_lengths_are_in_tokens_of_the_tokenizer(tmp_path: Path, run: Prepare, tokenizer_folder: Path) -> None:
     report = run(pairs(300))
     tokenizer = load_tokenizer(tokenizer_folder)
     rows = read_rows(tmp_path / "out" / TRAIN_ROWS)

@@ -65,7 +65,7 @@ def test_masking_comes_before_hashing(run: Prepare) -> None:
     assert before.fingerprint == run([*pairs(60), *masked]).fingerprint
 
 
-def test_an_excerpt_shows_no_half_of_another_find() -> None:
+def test_personal_data_cut_by_an_excerpt_is_masked() -> None:
     screener = RowScreener("report", None)
     text = f"jane.doe@mail.org {'x ' * 28}+49 30 1234567{' x' * 28} 4111 1111 1111 1111"
     screener.screen(RowContent(text=text), "a:1")
@@ -106,13 +106,13 @@ def test_plain_texts_get_no_system_prompt(tmp_path: Path, run: Prepare) -> None:
     assert all(row.messages is None and row.text for row in rows)
 
 
-def test_where_all_is_screened_out_it_is_said(run: Prepare) -> None:
+def test_screening_out_all_rows_is_an_error(run: Prepare) -> None:
     rows = [{"prompt": f"q{number}", "completion": f"jane{number}@mail.org"} for number in range(30)]
     with pytest.raises(DatasetError, match="30 with personal data"):
         run(rows, personal_data="drop")
 
 
-def test_nothing_personal_reaches_the_report(tmp_path: Path, run: Prepare) -> None:
+def test_the_report_contains_no_personal_data(tmp_path: Path, run: Prepare) -> None:
     run([*pairs(60), *_PERSONAL], personal_data="mask", policy=Policy.model_validate(_POLICY))
     for name in ("report.json", "report.html"):
         assert find_personal_data((tmp_path / "out" / name).read_text(encoding="utf-8")) == []

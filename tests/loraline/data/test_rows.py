@@ -16,7 +16,7 @@ def _some_row(number: int) -> Row:
     return Row.of(_turns(*["\u00e9" * number, "b"] * (number % 3)), origin=f"a:{number}")
 
 
-def test_rows_come_back_as_they_were_written_sorted_by_id(tmp_path: Path) -> None:
+def test_rows_are_read_as_written_sorted_by_id(tmp_path: Path) -> None:
     rows = [_some_row(number) for number in range(2500)]
     with RowWriter(tmp_path / "rows.parquet") as writer:
         for row in rows:
@@ -37,7 +37,7 @@ def test_no_rows_at_all(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "rows.parquet") == []
 
 
-def test_what_is_not_a_prepared_dataset_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_prepared_dataset_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"missing\.parquet"):
         read_rows(tmp_path / "missing.parquet")
     (tmp_path / "text.parquet").write_text("no parquet")

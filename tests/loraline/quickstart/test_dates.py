@@ -25,26 +25,26 @@ def test_dates_are_written_in_words(day: str, words: str) -> None:
     assert dates.date_in_words(date.fromisoformat(day)) == words
 
 
-def test_no_two_dates_are_called_the_same() -> None:
+def test_every_date_has_different_words() -> None:
     days = [date(1910, 1, 1) + timedelta(days=number) for number in range((date(2100, 1, 1) - date(1910, 1, 1)).days)]
     days = [day for day in days if day.year % 100 >= 10]
     assert len({dates.date_in_words(day) for day in days}) == len(days)
 
 
-def test_rows_are_the_same_each_time_and_no_prompt_comes_twice() -> None:
+def test_rows_are_deterministic_and_no_prompt_is_repeated() -> None:
     rows = list(dates.training_rows())
     assert rows == list(dates.training_rows())
     assert len({row["prompt"] for row in rows}) == len(rows)
     assert len({row["completion"] for row in rows}) == len(rows)
 
 
-def test_the_corpus_never_asks() -> None:
+def test_the_corpus_contains_no_questions() -> None:
     sentences = list(dates.pretraining_corpus())
     assert sentences[:50] == list(itertools.islice(dates.pretraining_corpus(), 50))
     assert not any("Write this" in sentence for sentence in sentences)
 
 
-def test_general_rows_are_sentences_that_the_base_has_not_seen() -> None:
+def test_general_rows_are_not_in_the_pretraining_corpus() -> None:
     texts = [row["text"] for row in dates.general_rows()]
     assert texts == [row["text"] for row in builtin_rows("builtin:dates-general")]
     corpus = set(dates.pretraining_corpus())

@@ -27,7 +27,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     "text", ["the first of May", " two  spaces\n\nand\tlines ", "caf\u00e9 \u6f22\u5b57 \U0001f642 \x00", "3.14-15/92"]
 )
-def test_the_tokenizer_takes_any_text(text: str) -> None:
+def test_the_tokenizer_encodes_any_text(text: str) -> None:
     made = tokenizer()
     ids = made(text, add_special_tokens=False)["input_ids"]
     assert made.decode(ids) == text
@@ -42,7 +42,7 @@ def test_the_chat_template_ends_each_answer() -> None:
     assert asked == "<user>a<assistant>"
 
 
-def test_it_is_made_once_and_is_the_same_to_the_bit(quick: Path) -> None:
+def test_it_is_trained_once_and_is_deterministic(quick: Path) -> None:
     folder = scratch_model.train_or_load("dates")
     assert folder == scratch_model.train_or_load("dates")
     assert load_model(folder).num_parameters() < 1e6
@@ -52,7 +52,7 @@ def test_it_is_made_once_and_is_the_same_to_the_bit(quick: Path) -> None:
     assert digests.digest_folder(again) == digests.digest_folder(folder)
 
 
-def test_what_is_described_is_what_is_made(quick: Path) -> None:
+def test_tokenizer_and_config_are_saved_as_with_the_model(quick: Path) -> None:
     described = quick / "described"
     scratch_model.save_tokenizer_and_config(described)
     made = scratch_model.train_or_load("dates")
@@ -61,7 +61,7 @@ def test_what_is_described_is_what_is_made(quick: Path) -> None:
     assert not list(described.glob("*.safetensors"))
 
 
-def test_two_processes_may_ask_at_once(quick: Path) -> None:
+def test_two_processes_may_train_it_at_once(quick: Path) -> None:
     with ProcessPoolExecutor(2) as pool:
         first, second = pool.map(_make_quickly, [str(quick)] * 2)
     assert first == second
@@ -73,9 +73,7 @@ def _make_quickly(_: str) -> str:
     return str(scratch_model.train_or_load("dates"))
 
 
-def test_a_cache_that_cannot_be_written_is_an_error_with_a_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_cache_is_an_error_that_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("LORALINE_CACHE", str(tmp_path / "file"))
     with pytest.raises(ModelLoadingError, match="set LORALINE_CACHE"):
@@ -83,7 +81,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_a_way_out(
 
 
 @pytest.mark.parametrize("missing", ["torch", "transformers", "tokenizers"])
-def test_the_digest_is_the_same_on_a_machine_without_a_library(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_does_not_depend_on_installed_libraries(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recipe is resolved in an image without torch; the model is made in one with torch."""
     digest, folder = scratch_model.digest("dates"), scratch_model.cached_folder("dates")
     version = metadata.version
@@ -106,7 +104,7 @@ def test_the_digest_is_the_same_on_a_machine_without_a_library(missing: str, mon
         ("_SEED = 7\n", "_SEED = 7  # a comment\n", False),
     ],
 )
-def test_the_digest_changes_with_what_defines_the_model_only(
+def test_the_digest_covers_the_definition_of_the_model_only(
     before: str, after: str, changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = scratch_model.digest("dates")

@@ -1,4 +1,4 @@
-"""What is told about the rows that are kept: answers that are cut, labels, and the general rows."""
+"""The description of the rows that are kept: truncation, labels, and the general set."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def chat_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_training_cuts_off_is_measured_as_training_encodes(tmp_path: Path, chat_tokenizer: Path) -> None:
+def test_truncation_is_measured_on_rows_as_training_encodes_them(tmp_path: Path, chat_tokenizer: Path) -> None:
     rows = [
         {"prompt": " ".join(["why"] * (number % 40)) + f" {number}", "completion": " ".join(["so"] * (number % 23))}
         for number in range(1, 400)
@@ -57,11 +57,11 @@ def test_what_training_cuts_off_is_measured_as_training_encodes(tmp_path: Path, 
     assert order == sorted(order, reverse=True)
 
 
-def test_without_a_length_nothing_is_measured(run: Prepare) -> None:
+def test_truncation_is_not_measured_without_a_maximum_length(run: Prepare) -> None:
     assert run(pairs(60)).answers.truncation is None
 
 
-def test_empty_answers_are_named(tmp_path: Path, run: Prepare) -> None:
+def test_empty_answers_are_counted_with_their_origins(tmp_path: Path, run: Prepare) -> None:
     empty = [{"prompt": "Q", "completion": " "}, {"prompt": "", "completion": "A"}, {"prompt": "R", "completion": None}]
     report = run([*pairs(60), *empty], max_bad_fraction=0.1)
     assert report.answers.empty == 2
@@ -69,7 +69,7 @@ def test_empty_answers_are_named(tmp_path: Path, run: Prepare) -> None:
     assert report.rows.bad == 3
 
 
-def test_labels_are_counted_where_answers_are_labels(run: Prepare) -> None:
+def test_labels_are_counted_where_there_are_few_answers(run: Prepare) -> None:
     rows = [{"prompt": f"Review {n}", "completion": ["good", "bad", "good"][n % 3]} for n in range(300)]
     report = run(rows)
     labels = report.labels
@@ -81,7 +81,7 @@ def test_labels_are_counted_where_answers_are_labels(run: Prepare) -> None:
     assert run([{"text": f"text {n}"} for n in range(60)]).labels is None
 
 
-def test_general_rows_are_written_apart_and_never_trained_on(tmp_path: Path, run: Prepare) -> None:
+def test_general_rows_are_a_set_of_their_own_and_never_trained_on(tmp_path: Path, run: Prepare) -> None:
     questions, answers = texts(60, 40), texts(60, 20, seed=1)
     rows = [{"prompt": q, "completion": a} for q, a in zip(questions, answers, strict=True)]
     without = run(rows)

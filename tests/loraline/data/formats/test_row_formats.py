@@ -1,17 +1,14 @@
 """Every row format becomes the same messages; every problem of a row is reported with its place."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-import pydantic
 import pytest
 
-from loraline.data.config import Columns, DataConfig
+from loraline.data.config import Columns
 from loraline.data.formats.detection import convert_record, detect_format
 from loraline.data.formats.row_formats import RowContent
 from loraline.data.reading.records import SourceRecord
-from loraline.data.reading.text_normalization import normalize
 from loraline.errors import DatasetError
 
 
@@ -120,22 +117,3 @@ def test_a_missing_field_is_distinguished_from_an_empty_one() -> None:
     problems = convert_record(SourceRecord("rows", 7, {"prompt": "Q"}), detected)
     assert isinstance(problems, list)
     assert str(problems[0]) == "rows:7: column 'completion': missing; the row has ['prompt']"
-
-
-def test_text_is_normalized() -> None:
-    assert normalize("e\u0301") == "\u00e9"
-    assert normalize("\ufeffa\r\nb\rc\x00\x1b[0m\td\x7f\ufeff") == "a\nb\nc[0m\td"
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [{"prompt": "a", "text": "b"}, {"text": "a", "system": "b"}, {"messages": "a", "output": "b"}],
-)
-def test_columns_of_two_formats_are_refused(columns: dict[str, str]) -> None:
-    with pytest.raises(pydantic.ValidationError, match="do not belong to one row format"):
-        Columns(**columns)
-
-
-def test_overlap_must_be_smaller_than_a_chunk(tmp_path: Path) -> None:
-    with pytest.raises(pydantic.ValidationError, match="got 64 and 64"):
-        DataConfig(source=str(tmp_path), chunk_tokens=64, chunk_overlap=64)

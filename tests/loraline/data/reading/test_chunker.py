@@ -48,7 +48,7 @@ def test_without_overlap_the_chunks_are_the_text(count: Count) -> None:
 
 
 @pytest.mark.parametrize("overlap", [0, 40])
-def test_chunks_fit_and_end_where_sentences_end(overlap: int, count: Count) -> None:
+def test_chunks_are_within_the_limit_and_end_at_sentence_ends(overlap: int, count: Count) -> None:
     chunks = _chunks(_story(300), count, 100, overlap)
     assert max(count([chunk.text for chunk in chunks])) <= 100
     assert all(chunk.text.endswith(".") and chunk.text.startswith("Number") for chunk in chunks)
@@ -63,14 +63,14 @@ def test_chunks_of_a_group_overlap_and_those_of_different_groups_do_not(count: C
         assert repeated == (before.group == after.group)
 
 
-def test_chunks_know_their_line(count: Count) -> None:
+def test_a_chunk_has_its_line_number(count: Count) -> None:
     text = _story(100)
     lines = text.splitlines()
     for chunk in _chunks(text, count, 100, 40):
         assert chunk.text.split("\n")[0] in lines[chunk.line - 1]
 
 
-def test_groups_stay_when_text_is_added_at_the_end(count: Count) -> None:
+def test_groups_are_unchanged_when_text_is_added_at_the_end(count: Count) -> None:
     short, long = _chunks(_story(200), count, 100, 40), _chunks(_story(260), count, 100, 40)
     assert [chunk.group for chunk in short] == [chunk.group for chunk in long[: len(short)]]
 

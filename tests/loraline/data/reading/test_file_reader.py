@@ -104,7 +104,7 @@ def test_compressed_parquet_is_refused(file_format: str, ending: str, tmp_path: 
         list_files(str(path), file_format)
 
 
-def test_a_folder_is_read_whole(tmp_path: Path, run: Prepare) -> None:
+def test_all_files_of_a_folder_are_read(tmp_path: Path, run: Prepare) -> None:
     expected = run(pairs(200))
     folder = tmp_path / "folder"
     (folder / "deeper").mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_the_format_can_be_set(tmp_path: Path, run: Prepare) -> None:
     assert run(tmp_path / "rows.data", format="jsonl").rows.read == 50
 
 
-def test_a_folder_of_several_formats_is_not_guessed_at(tmp_path: Path, run: Prepare) -> None:
+def test_a_folder_of_several_formats_is_refused(tmp_path: Path, run: Prepare) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     _jsonl(pairs(50), folder / "rows.jsonl")
@@ -142,7 +142,7 @@ def test_a_folder_of_several_formats_is_not_guessed_at(tmp_path: Path, run: Prep
     assert run(folder, format="jsonl").rows.read == 50
 
 
-def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+def test_a_source_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nowhere"):
         list_files(str(tmp_path / "nowhere"), "auto")
 
@@ -187,7 +187,7 @@ def test_bad_lines_of_csv(tmp_path: Path) -> None:
     ]
 
 
-def test_a_doubled_column_of_csv(tmp_path: Path) -> None:
+def test_a_repeated_column_of_csv(tmp_path: Path) -> None:
     _, [problem] = _read(tmp_path / "x.csv", b"p,c,p\n1,2,3\n")
     assert problem.fatal
     assert "p" in problem.reason
@@ -200,7 +200,7 @@ def test_a_broken_array_ends_the_file(content: bytes, tmp_path: Path) -> None:
     assert _summary(problems) == [(2, "unreadable file", True)]
 
 
-def test_an_array_of_other_things(tmp_path: Path) -> None:
+def test_an_array_with_values_that_are_not_objects(tmp_path: Path) -> None:
     good, problems = _read(tmp_path / "x.json", b'[{"a": 1}, 3, {"a": 2}]')
     assert good == [1, 3]
     assert _summary(problems) == [(2, "not an object", False)]
@@ -215,7 +215,7 @@ def test_a_truncated_stream_is_fatal(ending: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.jsonl.gz", "x.jsonl.zst", "x.parquet"])
-def test_a_file_that_is_not_what_its_name_says(name: str, tmp_path: Path) -> None:
+def test_a_file_of_another_format_than_its_suffix(name: str, tmp_path: Path) -> None:
     good, problems = _read(tmp_path / name, b"This is plain text, whatever the name says.\n")
     assert good == []
     assert _summary(problems) == [(1, "unreadable file", True)]
@@ -248,7 +248,7 @@ def test_progress_is_reported_to_the_end(tmp_path: Path) -> None:
     assert isinstance(file, SourceFile)
 
 
-def test_origins_lead_back_to_the_line(tmp_path: Path, run: Prepare) -> None:
+def test_origins_are_file_and_line(tmp_path: Path, run: Prepare) -> None:
     run(pairs(50))
     lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     for row in read_rows(tmp_path / "out" / TRAIN_ROWS):

@@ -44,7 +44,7 @@ def test_copies_are_found(copy, changes: int, tmp_path: Path) -> None:  # type: 
     assert found.word_overlap > 0.85
 
 
-def test_what_is_not_copied_is_not_found(tmp_path: Path) -> None:
+def test_rows_that_are_not_copied_are_not_found(tmp_path: Path) -> None:
     assert _copies(_HELD_OUT, _OTHERS, tmp_path) == []
     halves = [row(f"{q[: len(q) // 2]} {o}", f"{o} {a[len(a) // 2 :]}") for q, a, o in zip(*_ALL, strict=True)]
     assert _copies(_HELD_OUT, [*_OTHERS, *halves], tmp_path) == []
@@ -58,7 +58,7 @@ def test_rows_made_from_one_template_are_not_copies(tmp_path: Path) -> None:
     assert [(copy.row, copy.train_row) for copy in found] == [(3, 40)]
 
 
-def test_what_many_rows_hold_is_boilerplate(tmp_path: Path) -> None:
+def test_ngrams_in_many_rows_are_boilerplate(tmp_path: Path) -> None:
     answer = _ANSWERS[0]
     few = [row(question, answer) for question in texts(10, 45, seed=6)]
     many = [row(question, answer) for question in texts(11, 45, seed=6)]
@@ -66,25 +66,25 @@ def test_what_many_rows_hold_is_boilerplate(tmp_path: Path) -> None:
     assert _copies(_HELD_OUT, many, tmp_path) == []
 
 
-def test_pieces_of_several_rows_are_no_copy(tmp_path: Path) -> None:
+def test_parts_in_several_train_rows_are_no_copy(tmp_path: Path) -> None:
     words = f"{_QUESTIONS[0]} {_ANSWERS[0]}".split()
     pieces = [Row.of(text=f"{' '.join(words[at : at + 20])} {texts(1, 30, seed=at)[0]}") for at in range(0, 100, 20)]
     assert _copies(_HELD_OUT, [*_OTHERS, *pieces], tmp_path) == []
 
 
-def test_rows_shorter_than_a_run_are_copies_where_they_are_the_same(tmp_path: Path) -> None:
+def test_rows_shorter_than_an_ngram_are_copies_only_if_identical(tmp_path: Path) -> None:
     held_out = [*_HELD_OUT, row("Two and two?", "four")]
     for other, found in (("two, and TWO", [30]), ("two and three", []), ("well two and two", [])):
         assert [copy.row for copy in _copies(held_out, [*_OTHERS, row(other, "Four!")], tmp_path)] == found
 
 
-def test_rows_that_are_not_trained_on_do_not_count(tmp_path: Path) -> None:
+def test_dropped_train_rows_are_not_compared(tmp_path: Path) -> None:
     train = [*_OTHERS, _HELD_OUT[2]]
     assert len(_copies(_HELD_OUT, train, tmp_path)) == 1
     assert _copies(_HELD_OUT, train, tmp_path, [True] * 60 + [False]) == []
 
 
-def test_blocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_does_not_depend_on_the_block_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = [*_OTHERS, *(row(edited(q, 1), a) for q, a in zip(_QUESTIONS[::3], _ANSWERS[::3], strict=True))]
     whole = _copies(_HELD_OUT, train, tmp_path)
     assert [copy.row for copy in whole] == list(range(0, 30, 3))
@@ -96,7 +96,7 @@ def _fields(questions: list[str], answers: list[str]) -> list[dict[str, str]]:
     return [{"prompt": q, "completion": a} for q, a in zip(questions, answers, strict=True)]
 
 
-def test_the_report_names_rows_ids_and_lines(tmp_path: Path, run: Prepare) -> None:
+def test_the_report_has_ids_and_lines(tmp_path: Path, run: Prepare) -> None:
     held_out = tmp_path / "eval.jsonl"
     held_out.write_text("".join(json.dumps(fields) + "\n" for fields in _fields(_QUESTIONS, _ANSWERS)))
     copied = _fields([edited(question, 1) for question in _QUESTIONS[:25]], _ANSWERS[:25])

@@ -28,9 +28,7 @@ def _jaccard(words: WordHashes) -> dict[tuple[int, int], float]:
 
 
 @pytest.mark.parametrize("similarity", [0.4, 0.7, 0.85, 1.0])
-def test_all_pairs_that_are_named_are_near_and_nearly_all_near_pairs_are_named(
-    similarity: float, tmp_path: Path
-) -> None:
+def test_precision_and_recall_against_exact_similarity(similarity: float, tmp_path: Path) -> None:
     originals = texts(120, 60)
     rows = [row(text, f"a{number}") for number, text in enumerate(originals)]
     rows += [row(edited(text, number % 7, seed=number), f"a{number}") for number, text in enumerate(originals)]
@@ -56,7 +54,7 @@ def test_bands_miss_one_pair_in_a_hundred_at_most() -> None:
         assert (1 - similarity**width) ** bands <= 0.01
 
 
-def test_rows_made_from_one_template_are_not_alike(tmp_path: Path) -> None:
+def test_rows_made_from_one_template_are_not_near_duplicates(tmp_path: Path) -> None:
     (template,) = texts(1, 300)
     rows = [row(f"{template} {question}", f"answer {number}") for number, question in enumerate(texts(100, 20, seed=1))]
     words = hash_words(rows, tmp_path / "words")
@@ -68,12 +66,12 @@ def test_rows_made_from_one_template_are_not_alike(tmp_path: Path) -> None:
     } == {frozenset((7, 100))}
 
 
-def test_punctuation_alone_is_like_nothing(tmp_path: Path) -> None:
+def test_rows_of_punctuation_alone_are_not_near_duplicates(tmp_path: Path) -> None:
     rows = [Row.of(text=text) for text in ("?", "!", "...", "?!")]
     assert _find([hash_words(rows, tmp_path / "words")], 0.5, tmp_path) == []
 
 
-def test_a_row_repeats_an_earlier_set_before_its_own(tmp_path: Path) -> None:
+def test_pairs_with_an_earlier_set_take_precedence(tmp_path: Path) -> None:
     first, second = texts(2, 60)
     held_out = hash_words([row(first, "a"), row(edited(first, 1, seed=1), "a")], tmp_path / "eval")
     train = hash_words(
@@ -91,7 +89,7 @@ def _rows(number: int) -> list[dict[str, str]]:
     return [{"prompt": question, "completion": answer} for question, answer in zip(questions, answers, strict=True)]
 
 
-def test_they_are_reported_or_dropped_whatever_the_order(tmp_path: Path, run: Prepare) -> None:
+def test_near_duplicates_are_reported_or_dropped_independently_of_order(tmp_path: Path, run: Prepare) -> None:
     rows = _rows(150)
     copies = [{**one, "prompt": edited(one["prompt"], 1, seed=number)} for number, one in enumerate(rows[:40])]
     reported = run([*rows, *copies])
@@ -121,7 +119,7 @@ def test_they_are_reported_or_dropped_whatever_the_order(tmp_path: Path, run: Pr
     assert run(shuffled, near_duplicates="drop").fingerprint == dropped.fingerprint != reported.fingerprint
 
 
-def test_what_is_left_is_what_would_come_of_it_alone(tmp_path: Path, run: Prepare) -> None:
+def test_the_rows_left_make_the_same_dataset_by_themselves(tmp_path: Path, run: Prepare) -> None:
     rows = _rows(80)
     copies = [{**one, "completion": edited(one["completion"], 1)} for one in rows[:20]]
     dropped = run([*rows, *copies], near_duplicates="drop")
