@@ -7,22 +7,25 @@ differ, the evidence belongs to another model.
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from loraline.artifacts.adapter_files import MASK_PAGE
 from loraline.artifacts.merging import MergeReport
 from loraline.identity.digests import digest_folder, digest_pairs
 from loraline.models.model_files import POLICY_FILE
 
-NOT_DIGESTED = frozenset({MergeReport.FILE, POLICY_FILE})
+NOT_DIGESTED_IN_ADAPTER = frozenset({MASK_PAGE})
+"""Files of an adapter that its digest leaves out: a page that is rendered from mask.json."""
+NOT_DIGESTED_IN_MERGED = frozenset({MergeReport.FILE, POLICY_FILE})
 """Files of a merged model that its digest leaves out, because they are written after the parity check."""
 
 
 def adapter_digest(folder: Path) -> str:
     """Digest of an adapter folder: weights, configuration and training reports."""
-    return digest_folder(folder)
+    return digest_folder(folder, without=NOT_DIGESTED_IN_ADAPTER)
 
 
 def merged_digest(folder: Path) -> str:
     """Digest of a merged model folder: weights, configuration and tokenizer."""
-    return digest_folder(folder, without=NOT_DIGESTED)
+    return digest_folder(folder, without=NOT_DIGESTED_IN_MERGED)
 
 
 def digest_listed(files: Iterable[tuple[str, str]], without: frozenset[str] = frozenset()) -> str:

@@ -2,6 +2,9 @@
 
 A version's source is a folder named after its content digest. It holds adapter/, merged/, evidence/ and README.md, then
 files.json, which lists these with size and digest, and last registered.json, written once the version exists.
+
+Pages that are rendered from the other files have a digest of their own: another style makes other pages of the same
+model, and no new version.
 """
 
 import hashlib
@@ -13,16 +16,19 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import ValidationError as PydanticError
 
 from loraline import storage
+from loraline.artifacts.adapter_files import MASK_PAGE
 from loraline.artifacts.verdict import EVIDENCE, Verdict
 from loraline.errors import ValidationError
 from loraline.identity.digests import digest_file, digest_pairs
-from loraline.identity.model_digests import NOT_DIGESTED, digest_listed
+from loraline.identity.model_digests import NOT_DIGESTED_IN_ADAPTER, NOT_DIGESTED_IN_MERGED, digest_listed
 
 FILE_LIST = "files.json"
 REGISTERED = "registered.json"
 """Written when the version has been created; without it the files are an incomplete registration."""
 CARD = "README.md"
 PAGE = "evidence/report.html"
+PAGES = frozenset({CARD, PAGE, f"adapter/{MASK_PAGE}"})
+"""Files that are rendered from the others."""
 EVIDENCE_PATH = f"evidence/{EVIDENCE}"
 VERDICT_PATH = f"evidence/{Verdict.FILE}"
 
@@ -54,8 +60,13 @@ class FileList(BaseModel):
 
     @property
     def digest(self) -> str:
-        """The content digest: SHA-256 over the names and contents of the files."""
-        return digest_pairs((name, file.sha256) for name, file in self.files.items())
+        """The content digest: SHA-256 over the names and contents of all files but the rendered pages."""
+        return digest_pairs((name, file.sha256) for name, file in self.files.items() if name not in PAGES)
+
+    @property
+    def pages_digest(self) -> str:
+        """SHA-256 over the names and contents of the rendered pages."""
+        return digest_pairs((name, file.sha256) for name, file in self.files.items() if name in PAGES)
 
     @property
     def size(self) -> int:
@@ -65,12 +76,12 @@ class FileList(BaseModel):
     @property
     def adapter_digest(self) -> str:
         """Digest of the adapter, as the evidence records it."""
-        return digest_listed(self._part_digests("adapter"))
+        return digest_listed(self._part_digests("adapter"), without=NOT_DIGESTED_IN_ADAPTER)
 
     @property
     def merged_digest(self) -> str:
         """Digest of the merged model, as the evidence records it."""
-        return digest_listed(self._part_digests("merged"), without=NOT_DIGESTED)
+        return digest_listed(self._part_digests("merged"), without=NOT_DIGESTED_IN_MERGED)
 
     def of_part(self, part: Part) -> list[str]:
         """The paths of a part's files."""

@@ -1,4 +1,4 @@
-"""The tags that link a model version to all that it came from."""
+"""The tags of a model version: its digests, its lineage, and the figures of its evidence."""
 
 from typing import get_args
 
@@ -7,21 +7,24 @@ from loraline.evidence.schema import Evidence
 from loraline.registry.files import FileList
 
 DIGEST_TAG = "content_digest"
+PAGES_TAG = "pages_digest"
+"""Digest of the rendered pages; registering the same model again updates it."""
 VERDICT_TAG = "verdict"
 
 RUN_TAGS = ("mlflow_run", "pipeline_run", "gpu_image", "light_image")
-"""Which run made the version, and in which images: only the registering step knows, so that no evidence says it."""
+"""The run that created the version, and its images. Only the registering step knows them; the evidence does not."""
 
 
 def evidence_tags(evidence: Evidence, files: FileList) -> dict[str, str]:
-    """The tags that follow from the evidence and the files; what is empty has no tag."""
+    """The tags that follow from the evidence and the files; an empty value has no tag."""
     verdict, champion = evidence.verdict, evidence.champion.champion if evidence.champion else None
     values: dict[str, str | int | float | None] = {
         VERDICT_TAG: verdict.verdict,
         DIGEST_TAG: files.digest,
+        PAGES_TAG: files.pages_digest,
         "adapter_digest": files.adapter_digest,
         "merged_digest": files.merged_digest,
-        **_origins(evidence),
+        **_lineage_tags(evidence),
         "metric": verdict.metric,
         "gain": verdict.gain,
         "gain_lower": verdict.lower,
@@ -35,8 +38,8 @@ def evidence_tags(evidence: Evidence, files: FileList) -> dict[str, str]:
     return {key: _text(value) for key, value in values.items() if value not in (None, "")}
 
 
-def _origins(evidence: Evidence) -> dict[str, str | int | float | None]:
-    """Data, base, recipe, code and policy."""
+def _lineage_tags(evidence: Evidence) -> dict[str, str | int | float | None]:
+    """Lineage: data, base, recipe, code and policy."""
     lineage = evidence.lineage
     return {
         "data_source": lineage.data.source,

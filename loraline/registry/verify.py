@@ -23,7 +23,7 @@ class Verification(BaseModel):
     passed: bool
     """Whether every check passed."""
     checks: list[Check]
-    """list of files, files, evidence, verdict, judged files, base, tags, bytes; only the first if it cannot be read."""
+    """list of files, files, evidence, verdict, evaluated files, base, tags, bytes; only the first if it is broken."""
 
 
 def verify(model: str, advance: Advance) -> Verification:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from loraline.artifacts.adapter_files import MASK_PAGE
 from loraline.artifacts.training import MaskReport, MaskSample, MaskToken
 from loraline.data.chat import encode_rows, last_prompt, prompt_digest, split_last_turn
 from loraline.data.chat_template import template_name
@@ -15,7 +16,6 @@ from loraline.data.rows import Row
 from loraline.report.mask_page import ForwardPass, render_mask_page
 from loraline.training.tokenized_dataset import TokenizedDataset
 
-_PAGE = "mask.html"
 _SAMPLES = 5
 _TOKENS_PER_SAMPLE = 600
 _TOKENS_PER_PASS = 1500
@@ -48,7 +48,7 @@ def write_mask(
     report.save(output)
     forward_pass = _forward_pass(tokenizer, dataset, np.sort(micro_batch), packing)
     page = render_mask_page(report, forward_pass, len(dataset), template_name(tokenizer))
-    (output / _PAGE).write_text(page, encoding="utf-8")
+    (output / MASK_PAGE).write_text(page, encoding="utf-8")
 
 
 def prompt_digests(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> dict[str, str]:

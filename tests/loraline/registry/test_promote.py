@@ -68,7 +68,7 @@ def test_a_version_whose_tag_does_not_say_promote_is_refused(registered: Registe
 
 EVIDENCE, WEIGHTS, LIST = "evidence/evidence.json", "merged/model.safetensors", "files.json"
 TAMPERED: list[tuple[str, Callable[[bytes], bytes] | None, str]] = [
-    (EVIDENCE, lambda was: was.replace(b'"gain": 0.9', b'"gain": 0.8'), "verdict: weighed again, the findings come"),
+    (EVIDENCE, lambda was: was.replace(b'"gain": 0.9', b'"gain": 0.8'), "verdict: computed again, the findings give"),
     (EVIDENCE, None, r"evidence/evidence\.json is missing"),
     (WEIGHTS, None, r"merged/model\.safetensors is missing"),
     (WEIGHTS, lambda was: b"other", r"merged/model\.safetensors has 5 bytes instead of 10"),

@@ -10,10 +10,13 @@ import pytest
 from mlflow import MlflowClient
 
 from loraline import storage
+from loraline.artifacts.adapter_files import MASK_PAGE
 from loraline.artifacts.merging import MergeReport
 from loraline.errors import StorageError, ValidationError
 from loraline.evidence.schema import Evidence
 from loraline.registry import register as module
+from loraline.registry.files import PAGE
+from loraline.registry.verify import verify
 from tests.loraline.registered import JudgedRun, register_judged
 from tests.loraline.run_outputs import change
 
@@ -105,7 +108,7 @@ def test_evidence_that_does_not_come_to_its_verdict_is_refused(
     changed = with_evidence(rejected, tmp_path)
     verdict = Evidence.load(promoted.evidence).verdict
     change(Evidence, changed.evidence, verdict=verdict)
-    with pytest.raises(ValidationError, match=r"weighed again, the findings come to reject.*0\.7 in a logit"):
+    with pytest.raises(ValidationError, match=r"computed again, the findings give reject.*0\.7 in a logit"):
         register_judged(changed, tmp_path / "registration", "claimed")
 
 
@@ -205,3 +208,24 @@ def test_a_store_that_is_away_says_so(promoted: JudgedRun, tmp_path: Path, monke
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     with pytest.raises(StorageError, match="MLFLOW_TRACKING_URI"):
         register_judged(promoted, tmp_path, "away")
+
+
+def test_another_style_of_the_pages_is_no_new_version(
+    promoted: JudgedRun, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = register_judged(promoted, tmp_path, "style")
+    (promoted.outputs.adapter / MASK_PAGE).write_text("<p>the mask in another style</p>")
+    monkeypatch.setattr(module, "render_run_page", lambda evidence: "<p>another style</p>")
+    monkeypatch.setattr(module, "render_model_card", lambda evidence: "another card")
+    try:
+        second = register_judged(promoted, tmp_path, "style")
+    finally:
+        (promoted.outputs.adapter / MASK_PAGE).unlink()
+    assert (second.version, second.url, second.digest) == (first.version, first.url, first.digest)
+    changed = {tag for tag in first.tags if first.tags[tag] != second.tags[tag]}
+    assert changed == {"pages_digest"}
+    assert MlflowClient(mlflow_store).get_model_version("dates", "1").tags == second.tags
+    [page] = storage.download(f"{second.url}/{PAGE}", tmp_path / "back")
+    assert page.read_text() == "<p>another style</p>"
+    verification = verify("models:/dates/1", lambda done, total: None)
+    assert verification.passed, verification.checks

@@ -21,7 +21,7 @@ from tests.loraline.registered import JudgedRun, register_judged
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
 
-NAMES = ["list of files", "files", "evidence", "verdict", "judged files", "base", "tags", "bytes"]
+NAMES = ["list of files", "files", "evidence", "verdict", "evaluated files", "base", "tags", "bytes"]
 
 
 @pytest.fixture
@@ -84,6 +84,28 @@ def test_files_that_are_altered_are_named(one: Registration, tmp_path: Path) -> 
     assert not failed()
 
 
+@pytest.mark.parametrize("page", ["README.md", "evidence/report.html"])
+def test_a_page_that_is_replaced_together_with_its_entry_in_the_list_is_named(
+    one: Registration, tmp_path: Path, page: str
+) -> None:
+    write(f"{one.url}/{page}", b"a better story", tmp_path)
+    listed = FileList.model_validate_json(read(f"{one.url}/files.json"))
+    entry = StoredFile(size=len(b"a better story"), sha256=hashlib.sha256(b"a better story").hexdigest())
+    forged = FileList(files={**listed.files, page: entry})
+    assert forged.digest == listed.digest == one.digest
+    write(f"{one.url}/files.json", forged.model_dump_json().encode(), tmp_path)
+    problems = failed()
+    assert problems.keys() == {"list of files", "tags"}
+    assert "the tag pages_digest is " in problems["list of files"]
+    with pytest.raises(ValidationError, match="list of files: the tag pages_digest is"):
+        promote("dates")
+
+
+def test_a_verdict_file_that_cannot_be_read_is_named(one: Registration, tmp_path: Path) -> None:
+    write(f"{one.url}/evidence/verdict.json", b"promote", tmp_path)
+    assert "verdict.json cannot be read as Verdict" in failed()["evidence"]
+
+
 def test_files_that_are_missing_or_strange_are_named(one: Registration, tmp_path: Path) -> None:
     storage.remove(f"{one.url}/README.md")
     write(f"{one.url}/merged/pytorch_model.bin", b"pickle", tmp_path)
@@ -96,11 +118,11 @@ def test_evidence_of_another_version_is_found_out(one: Registration, two: Regist
     for name in ("evidence.json", "verdict.json", "report.html"):
         write(f"{one.url}/evidence/{name}", read(f"{two.url}/evidence/{name}"), tmp_path)
     odd = failed()
-    assert odd.keys() >= {"bytes", "judged files"}
+    assert odd.keys() >= {"bytes", "evaluated files"}
     for what in ("the adapter that it evaluated is ", "the adapter that it merged is ", "the merged model that it "):
-        assert what in odd["judged files"]
+        assert what in odd["evaluated files"]
     with pytest.raises(
-        ValidationError, match=r"no proof that stands: .*judged files: the adapter that it evaluated is \w+, and"
+        ValidationError, match=r"no proof that stands: .*evaluated files: the adapter that it evaluated is \w+, and"
     ):
         promote("dates", "1")
 
@@ -114,11 +136,11 @@ def test_swapped_evidence_is_found_out_when_the_list_is_rewritten_to_fit(
     for name in forged.files:
         write(f"{url}/{name}", read(f"{(two if name.startswith('evidence/') else one).url}/{name}"), tmp_path)
     write(f"{url}/files.json", forged.model_dump_json().encode(), tmp_path)
-    tags = {**two.tags, "content_digest": forged.digest}
+    tags = {**two.tags, "content_digest": forged.digest, "pages_digest": forged.pages_digest}
     tags |= {"adapter_digest": forged.adapter_digest, "merged_digest": forged.merged_digest}
     client.create_model_version("dates", url, tags=tags)
-    assert failed("models:/dates/3").keys() == {"judged files"}
-    with pytest.raises(ValidationError, match="judged files"):
+    assert failed("models:/dates/3").keys() == {"evaluated files"}
+    with pytest.raises(ValidationError, match="evaluated files"):
         promote("dates", "3")
 
 
@@ -133,19 +155,23 @@ def forge_evidence(one: Registration, document: dict[str, Any], folder: Path) ->
 
 
 FORGED: list[tuple[Callable[[dict[str, Any]], object], str, str]] = [
-    (lambda it: it.update(merge=None), "verdict", "weighed again, the findings come to reject"),
-    (lambda it: it.update(champion=None), "verdict", "weighed again, the findings come to reject"),
-    (lambda it: it["examples"].pop(), "verdict", "weighed again, the findings come to reject"),
-    (lambda it: it["checks"].pop(), "verdict", "weighed again, its checks come out otherwise"),
-    (lambda it: it["verdict"].update(verdict="reject"), "evidence", "verdict.json says something else"),
+    (lambda it: it.update(merge=None), "verdict", "computed again, the findings give reject"),
+    (lambda it: it.update(champion=None), "verdict", "computed again, the findings give reject"),
+    (lambda it: it["examples"].pop(), "verdict", "computed again, the findings give reject"),
+    (lambda it: it["checks"].pop(), "verdict", "computed again, its checks are different"),
+    (
+        lambda it: it["verdict"].update(verdict="reject"),
+        "evidence",
+        "verdict.json has another verdict than evid",
+    ),
     (lambda it: it["tuned"].update(exact_match=1.0), "tags", "tuned_exact_match is '0.9', and the evidence says '1'"),
     (lambda it: it["training"].update(base_digest="0" * 64), "base", "trained on the base 000000000000, and merged"),
     (
         lambda it: it["merge"].update(merged_digest=""),
-        "judged files",
+        "evaluated files",
         "does not name the merged model that it compared",
     ),
-    (lambda it: it["tuned"].update(adapter_digest="0" * 64), "judged files", "evaluated is 000000000000, and these"),
+    (lambda it: it["tuned"].update(adapter_digest="0" * 64), "evaluated files", "evaluated is 000000000000, and these"),
     (lambda it: it.update(version=99), "evidence", "evidence of version 99"),
     (lambda it: it["merge"].pop("merged_digest"), "evidence", "merge.merged_digest: Field required"),
 ]
@@ -166,7 +192,7 @@ def test_without_evidence_what_rests_on_it_fails_too(one: Registration) -> None:
     storage.remove(f"{one.url}/evidence/evidence.json")
     odd = failed()
     assert odd["evidence"] == "evidence/evidence.json is missing"
-    assert odd.keys() == {"files", "evidence", "verdict", "judged files", "base", "tags"}
+    assert odd.keys() == {"files", "evidence", "verdict", "evaluated files", "base", "tags"}
 
 
 def test_a_version_that_is_not_ours_has_no_list(mlflow_store: str, one: Registration, bucket: str) -> None:
