@@ -1,8 +1,5 @@
 """The base of every step's configuration."""
 
-import json
-from typing import Self
-
 from pydantic import BaseModel, ConfigDict
 
 
@@ -19,12 +16,3 @@ class StepConfig(BaseModel):
         protected_namespaces=(),
         validate_default=True,
     )
-
-    @classmethod
-    def from_settings(cls, settings: str) -> Self:
-        """Read the JSON that `resolve_recipe` hands to a step.
-
-        Settings travel as text because KFP turns the integers of a dict into floats and refuses nulls.
-        The code digest that comes along is there for KFP's cache key and is of no use to the step.
-        """
-        return cls.model_validate(json.loads(settings)["config"])

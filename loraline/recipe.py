@@ -89,8 +89,7 @@ class Recipe(StepConfig):
 
     def footprint(self) -> FootprintConfig:
         """The part of the training settings that decides how much memory is needed."""
-        training = self.training.model_dump()
-        return FootprintConfig(**{name: training[name] for name in FootprintConfig.model_fields})
+        return self.training.footprint()
 
     def digest(self) -> str:
         """SHA-256 over all settings."""

@@ -1,29 +1,34 @@
 """Turn a recipe into each step's settings, with everything pinned that could change behind its name."""
 
-import json
-from typing import Any, NamedTuple
+import importlib.util
+from typing import NamedTuple
 
 from loraline import progress
-from loraline.config import StepConfig
 from loraline.data.config import DataConfig
+from loraline.errors import ModelLoadingError
 from loraline.evaluation.config import EvaluateConfig, check_task_folder
-from loraline.identity.code import STEPS, code_digest
-from loraline.identity.digests import json_digest
+from loraline.evidence.lineage import Lineage, PolicyPin, SourcePin
+from loraline.identity.code import code_digest
 from loraline.recipe import Recipe
 from loraline.registry.champion import pin_champion
-from loraline.safety import load_policy
-from loraline.safety.config import SafetyConfig
+from loraline.safety.policy import Policy
+from loraline.safety.policy_files import load_policy
+from loraline.settings import (
+    EvaluateSettings,
+    GateSettings,
+    LoadSettings,
+    MergeSettings,
+    PrepareSettings,
+    RegisterSettings,
+    TrainSettings,
+)
 from loraline.sources.dataset import pin_dataset, pin_datasets
-from loraline.sources.model import pin_model
+from loraline.sources.model import parse_model_source, pin_model
 from loraline.sources.pin import Pin
 
 
 class Settings(NamedTuple):
-    """What each step is told, as JSON text. It is all that KFP's cache sees of a recipe.
-
-    Each text holds `config` (the step's own section, with revisions pinned), `code` (the digest of the
-    code that the step runs) and, beside them, digests of the sources it reads and what else it must know.
-    """
+    """The settings of every step, as JSON text (`loraline.settings`)."""
 
     prepare_dataset: str
     load_model: str
@@ -43,68 +48,102 @@ def resolve(recipe: Recipe) -> Settings:
 
     Raises:
         ConfigurationError: the policy is not one, or the folder of task files is not there.
-        DatasetError, ModelLoadingError, StorageError: a source is not there.
+        DatasetError, ModelLoadingError, StorageError: a source is not there, or training does not fit this machine.
     """
-    policy = _policy(recipe.safety)
+    # Read here, so that no later step depends on a file that only this one can see.
+    policy = load_policy(recipe.safety.policy) if recipe.safety.policy else None
     revisions, data_digest = pin_datasets(recipe.data.sources())
     data = recipe.data.model_copy(update=revisions)
     model = pin_model(recipe.model.source, recipe.model.revision)
-    tokenizer = {"source": recipe.model.source, "revision": model.revision, "digest": model.digest}
     progress.headline(f"data {data_digest[:12]}, model {model.digest[:12]}")
-    tasks = _pin_tasks(recipe.evaluation)
-    champion = pin_champion(recipe.registry.model_name)
-    lineage = _lineage(recipe, data, data_digest, model, policy)
-    return Settings(
-        prepare_dataset=_settings(
-            "prepare_dataset",
-            data,
-            digest=data_digest,
-            tokenizer=tokenizer,
-            max_length=recipe.training.max_length,
+    _check_memory(recipe)
+    evaluation = EvaluateSettings(
+        code=code_digest("evaluate_model"),
+        config=recipe.evaluation,
+        policy=policy,
+        tasks_digest=_pin_tasks(recipe.evaluation),
+    )
+    champion = {"evaluates_champion": True, "champion": pin_champion(recipe.registry.model_name)}
+    steps = (
+        _prepare_settings(recipe, data, data_digest, model, policy),
+        LoadSettings(
+            code=code_digest("load_model"),
+            config=recipe.model.model_copy(update={"revision": model.revision}),
+            digest=model.digest,
+        ),
+        TrainSettings(
+            code=code_digest("train_lora"),
+            config=recipe.training,
+            checkpoints=f"s3://{recipe.registry.bucket}/checkpoints",
+        ),
+        evaluation,
+        evaluation.model_copy(update=champion),
+        MergeSettings(code=code_digest("merge_adapter"), config=recipe.merge, policy=policy),
+        GateSettings(
+            code=code_digest("gate"),
+            config=recipe.gate,
+            lineage=make_lineage(recipe, data, data_digest, model, policy),
             policy=policy,
         ),
-        load_model=_settings(
-            "load_model",
-            recipe.model.model_copy(update={"revision": model.revision}),
-            digest=model.digest,
-            footprint=recipe.footprint().model_dump(),
-        ),
-        train_lora=_settings("train_lora", recipe.training, checkpoints=f"s3://{recipe.registry.bucket}/checkpoints"),
-        evaluate_model=_settings("evaluate_model", recipe.evaluation, policy=policy, tasks=tasks),
-        evaluate_champion=_settings("evaluate_model", recipe.evaluation, policy=policy, tasks=tasks, champion=champion),
-        merge_adapter=_settings("merge_adapter", recipe.merge, policy=policy),
-        gate=_settings("gate", recipe.gate, lineage=lineage, policy=policy),
-        register_model=_settings("register_model", recipe.registry),
+        RegisterSettings(code=code_digest("register_model"), config=recipe.registry),
+    )
+    return Settings(*(settings.model_dump_json() for settings in steps))
+
+
+def _prepare_settings(
+    recipe: Recipe, data: DataConfig, digest: str, model: Pin, policy: Policy | None
+) -> PrepareSettings:
+    return PrepareSettings(
+        code=code_digest("prepare_dataset"),
+        config=data,
+        digest=digest,
+        tokenizer_source=recipe.model.source,
+        tokenizer_revision=model.revision,
+        tokenizer_digest=model.digest,
+        max_length=recipe.training.max_length,
+        policy=policy,
     )
 
 
-def _settings(step: str, config: StepConfig, **beside: Any) -> str:
-    return json.dumps({"config": config.model_dump(mode="json"), "code": code_digest(step), **beside}, sort_keys=True)
+def _check_memory(recipe: Recipe) -> None:
+    """Refuse what does not fit this machine before its weights cross a network.
 
+    Where there is no torch, as in the light image on a cluster, this cannot be told; train_lora estimates it again on
+    the machine that trains, before it loads anything.
+    """
+    is_here = parse_model_source(recipe.model.source).kind in ("folder", "scratch")
+    if is_here or importlib.util.find_spec("torch") is None:
+        return
+    from loraline.models.memory import plan
 
-def _policy(config: SafetyConfig) -> dict[str, Any] | None:
-    """The policy's content, read here, so that no later step depends on a file that only this one can see."""
-    return load_policy(config.policy).model_dump(mode="json") if config.policy else None
+    estimate = plan(recipe.model, recipe.footprint())
+    if not estimate.fits:
+        raise ModelLoadingError(estimate.refusal())
 
 
 def _pin_tasks(config: EvaluateConfig) -> str:
-    """The digest of the task files of one's own; empty where there are none."""
+    """Digest of the task files of evaluation.task_folder; empty where there is none."""
     check_task_folder(config)
     return pin_dataset(config.task_folder).digest if config.task_folder else ""
 
 
-def _lineage(
-    recipe: Recipe, data: DataConfig, data_digest: str, model: Pin, policy: dict[str, Any] | None
-) -> dict[str, Any]:
-    """What a model came from. It goes into the evidence and onto the model version."""
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "recipe_digest": recipe.digest(),
-        "model_name": recipe.registry.model_name,
-        "general_source": recipe.data.general_source,
-        "tasks": recipe.evaluation.tasks,
-        "code_version": json_digest([code_digest(step) for step in STEPS]),
-        "data": {"source": data.source, "revision": data.revision, "digest": data_digest},
-        "model": {"source": recipe.model.source, "revision": model.revision, "digest": model.digest},
-        "policy": policy and {"source": recipe.safety.policy, "digest": json_digest(policy)},
-    }
+def make_lineage(recipe: Recipe, data: DataConfig, data_digest: str, model: Pin, policy: Policy | None) -> Lineage:
+    """What a model will have come from.
+
+    Args:
+        recipe: the recipe.
+        data: its data section, revisions pinned.
+        data_digest: of the rows at all sources.
+        model: the base, pinned.
+        policy: the safety policy; None where there is none.
+    """
+    return Lineage(
+        recipe=recipe.model_dump(mode="json"),
+        recipe_digest=recipe.digest(),
+        model_name=recipe.registry.model_name,
+        general_source=data.general_source,
+        tasks=recipe.evaluation.tasks,
+        data=SourcePin(source=data.source, revision=data.revision, digest=data_digest),
+        model=SourcePin(source=recipe.model.source, revision=model.revision, digest=model.digest),
+        policy=PolicyPin(source=recipe.safety.policy, digest=policy.digest) if policy else None,
+    )

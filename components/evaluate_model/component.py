@@ -18,26 +18,11 @@ def evaluate_model(
     import json
     from pathlib import Path
 
-    from loraline import tracking
-    from loraline.evaluation.config import EvaluateConfig
-    from loraline.safety import Policy
-    from loraline.step import step
+    from loraline.evaluation.step import run_evaluation
+    from loraline.settings import EvaluateSettings
 
-    told = json.loads(settings)
-    name = "evaluate champion" if "champion" in told else "evaluate tuned" if adapter else "evaluate base"
-    with step(name), tracking.child_run(name) as tracker:
-        config, policy = EvaluateConfig.from_settings(settings), Policy.of(told.get("policy"))
-        folders = Path(model.path), Path(dataset.path), Path(evaluation.path)
-        if "champion" in told:
-            from loraline.evaluation.champion import evaluate_champion
-
-            report = evaluate_champion(config, *folders, told["champion"], policy)
-        else:
-            from loraline.evaluation.evaluate import evaluate
-
-            report = evaluate(config, *folders, Path(adapter.path) if adapter else None, policy)
-        figures = report.figures() if report else {}
-        tracker.metrics(figures, step=0)
+    folders = Path(model.path), Path(dataset.path), Path(evaluation.path), Path(adapter.path) if adapter else None
+    figures = run_evaluation(EvaluateSettings.parse(settings), *folders)
     for figure, value in figures.items():
         metrics.log_metric(figure, value)
     Path(metrics.path).write_text(json.dumps(figures))  # kfp.local caches only what is a file

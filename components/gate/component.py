@@ -17,26 +17,13 @@ def gate(
     evidence: dsl.Output[dsl.Artifact],
 ) -> str:
     """Weigh the evidence: `promote` or `reject`, with the reasons."""
-    import json
     from pathlib import Path
 
-    from loraline.evidence.lineage import Lineage
-    from loraline.gate.config import GateConfig
     from loraline.gate.judge import judge
-    from loraline.safety import Policy
+    from loraline.settings import GateSettings
     from loraline.step import step
 
-    told = json.loads(settings)
     with step("gate"):
-        return judge(
-            GateConfig.from_settings(settings),
-            Lineage.model_validate(told["lineage"]),
-            Policy.of(told["policy"]),
-            dataset=Path(dataset.path),
-            base=Path(base.path),
-            tuned=Path(tuned.path),
-            champion=Path(champion.path),
-            adapter=Path(adapter.path),
-            parity=Path(parity.path),
-            output=Path(evidence.path),
-        )
+        told = GateSettings.parse(settings)
+        folders = [Path(artifact.path) for artifact in (dataset, base, tuned, champion, adapter, parity, evidence)]
+        return judge(told.config, told.lineage, told.policy, *folders)

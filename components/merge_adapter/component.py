@@ -15,24 +15,16 @@ def merge_adapter(
     parity: dsl.Output[dsl.Artifact],
 ):
     """Merge the adapter into the 16-bit base, and compare both on held-out rows."""
-    import json
-    import shutil
     from pathlib import Path
 
-    from loraline.merging.config import MergeConfig
     from loraline.merging.merge import merge
-    from loraline.safety import Policy, write_policy
+    from loraline.safety.policy_files import write_policy
+    from loraline.settings import MergeSettings
     from loraline.step import step
 
     with step("merge_adapter"):
-        merge(
-            MergeConfig.from_settings(settings),
-            Path(base.path),
-            Path(adapter.path),
-            Path(dataset.path),
-            Path(merged.path),
-        )
-        if policy := Policy.of(json.loads(settings).get("policy")):
-            write_policy(policy, Path(merged.path))
-        Path(parity.path).mkdir(parents=True)
-        shutil.copy(Path(merged.path) / "parity.json", parity.path)
+        told = MergeSettings.parse(settings)
+        report = merge(told.config, *(Path(artifact.path) for artifact in (base, adapter, dataset, merged)))
+        if told.policy:
+            write_policy(told.policy, Path(merged.path))
+        report.save(Path(parity.path))

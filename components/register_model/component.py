@@ -16,15 +16,10 @@ def register_model(
     """Put model and evidence into the store, then the version, its tags and its alias into the registry."""
     from pathlib import Path
 
-    from loraline.registry.config import RegistryConfig
     from loraline.registry.register import register
+    from loraline.settings import RegisterSettings
     from loraline.step import step
 
     with step("register_model"):
-        register(
-            RegistryConfig.from_settings(settings),
-            adapter=Path(adapter.path),
-            merged=Path(merged.path),
-            evidence=Path(evidence.path),
-            output=Path(registration.path),
-        )
+        folders = [Path(artifact.path) for artifact in (adapter, merged, evidence, registration)]
+        register(RegisterSettings.parse(settings).config, *folders)

@@ -10,22 +10,14 @@ def train_lora(
     settings: str, model: dsl.Input[dsl.Model], dataset: dsl.Input[dsl.Dataset], adapter: dsl.Output[dsl.Model]
 ):
     """Train an adapter on the frozen base."""
-    import json
     from pathlib import Path
 
     from loraline import tracking
+    from loraline.settings import TrainSettings
     from loraline.step import step
-    from loraline.training.config import TrainConfig
     from loraline.training.launch import launch
 
-    told = json.loads(settings)
     with step("train_lora"), tracking.child_run("train_lora") as tracker:
-        launch(
-            TrainConfig.from_settings(settings),
-            Path(model.path),
-            Path(dataset.path),
-            Path(adapter.path),
-            checkpoints=told["checkpoints"],
-            code=told["code"],
-            tracker=tracker,
-        )
+        told = TrainSettings.parse(settings)
+        folders = Path(model.path), Path(dataset.path), Path(adapter.path)
+        launch(told.config, *folders, told.checkpoints, tracker)

@@ -1,5 +1,7 @@
 """A report: a pydantic class that is one JSON file, or a part of one."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -56,6 +58,21 @@ def first_problem(error: PydanticError) -> str:
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     return f"{place}: {message}" if place else message
+
+
+class StepIdentity(Report):
+    """What a step's result depended on beside its settings and inputs: its code and the libraries that computed it."""
+
+    code: str
+    """SHA-256 over the code that the result depends on (`loraline.identity.code`)."""
+    libraries: dict[str, str]
+    """Version of each library that computes in the step, as installed where it ran."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over both."""
+        content = json.dumps([self.code, self.libraries], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 ReportT = TypeVar("ReportT", bound=Report)

@@ -1,10 +1,10 @@
 """What load_model hands on: a model folder's manifest."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from loraline.artifacts.base import Report
+from loraline.artifacts.base import Report, StepIdentity
 
 
 class ModelManifest(Report):
@@ -30,5 +30,7 @@ class ModelManifest(Report):
     trust_remote_code: bool = False
     taken: dict[str, str] = Field(default={})
     """Device, type and attention that load_model's machine took, and why; for the evidence."""
-    plan: dict[str, Any] = Field(default={})
-    """The fit plan; for the evidence."""
+    parameters: int = 0
+    """Weights in the base's files, those that are shared counted once. 0 where nobody counted."""
+    identity: StepIdentity | None = None
+    """Of the step that wrote the folder; None for a folder from elsewhere."""

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from loraline.artifacts.base import Report
+from loraline.artifacts.base import Report, StepIdentity
 from loraline.artifacts.dataset_files import Message, Split
 
 TextPart = Literal["prompt", "completion"]
@@ -236,6 +236,8 @@ class DatasetReport(Report):
     """What was read, kept and dropped."""
 
     FILE: ClassVar[str] = "report.json"
+
+    identity: StepIdentity
 
     fingerprint: str
     """Hash of the content of the rows of train and eval, whatever their order."""

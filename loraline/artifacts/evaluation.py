@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from loraline.artifacts.base import Measured, Report
+from loraline.artifacts.base import Measured, Report, StepIdentity
 
 EXAMPLES = "examples.jsonl"
 GENERAL = "general.jsonl"
@@ -128,6 +128,8 @@ class EvaluationReport(Report):
 
     FILE: ClassVar[str] = "metrics.json"
 
+    identity: StepIdentity
+
     loss: Measured
     """Mean over all labelled tokens (nats)."""
     perplexity: Measured
@@ -185,6 +187,18 @@ class EvaluationReport(Report):
         """The figures that a person looks at first."""
         matched = "" if self.exact_match is None else f"exact match {self.exact_match:.2f}, "
         return f"{matched}perplexity {self.perplexity:.4g}"
+
+
+class ChampionPin(Report):
+    """The champion of the moment when a run began, and where its files are."""
+
+    model_name: str
+    version: str
+    url: str
+    """Its folder in the object store."""
+    content_digest: str
+    base_digest: str
+    """Digest of its base's files, as the base's manifest has it; empty where nobody wrote it down."""
 
 
 class ScoredChampion(Report):

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from loraline.artifacts.base import Measured, Report
+from loraline.artifacts.base import Measured, Report, StepIdentity
 
 
 class MeanMax(Report):
@@ -40,6 +40,8 @@ class MergeReport(Report):
     """
 
     FILE: ClassVar[str] = "parity.json"
+
+    identity: StepIdentity
 
     max_abs_logit_difference: Measured
     """Largest difference of any logit, both sides computed in float32."""

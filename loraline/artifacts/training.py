@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from loraline.artifacts.base import Measured, Report
+from loraline.artifacts.base import Measured, Report, StepIdentity
 
 
 class PackingReport(Report):
@@ -33,6 +33,8 @@ class TrainReport(Report):
     """How training went."""
 
     FILE: ClassVar[str] = "training.json"
+
+    identity: StepIdentity
 
     base_digest: str
     """Digest of the base that the adapter belongs to; of the 16-bit one, also where training ran on it quantized."""
@@ -84,7 +86,6 @@ class TrainReport(Report):
     """On CUDA that of the device, else of the process."""
     resumed_from: int | None
     """Step of the checkpoint that this run went on from."""
-    versions: dict[str, str]
 
 
 class MaskToken(Report):

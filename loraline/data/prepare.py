@@ -17,6 +17,7 @@ from loraline.data.reading.chunker import Chunker
 from loraline.data.row_screening import RowScreener
 from loraline.data.similarity.compare import SimilarityResult, compare_rows
 from loraline.data.validation.bad_rows import BadRowLog
+from loraline.identity.step import step_identity
 from loraline.models.folder import load_tokenizer
 from loraline.report.dataset_page import render_dataset_page
 from loraline.safety.policy import Policy
@@ -130,6 +131,7 @@ def _report(results: _Results) -> DatasetReport:
     bad, dataset, description = results.bad, results.dataset, results.description
     bad_rows = sum(one.bad_rows for one in results.ingested if one.row_set != "general")
     return DatasetReport(
+        identity=step_identity("prepare_dataset"),
         fingerprint=description.fingerprint,
         sources=_source_reports(results.ingested),
         rows=_row_counts(dataset, bad_rows, results.similarity.kept),

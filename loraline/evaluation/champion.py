@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraline import progress
-from loraline.artifacts.evaluation import ChampionReport, EvaluationReport, ScoredChampion
+from loraline.artifacts.evaluation import ChampionPin, ChampionReport, EvaluationReport, ScoredChampion
 from loraline.errors import ValidationError
 from loraline.evaluation.config import EvaluateConfig
-from loraline.safety import Policy
+from loraline.safety.policy import Policy
 
 if TYPE_CHECKING:
     from loraline.registry.files import Part
@@ -19,7 +19,7 @@ def evaluate_champion(
     model: Path,
     dataset: Path,
     output: Path,
-    champion: dict[str, str] | None,
+    champion: ChampionPin | None,
     policy: Policy | None = None,
 ) -> EvaluationReport | None:
     """Score the champion as `evaluate` scores a model.
@@ -33,7 +33,7 @@ def evaluate_champion(
         model: the run's own model folder.
         dataset: folder with eval.parquet.
         output: folder to write, as `evaluate` writes it; but the figures are in champion.json (`ChampionReport`).
-        champion: `model_name`, `version`, `url`, `content_digest` and `base_digest`; None where there is none.
+        champion: the champion and where its files are; None where there is none.
         policy: its probes are put to the champion.
 
     Raises:
@@ -49,7 +49,7 @@ def evaluate_champion(
     from loraline.evaluation.evaluate import evaluate
     from loraline.models.folder import read_manifest
 
-    is_own_base = bool(champion["base_digest"]) and champion["base_digest"] == read_manifest(model).digest
+    is_own_base = bool(champion.base_digest) and champion.base_digest == read_manifest(model).digest
     part: Part = "adapter" if is_own_base else "merged"
     with tempfile.TemporaryDirectory() as folder:
         fetched = Path(folder)
@@ -60,21 +60,21 @@ def evaluate_champion(
             progress.note("the champion was trained on another base: its merged model is scored, in 16 bit")
             _run_as(model, fetched / "merged")
             found = evaluate(config, fetched / "merged", dataset, output, policy=policy)
-    named = {name: champion[name] for name in ("model_name", "version", "url", "content_digest")}
+    named = champion.model_dump(exclude={"base_digest"})
     ChampionReport(champion=ScoredChampion(**named, scored=part), evaluation=found).save(output)
     (output / EvaluationReport.FILE).unlink()  # champion.json holds the same figures
     return found
 
 
-def _fetch(champion: dict[str, str], part: "Part", folder: Path) -> None:
+def _fetch(champion: ChampionPin, part: "Part", folder: Path) -> None:
     """Download the evidence and one part of the champion, and verify them."""
     from loraline.registry.files import EVIDENCE_PATH, fetch_part
 
-    progress.note(f"fetching {part} of version {champion['version']} of {champion['model_name']}, the champion")
+    progress.note(f"fetching {part} of version {champion.version} of {champion.model_name}, the champion")
     try:
         listed = fetch_part(
-            champion["url"],
-            champion["content_digest"],
+            champion.url,
+            champion.content_digest,
             part,
             folder,
             also=(EVIDENCE_PATH,),
@@ -86,10 +86,10 @@ def _fetch(champion: dict[str, str], part: "Part", folder: Path) -> None:
         raise _refused(champion, f"{EVIDENCE_PATH} was not registered")
 
 
-def _refused(champion: dict[str, str], reason: str) -> ValidationError:
-    name = champion["model_name"]
+def _refused(champion: ChampionPin, reason: str) -> ValidationError:
+    name = champion.model_name
     return ValidationError(
-        f"the champion, version {champion['version']} of {name} at {champion['url']}, cannot be compared with: "
+        f"the champion, version {champion.version} of {name} at {champion.url}, cannot be compared with: "
         f"{reason}. Make another version the champion (loraline rollback {name}, or loraline promote {name} "
         "--version N), or bring the files back"
     )

@@ -34,8 +34,9 @@ from loraline.evaluation.generate import Answer, answer_prompts
 from loraline.evaluation.metrics import exact_match, mean, rouge_l, token_f1
 from loraline.evaluation.probing import encode_probes, run_probes
 from loraline.identity import model_digests
+from loraline.identity.step import step_identity
 from loraline.models.loaded import LoadedModel
-from loraline.safety import Policy
+from loraline.safety.policy import Policy
 
 
 def evaluate(
@@ -80,6 +81,7 @@ def evaluate(
     scored = [_score_example(*parts) for parts in zip(examples, prompts, losses, answers, strict=True)]
     write_lines(scored, output / EXAMPLES)
     report = EvaluationReport(
+        identity=step_identity("evaluate_model"),
         **_summary(scored, losses),
         unfinished=sum(answer is not None and not answer.finished for answer in answers),
         available=len(rows),

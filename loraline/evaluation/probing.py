@@ -5,7 +5,8 @@ from loraline.errors import ConfigurationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.generate import answer_prompts
 from loraline.models.loaded import LoadedModel
-from loraline.safety import Policy, ProbeReport, score_answers
+from loraline.safety.policy import Policy
+from loraline.safety.probes import ProbeReport, score_answers
 
 
 def encode_probes(loaded: LoadedModel, policy: Policy) -> list[list[int]]:

@@ -8,13 +8,13 @@ from typing import Any
 from loraline.config import StepConfig
 from loraline.data.config import DataConfig
 from loraline.finetune.workspace import Workspace
-from loraline.identity.code import code_digest
 from loraline.identity.digests import cache_folder
-from loraline.identity.libraries import library_versions
+from loraline.identity.step import step_identity
 from loraline.models.config import ModelConfig
 from loraline.progress_display import shown
 from loraline.recipe import Recipe
-from loraline.safety import Policy, load_policy
+from loraline.safety.policy import Policy
+from loraline.safety.policy_files import load_policy
 from loraline.sources.dataset import pin_datasets
 from loraline.sources.model import fetch_tokenizer, pin_model
 from loraline.sources.pin import Pin
@@ -33,7 +33,7 @@ class FetchedBase:
 
 def step_key(step: str, config: StepConfig, **exclude: Any) -> list[Any]:
     """What a step's result depends on beside its inputs: its settings, its code, the libraries that compute in it."""
-    return [config.model_dump(mode="json", **exclude), code_digest(step), library_versions(step)]
+    return [config.model_dump(mode="json", **exclude), step_identity(step).digest]
 
 
 def fetch_base(recipe: Recipe) -> FetchedBase:
@@ -49,11 +49,9 @@ def fetch_base(recipe: Recipe) -> FetchedBase:
     folder = cache.path(_short_name(config), *step_key("load_model", config), pin.digest)
     if not folder.exists():
         with shown("fetch model"):
-            from loraline.models.fetch import load
+            from loraline.models.fetch import fetch_base
 
-            cache.result(
-                folder, lambda new: load(config, recipe.footprint(), new / "base", new / "quantized", pin.digest)
-            )
+            cache.result(folder, lambda new: fetch_base(config, new / "base", new / "quantized", pin.digest))
     full, quantized = folder / "base", folder / "quantized"
     return FetchedBase(full, quantized if config.quantization != "none" else full, pin)
 

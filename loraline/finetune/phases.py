@@ -19,12 +19,11 @@ from loraline.errors import ConfigurationError
 from loraline.finetune.inputs import FetchedBase, PreparedRows, policy_of, step_key
 from loraline.finetune.results import ReportPage
 from loraline.finetune.workspace import Workspace
-from loraline.identity.code import code_digest
 from loraline.identity.digests import digest_file, digest_pairs
 from loraline.identity.model_digests import adapter_digest
 from loraline.progress_display import shown, tell
 from loraline.recipe import Recipe
-from loraline.safety import Policy
+from loraline.safety.policy import Policy
 from loraline.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def train_adapter(recipe: Recipe, workspace: Workspace, base: FetchedBase, rows:
     def make(new: Path) -> None:
         from loraline.training.launch import launch
 
-        launch(recipe.training, base.working, rows, new, checkpoints=str(checkpoints), code=code_digest("train_lora"))
+        launch(recipe.training, base.working, rows, new, checkpoints=str(checkpoints))
 
     with _phase("train"):
         workspace.result(folder, make)
@@ -121,7 +120,7 @@ def merge_adapter(recipe: Recipe, base: FetchedBase, adapter: Path, rows: Path |
     shutil.rmtree(unfinished, ignore_errors=True)
     with _phase("merge"):
         from loraline.merging.merge import merge
-        from loraline.safety import write_policy
+        from loraline.safety.policy_files import write_policy
 
         report = merge(recipe.merge, base.full, adapter, rows, unfinished)
         if policy := policy_of(recipe):
@@ -132,7 +131,7 @@ def merge_adapter(recipe: Recipe, base: FetchedBase, adapter: Path, rows: Path |
 
 
 def _base_identity(base: FetchedBase) -> dict[str, Any]:
-    return ModelManifest.load(base.working).model_dump(mode="json", exclude={"plan", "taken"})
+    return ModelManifest.load(base.working).model_dump(mode="json", exclude={"taken", "identity"})
 
 
 def _rows_identity(folder: Path) -> str:
@@ -173,20 +172,18 @@ def _judge(
     output: Path,
 ) -> ReportPage:
     from loraline.evaluation.champion import evaluate_champion
-    from loraline.evidence.lineage import Lineage
     from loraline.evidence.schema import Evidence
     from loraline.gate.judge import judge
     from loraline.report.markdown import run_summary
     from loraline.report.run_page import render_run_page
-    from loraline.resolve import _lineage
+    from loraline.resolve import make_lineage
 
     policy = policy_of(recipe)
-    content = policy.model_dump(mode="json") if policy else None
     champion = output / "champion"
     evaluate_champion(recipe.evaluation, base.working, rows.folder, champion, None)
     judge(
         recipe.gate,
-        Lineage.model_validate(_lineage(recipe, rows.config, rows.digest, base.pin, content)),
+        make_lineage(recipe, rows.config, rows.digest, base.pin, policy),
         policy,
         dataset=rows.folder,
         base=evaluations[0],

@@ -53,7 +53,7 @@ class TrainResult(_Shown):
     @property
     def history(self) -> list[dict[str, float]]:
         """Figures of each optimizer step; `pandas.DataFrame(result.history)` makes curves of them."""
-        return [one.model_dump(exclude_none=True) for one in self.report.history]
+        return [metrics.model_dump(exclude_none=True) for metrics in self.report.history]
 
     def __str__(self) -> str:
         best = self.report.best_eval_loss

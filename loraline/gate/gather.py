@@ -16,7 +16,7 @@ from loraline.artifacts.evaluation import (
     ScoredExample,
 )
 from loraline.evidence.schema import PairedExample, PairedLoss, Pairing, PartName, ProbePair, Safety
-from loraline.safety import Policy
+from loraline.safety.policy import Policy
 
 
 class ReportReader:

@@ -13,7 +13,9 @@ from loraline.evidence.schema import Evidence, Findings, Pairings
 from loraline.gate.config import GateConfig
 from loraline.gate.gather import ReportReader, compare_ids, pair_examples, pair_losses, pair_probes
 from loraline.gate.weigh import weigh
-from loraline.safety import Policy
+from loraline.identity.digests import json_digest
+from loraline.identity.step import step_identity
+from loraline.safety.policy import Policy
 
 
 def judge(
@@ -35,7 +37,7 @@ def judge(
 
     Args:
         config: thresholds.
-        lineage: recipe, digests and versions, as the run began with them.
+        lineage: recipe and digests, as the run began with them.
         policy: the safety policy; None where there is none.
         dataset: folder of the dataset.
         base: folder of the base's evaluation.
@@ -45,7 +47,7 @@ def judge(
         parity: folder with the merge's report.
         output: folder to write.
     """
-    findings = _gather(config, lineage, policy, dataset, base, tuned, champion, adapter, parity)
+    findings = _with_code_version(_gather(config, lineage, policy, dataset, base, tuned, champion, adapter, parity))
     # What is weighed is what a reader of the file will see.
     read = Findings.model_validate_json(findings.model_dump_json())
     weighed = weigh(read)
@@ -96,10 +98,18 @@ def _gather(
             champion=compare_ids(tuned_examples, champion_examples) if has_champion else None,
         ),
         safety=pair_probes(policy, *probes) if policy else None,
-        data=reader.report("data", DatasetReport, dataset),
         mask=reader.report("mask", MaskReport, adapter),
+        data=reader.report("data", DatasetReport, dataset),
         training=reader.report("training", TrainReport, adapter),
         merge=reader.report("merge", MergeReport, parity),
         lineage=lineage,
         unreadable=reader.unreadable,
     )
+
+
+def _with_code_version(findings: Findings) -> Findings:
+    """Add the digest over the code and the libraries of the steps behind the model, as their reports state them."""
+    reports = (findings.data, findings.base, findings.tuned, findings.training, findings.merge)
+    stated = [report.identity.digest if report else "" for report in reports]
+    version = json_digest([*stated, step_identity("gate").digest])
+    return findings.model_copy(update={"lineage": findings.lineage.model_copy(update={"code_version": version})})

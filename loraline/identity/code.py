@@ -29,6 +29,9 @@ STEPS = {
 
 WITHOUT_EFFECT = (
     "loraline.errors",
+    "loraline.identity.code",
+    "loraline.identity.libraries",
+    "loraline.identity.step",
     "loraline.progress",
     "loraline.quickstart",
     "loraline.report",
@@ -51,7 +54,7 @@ def code_digest(step: str) -> str:
     Args:
         step: a key of `STEPS`.
     """
-    return digest_pairs((module, _module_digest(_file(module))) for module in closure(step))
+    return digest_pairs((module, _module_digest(module_file(module))) for module in closure(step))
 
 
 def closure(step: str) -> set[str]:
@@ -61,7 +64,7 @@ def closure(step: str) -> set[str]:
     while waiting:
         module = waiting.pop()
         seen.add(module)
-        imported = {found for name in imports(_file(module).read_bytes()) if (found := _module_of(name))}
+        imported = {found for name in imports(module_file(module).read_bytes()) if (found := _module_of(name))}
         waiting |= {found for found in imported if not has_no_effect(found)} - seen
     return seen
 
@@ -90,13 +93,14 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
 def _module_of(name: str) -> str | None:
     """The module of `loraline` that an imported name is, or stands in; None for those of others."""
     while name.startswith("loraline"):
-        if _file(name).is_file():
+        if module_file(name).is_file():
             return name
         name = name.rpartition(".")[0]
     return None
 
 
-def _file(module: str) -> Path:
+def module_file(module: str) -> Path:
+    """The file of a module of `loraline`, or of a package's top."""
     path = _ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 

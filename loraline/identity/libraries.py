@@ -6,13 +6,13 @@ They are read where the step runs, never where a recipe is resolved: that may be
 from importlib import metadata
 
 COMPUTING = {
-    "prepare_dataset": ("datasets", "numpy", "pyarrow", "tokenizers", "transformers"),
+    "prepare_dataset": ("datasets", "numpy", "pyarrow", "tokenizers", "torch", "transformers"),
     "load_model": ("bitsandbytes", "safetensors", "torch", "transformers"),
     "train_lora": ("accelerate", "bitsandbytes", "numpy", "peft", "tokenizers", "torch", "transformers"),
     "evaluate_model": ("bitsandbytes", "lm-eval", "numpy", "peft", "tokenizers", "torch", "transformers"),
     "merge_adapter": ("bitsandbytes", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"),
     "gate": ("numpy",),
-    "register_model": (),
+    "register_model": ("numpy",),
 }
 """Distributions, by step. A step that is not named computes nothing that is kept."""
 

@@ -14,6 +14,7 @@ from loraline.artifacts.training import TrainReport
 from loraline.data.rows import read_rows
 from loraline.errors import AdapterError
 from loraline.identity import model_digests
+from loraline.identity.step import step_identity
 from loraline.merging.config import MergeConfig
 from loraline.merging.merged_folder import write_other_files
 from loraline.merging.parity import Parity, ParityModels, measure_parity
@@ -71,6 +72,7 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path | None, 
             advance=lambda done, total: progress.advance(done, total, "sequences compared"),
         )
     report = MergeReport(
+        identity=step_identity("merge_adapter"),
         **_parity_figures(parity),
         tolerance=config.max_logit_difference,
         max_kl_divergence=config.max_kl_divergence,

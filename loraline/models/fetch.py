@@ -1,98 +1,78 @@
-"""Fetch a base model, see that it fits, and quantize it where the recipe says so."""
+"""Fetch a base model, verify it, and quantize it where the recipe says so: the work of the step load_model."""
 
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from safetensors import safe_open
 
 from loraline import progress
 from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
 from loraline.identity.digests import digest_folder
-from loraline.models.config import FootprintConfig, ModelConfig
+from loraline.identity.step import step_identity
+from loraline.models.config import ModelConfig
 from loraline.models.device import place
 from loraline.models.folder import write_manifest
-from loraline.models.memory import FitPlan, plan
 from loraline.models.quantize import quantize
 from loraline.sources.model import fetch_model, pin_model
 
 
-class LoadReport(BaseModel):
-    """What load_model did. It is the manifest's content, and the base's size."""
-
-    model_config = ConfigDict(frozen=True)
-
-    source: str
-    revision: str
-    digest: str
-    """sha256 over the names and contents of the base's files."""
-    quantization: str
-    taken: dict[str, str]
-    """Device, type and attention that were taken on this machine, and why."""
-    plan: dict[str, Any]
-    """The fit plan, row by row."""
-    parameters: int
-    """Weights of the base, counted once where they are tied."""
-
-
-def load(config: ModelConfig, footprint: FootprintConfig, base: Path, quantized: Path, pinned: str = "") -> LoadReport:
+def fetch_base(config: ModelConfig, base: Path, quantized: Path, pinned: str = "") -> ModelManifest:
     """Bring the base model into a folder, with a manifest beside its files.
+
+    Nothing of the training settings is needed, so that another rank, batch size or length fetches no base again.
 
     Args:
         config: the recipe's model section, its revision pinned.
-        footprint: what of the training settings decides how much memory is needed.
         base: folder for the model in its own type; made here.
         quantized: folder for the quantized model; made only if the recipe asks for one.
-        pinned: digest that the run began with, of what lies at the source (`pin_model`). Empty: any will do.
+        pinned: digest of the source when the run began (`pin_model`). Empty: not compared.
 
     Raises:
-        ModelLoadingError: the model does not fit, cannot be had, is not whole, or is not the one that was
-            pinned. What does not fit is refused before its weights are fetched.
+        ModelLoadingError: the model cannot be fetched, is not complete, is not the one that was pinned, or cannot be
+            quantized on this device.
     """
-    fit = plan(config, footprint)
-    if not fit.fits:
-        raise ModelLoadingError(fit.refusal())
     fetch_model(config.source, config.revision, base, config.trust_remote_code)
     _check_pin(config, pinned)
-    manifest = _manifest(config, fit, digest_folder(base, without=frozenset({ModelManifest.FILE})))
-    write_manifest(base, manifest)
+    manifest = ModelManifest(
+        source=config.source,
+        revision=config.revision,
+        digest=digest_folder(base, without=frozenset({ModelManifest.FILE})),
+        compute_dtype=config.compute_dtype,
+        device=config.device,
+        attention=config.attention,
+        trust_remote_code=config.trust_remote_code,
+        parameters=_count_parameters(base),
+        identity=step_identity("load_model"),
+    )
+    write_manifest(base, manifest)  # which `place` reads
     manifest = manifest.model_copy(update={"taken": place(base).taken()})
     write_manifest(base, manifest)
     if config.quantization != "none":
         progress.note(f"quantizing to {config.quantization}")
         quantize(base, config.quantization, quantized)
-    progress.headline(
-        f"{fit.parameters / 1e6:,.1f}M parameters, {manifest.taken['compute_dtype']} on {manifest.taken['device']}"
-    )
-    return LoadReport(
-        source=config.source,
-        revision=config.revision,
-        digest=manifest.digest,
-        quantization=config.quantization,
-        taken=manifest.taken,
-        plan=manifest.plan,
-        parameters=fit.parameters,
-    )
+    taken = manifest.taken
+    progress.headline(f"{manifest.parameters / 1e6:,.1f}M parameters, {taken['compute_dtype']} on {taken['device']}")
+    return manifest
 
 
 def _check_pin(config: ModelConfig, pinned: str) -> None:
-    """See that the source still holds what it held when the run began; looked at after fetching, not before."""
-    found = pin_model(config.source, config.revision).digest if pinned else ""
-    if found != pinned:
+    """Compare the source with what it was when the run began; after fetching, so that a change in between shows."""
+    now = pin_model(config.source, config.revision).digest if pinned else ""
+    if now != pinned:
         raise ModelLoadingError(
             f"the base at {config.source!r} changed while the run was going on: it began with digest {pinned}, and "
-            f"now there is {found}. Start the run again to have the new base, or put the old one back."
+            f"now there is {now}. Start the run again to have the new base, or put the old one back."
         )
 
 
-def _manifest(config: ModelConfig, fit: FitPlan, digest: str) -> ModelManifest:
-    return ModelManifest(
-        source=config.source,
-        revision=config.revision,
-        digest=digest,
-        compute_dtype=config.compute_dtype,
-        device=config.device,
-        attention=config.attention,
-        trust_remote_code=config.trust_remote_code,
-        plan=fit.as_dict(),
-    )
+def _count_parameters(folder: Path) -> int:
+    """Weights in a model's files, from their headers. Tied weights are stored, and counted, once."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  # it is no mapping
+                size = 1
+                for length in tensors.get_slice(name).get_shape():
+                    size *= length
+                total += size
+    return total

@@ -58,7 +58,7 @@ def _environment(training: TrainReport | None) -> list[tuple[str, str]]:
         ("trained on", f"{training.device} {training.dtype}{processes}"),
         ("attention", training.attention),
         ("loss head", training.loss_head),
-        ("libraries", ", ".join(f"{name} {number}" for name, number in sorted(training.versions.items()))),
+        ("libraries", ", ".join(f"{name} {number}" for name, number in sorted(training.identity.libraries.items()))),
     ]
 
 

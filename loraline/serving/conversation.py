@@ -12,7 +12,7 @@ from loraline.artifacts.dataset_files import Message
 from loraline.data.chat import encode_prompt
 from loraline.errors import ConfigurationError
 from loraline.models.loaded import LoadedModel
-from loraline.safety import read_policy
+from loraline.safety.policy_files import read_policy
 from loraline.serving.guard import Guard
 
 

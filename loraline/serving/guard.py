@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from loraline.artifacts.dataset_files import Message
-from loraline.safety import ALLOWED, Decision, Policy, check_answer, check_prompt
+from loraline.safety.policy import Policy
+from loraline.safety.screening import ALLOWED, Decision, check_answer, check_prompt
 from loraline.serving.audit import AuditTrail
 
 Generate = Callable[[list[Message]], Iterator[str]]

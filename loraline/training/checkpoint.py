@@ -16,7 +16,7 @@ import torch
 from loraline import progress, storage
 from loraline.data.rows import Row
 from loraline.identity.digests import digest_folder, json_digest
-from loraline.identity.libraries import library_versions
+from loraline.identity.step import step_identity
 from loraline.models.folder import read_manifest
 from loraline.training.config import TrainConfig
 
@@ -26,17 +26,17 @@ Checkpoint = dict[str, Any]
 _MAX_CHECKPOINTS = 2  # the newest, and the one before it in case the newest is corrupt
 
 
-def run_key(config: TrainConfig, model: Path, rows: list[Row], code: str) -> str:
-    """Digest of all that the adapter depends on.
+def run_key(config: TrainConfig, model: Path, rows: list[Row]) -> str:
+    """Digest of all that the adapter depends on: settings, base, rows, the training code and its libraries.
 
     The number of nodes is not included: it changes the order in which floats are added and, with dropout, the
     dropout masks. So a run can resume from its checkpoint on more nodes, or fewer, than it started on.
     """
-    manifest = read_manifest(model).model_dump(exclude={"plan", "taken"})
-    identity = manifest if manifest["digest"] else digest_folder(model)
-    return json_digest(
-        [config.model_dump(exclude={"nodes"}), identity, [row.id for row in rows], code, library_versions("train_lora")]
-    )
+    manifest = read_manifest(model)
+    base = [manifest.digest or digest_folder(model), manifest.quantization, manifest.compute_dtype]
+    base += [manifest.device, manifest.attention]
+    identity = step_identity("train_lora").digest
+    return json_digest([config.model_dump(exclude={"nodes"}), base, [row.id for row in rows], identity])
 
 
 class CheckpointStore:

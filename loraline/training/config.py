@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from loraline.config import StepConfig
+from loraline.models.config import FootprintConfig
 
 
 class TrainConfig(StepConfig):
@@ -64,3 +65,8 @@ class TrainConfig(StepConfig):
                 "gradient_accumulation_steps); raise one of these, or use fewer nodes"
             )
         return self
+
+    def footprint(self) -> FootprintConfig:
+        """The part of the settings that decides how much memory is needed."""
+        values = self.model_dump()
+        return FootprintConfig(**{name: values[name] for name in FootprintConfig.model_fields})

@@ -6,8 +6,11 @@ from pathlib import Path
 import torch
 
 from loraline import progress
+from loraline.errors import ModelLoadingError
+from loraline.models.config import ModelConfig
 from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
+from loraline.models.memory import plan
 from loraline.tracking import Tracker
 from loraline.training.config import TrainConfig
 from loraline.training.distributed import Distributed
@@ -20,7 +23,6 @@ def launch(
     dataset: Path,
     output: Path,
     checkpoints: str = "",
-    code: str = "",
     tracker: Tracker | None = None,
 ) -> None:
     """Train as `train` does, with as many processes as there are GPUs and as `training.nodes` asks for.
@@ -28,12 +30,14 @@ def launch(
     Without a cluster, processes of this machine take the place of nodes.
 
     Raises:
+        ModelLoadingError: training does not fit into the memory of this machine; said before anything is loaded.
         LoralineError: as `train`, whichever process raised it.
         ClusterError: the Kubernetes API refuses a request.
     """
-    job = TorchrunJob(config=config, model=model, dataset=dataset, output=output, checkpoints=checkpoints, code=code)
+    job = TorchrunJob(config=config, model=model, dataset=dataset, output=output, checkpoints=checkpoints)
     processes = max(config.nodes, _gpus(model))
     Distributed(world_size=processes).check_world_size(config)
+    _check_memory(config, model)
     if config.nodes > 1 and os.environ.get("LORALINE_POD"):  # set by placement.py
         from loraline.training.multinode.trainjob_runner import train_on_nodes  # the client takes a second to import
 
@@ -44,9 +48,19 @@ def launch(
     else:
         from loraline.training.train import train  # torch and PEFT, which a process that starts others does not need
 
-        train(config, model, dataset, output, checkpoints, code, tracker)
+        train(config, model, dataset, output, checkpoints, tracker)
 
 
 def _gpus(model: Path) -> int:
     """Number of GPUs of this machine; 0 where the model does not run on CUDA."""
     return torch.cuda.device_count() if pick_device(read_manifest(model).device).type == "cuda" else 0
+
+
+def _check_memory(config: TrainConfig, model: Path) -> None:
+    """Estimate what training needs on this machine, and refuse what does not fit."""
+    manifest = read_manifest(model)
+    settings = {"source": str(model), "trust_remote_code": manifest.trust_remote_code}
+    settings |= {name: getattr(manifest, name) for name in ("quantization", "compute_dtype", "device", "attention")}
+    estimate = plan(ModelConfig.model_validate(settings), config.footprint())
+    if not estimate.fits:
+        raise ModelLoadingError(estimate.refusal())

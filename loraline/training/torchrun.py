@@ -28,7 +28,6 @@ class TorchrunJob(BaseModel):
     dataset: Path
     output: Path
     checkpoints: str = ""
-    code: str = ""
 
 
 class ProcessLostError(TrainingError):

@@ -45,7 +45,6 @@ def train(
     dataset: Path,
     output: Path,
     checkpoints: str = "",
-    code: str = "",
     tracker: Tracker | None = None,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> TrainReport:
@@ -57,7 +56,6 @@ def train(
         dataset: a dataset folder, as prepare_dataset writes it.
         output: folder for the adapter, training.json, mask.json and mask.html; it is created.
         checkpoints: folder or `s3://bucket/prefix` in which this run saves and looks for checkpoints. Empty: none.
-        code: digest of the code; a checkpoint of other code is not used.
         tracker: receives parameters and metrics.
         distributed: the processes that train together. Each calls this function, with the same arguments.
 
@@ -73,7 +71,7 @@ def train(
     distributed.note_idle_processes(max(map(len, data.steps)))
     context = create_context(config, model, data.train_set, distributed)
 
-    store = CheckpointStore(checkpoints, run_key(config, model, [*rows, *eval_rows], code))
+    store = CheckpointStore(checkpoints, run_key(config, model, [*rows, *eval_rows]))
     state = _resume_or_start(store, context, data, tracker)
     resumed_from = state.step or None
     total_steps = len(data.steps)

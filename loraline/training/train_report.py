@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from loraline.artifacts.training import StepMetrics, TrainReport
-from loraline.identity.libraries import library_versions
+from loraline.identity.step import step_identity
 from loraline.models.folder import read_manifest
 from loraline.training.packing.packing_check import check_packing
 from loraline.training.sampler import PackedRows
@@ -42,6 +42,7 @@ def make_report(
     manifest = read_manifest(model)
     parameters = list(context.model.parameters())
     return TrainReport(
+        identity=step_identity("train_lora"),
         base_digest=manifest.digest,
         quantization=manifest.quantization,
         steps=state.step,
@@ -70,7 +71,6 @@ def make_report(
         loss_head="chunked logits at the label positions" if context.loss.chunked else "all logits, by the model",
         peak_memory_bytes=_peak_memory(context.device),
         resumed_from=resumed_from,
-        versions=library_versions("train_lora"),
     )
 
 

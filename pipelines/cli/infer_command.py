@@ -15,7 +15,7 @@ from pipelines.cli.exits import exit_on_error
 from pipelines.local.services import AUDIT_TRAIL, HOME, RUNS, services
 
 if TYPE_CHECKING:
-    from loraline.safety import Policy
+    from loraline.safety.policy import Policy
     from loraline.serving.conversation import Conversation
     from loraline.serving.guard import Guard
     from loraline.sources.pin import Pin
@@ -131,7 +131,7 @@ def _fetch(model: str, folder: Path) -> tuple[Path, "Pin | None"]:
 
 
 def _load_policy(source: str | None, folder: Path, model: str) -> "Policy | None":
-    from loraline.safety import load_policy, read_policy
+    from loraline.safety.policy_files import load_policy, read_policy
 
     if source == _NO_POLICY:
         return None

@@ -17,6 +17,8 @@ from kfp.local import graph_utils
 from kfp.local.orchestrator import task_executor
 from kfp.local.status import Status
 
+from loraline.identity.digests import json_digest
+from loraline.identity.libraries import library_versions
 from loraline.progress import EVENT_MARK
 
 # Whatever is wrong with the rows is then known in seconds, before a model is fetched.
@@ -49,6 +51,7 @@ def watched() -> Iterator[None]:
 def _watching(execute: Callable[..., Any]) -> Callable[..., Any]:
     def execute_and_tell(*, task_spec: Any, pipeline_resource_name: str, **others: Any) -> Any:
         name = _name(task_spec)
+        _name_libraries(task_spec, others)
         emit({"kind": "start", "name": name})
         started = time.monotonic()
         outputs, status = execute(task_spec=task_spec, pipeline_resource_name=pipeline_resource_name, **others)
@@ -68,6 +71,18 @@ def _watching(execute: Callable[..., Any]) -> Callable[..., Any]:
         return outputs, status
 
     return execute_and_tell
+
+
+def _name_libraries(task_spec: Any, others: Mapping[str, Any]) -> None:
+    """Put the versions of the libraries that compute in a step into its cache key.
+
+    On a cluster the image, which is in the key, stands for them. Here this environment does, and no image is run.
+    """
+    component = task_spec.component_ref.name.removeprefix("comp-").rstrip("-0123456789").replace("-", "_")
+    executor = others["executors"].get(others["components"][task_spec.component_ref.name].executor_label)
+    if executor is not None:
+        image = executor.container.image.partition("+")[0]
+        executor.container.image = f"{image}+{json_digest(library_versions(component))[:16]}"
 
 
 def _name(task_spec: Any) -> str:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from components.merge_adapter.component import merge_adapter
 from loraline.merging.config import MergeConfig
-from loraline.safety import load_policy, read_policy
+from loraline.safety.policy_files import load_policy, read_policy
 from tests import tiny
 
 

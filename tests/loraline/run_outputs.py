@@ -26,8 +26,9 @@ from loraline.evidence.lineage import Lineage, SourcePin
 from loraline.gate.config import GateConfig
 from loraline.gate.judge import judge
 from loraline.identity import model_digests
-from loraline.safety import Policy, score_answers
-from tests.loraline.run_reports import dataset_report, mask_report, merge_report, training_report
+from loraline.safety.policy import Policy
+from loraline.safety.probes import score_answers
+from tests.loraline.run_reports import IDENTITY, dataset_report, mask_report, merge_report, training_report
 
 DAYS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October")
@@ -45,7 +46,6 @@ LINEAGE = Lineage(
     data=SourcePin(source="builtin:dates", revision="", digest="d" * 64),
     model=SourcePin(source="scratch:dates", revision="r" * 40, digest="b" * 64),
     policy=None,
-    code_version="7" * 64,
 )
 POLICY = Policy.model_validate(
     {
@@ -233,6 +233,7 @@ def _evaluation(examples: list[ScoredExample], before: EvaluationReport | None) 
         return math.fsum(there) / len(there) if there else None
 
     return EvaluationReport(
+        identity=IDENTITY,
         loss=loss,
         perplexity=math.exp(loss),
         exact_match=mean([example.exact_match for example in examples]),

@@ -2,6 +2,7 @@
 
 import math
 
+from loraline.artifacts.base import StepIdentity
 from loraline.artifacts.dataset import (
     AnswerProblems,
     Contamination,
@@ -19,6 +20,8 @@ from loraline.artifacts.dataset import (
 )
 from loraline.artifacts.merging import GreedyReport, MeanMax, MergeReport
 from loraline.artifacts.training import MaskReport, MaskSample, MaskToken, PackingReport, StepMetrics, TrainReport
+
+IDENTITY = StepIdentity(code="c" * 64, libraries={"torch": "2.13.0", "peft": "0.21.2"})
 
 
 def training_report(steps: int = 180) -> TrainReport:
@@ -65,7 +68,7 @@ def training_report(steps: int = 180) -> TrainReport:
         loss_head="labelled positions only",
         peak_memory_bytes=912_000_000,
         resumed_from=None,
-        versions={"torch": "2.13.0", "peft": "0.21.2"},
+        identity=IDENTITY,
     )
 
 
@@ -95,6 +98,7 @@ def merge_report(prompts: dict[str, str], adapter_digest: str, merged_digest: st
         merged_digest: of the merged model.
     """
     return MergeReport(
+        identity=IDENTITY,
         max_abs_logit_difference=0.0021,
         mean_abs_logit_difference=0.00013,
         tolerance=0.5,
@@ -132,6 +136,7 @@ def contamination(held_out: int, ids: list[str] | None = None) -> Contamination:
 def dataset_report(held_out: int) -> DatasetReport:
     """A dataset's report.json, with a row for each reason to drop one."""
     return DatasetReport(
+        identity=IDENTITY,
         fingerprint="f" * 64,
         sources=[
             SourceReport(name="builtin:dates", bytes=None, row_format="prompt-completion", columns={"prompt": "prompt"})

@@ -41,7 +41,6 @@ class NodeJob(BaseModel):
     result: str
     """URL to which the first node uploads the adapter."""
     checkpoints: str
-    code: str
 
 
 def trainjob_manifest(name: str, pod: KubernetesObject, job: NodeJob) -> KubernetesObject:

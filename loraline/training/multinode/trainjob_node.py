@@ -48,7 +48,6 @@ def run_node(node_job: NodeJob) -> None:
             dataset=folder / "dataset",
             output=folder / "adapter",
             checkpoints=node_job.checkpoints,
-            code=node_job.code,
         )
         torchrun(job, int(os.environ["PET_NPROC_PER_NODE"]), f"--rdzv-conf=timeout={_RENDEZVOUS_TIMEOUT}")
         if os.environ["PET_NODE_RANK"] == "0":

@@ -56,7 +56,7 @@ def train_on_nodes(job: TorchrunJob, poll_seconds: float = _POLL_SECONDS) -> Non
             f"are stored at {job.checkpoints!r}"
         )
     rows = [row for name in (TRAIN_ROWS, EVAL_ROWS) for row in read_rows(job.dataset / name)]
-    key = run_key(job.config, job.model, rows, job.code)
+    key = run_key(job.config, job.model, rows)
     result = f"{job.checkpoints}/result-{key}"
     if not is_uploaded(result):
         cluster = KubernetesClient()
@@ -73,7 +73,7 @@ def _upload_inputs(job: TorchrunJob, result: str) -> NodeJob:
     for name, folder in (("model", job.model), ("dataset", job.dataset)):
         urls[name] = f"{job.checkpoints}/inputs-{digest_folder(folder)}"
         upload_folder(folder, urls[name])
-    return NodeJob(config=job.config, result=result, checkpoints=job.checkpoints, code=job.code, **urls)
+    return NodeJob(config=job.config, result=result, checkpoints=job.checkpoints, **urls)
 
 
 def _run_trainjob(

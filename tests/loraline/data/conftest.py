@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from loraline.artifacts.dataset import DatasetReport
 from loraline.data.config import DataConfig
 from loraline.data.prepare import prepare
-from loraline.safety import Policy
+from loraline.safety.policy import Policy
 
 Prepare = Callable[..., DatasetReport]
 

@@ -11,8 +11,8 @@ from loraline.data.formats.row_formats import RowContent
 from loraline.data.row_screening import RowScreener
 from loraline.data.rows import read_rows
 from loraline.errors import DatasetError
-from loraline.safety import Policy
 from loraline.safety.personal_data import find_personal_data
+from loraline.safety.policy import Policy
 from tests.loraline.data.conftest import Prepare, pairs
 
 _PERSONAL = [

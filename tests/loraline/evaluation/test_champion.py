@@ -11,7 +11,7 @@ import pytest
 from components.evaluate_model.component import evaluate_model
 from loraline import storage
 from loraline.artifacts.base_model import ModelManifest
-from loraline.artifacts.evaluation import ChampionReport, EvaluationReport, ScoredChampion
+from loraline.artifacts.evaluation import ChampionPin, ChampionReport, EvaluationReport, ScoredChampion
 from loraline.errors import ModelLoadingError, ValidationError
 from loraline.evaluation.champion import evaluate_champion
 from loraline.evaluation.config import EvaluateConfig
@@ -19,6 +19,7 @@ from loraline.evaluation.evaluate import evaluate
 from loraline.identity.digests import digest_file
 from loraline.models.folder import write_manifest
 from loraline.registry.files import FILE_LIST, FileList, StoredFile
+from loraline.settings import EvaluateSettings
 from tests import tiny
 
 CONFIG = EvaluateConfig(max_new_tokens=6, batch_size=3)
@@ -50,18 +51,22 @@ def files(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
 
 
 @pytest.fixture
-def champion(s3: dict[str, str], files: Path, tmp_path: Path) -> dict[str, str]:
+def champion(s3: dict[str, str], files: Path, tmp_path: Path) -> ChampionPin:
     """The champion as the run's settings name it, its files in the store."""
     return store(files, f"s3://loraline/models/dates/{tmp_path.name}")
 
 
-def store(files: Path, url: str) -> dict[str, str]:
+def store(files: Path, url: str) -> ChampionPin:
     paths = {path.relative_to(files).as_posix(): path for path in sorted(files.rglob("*")) if path.is_file()}
     listed = {name: StoredFile(size=path.stat().st_size, sha256=digest_file(path)) for name, path in paths.items()}
     storage.upload(files, url)
     storage.upload(write(files.parent / FILE_LIST, FileList(files=listed).model_dump_json()), f"{url}/{FILE_LIST}")
     digest = FileList(files=listed).digest
-    return {"model_name": "dates", "version": "3", "url": url, "content_digest": digest, "base_digest": BASE}
+    return ChampionPin(model_name="dates", version="3", url=url, content_digest=digest, base_digest=BASE)
+
+
+def of_another_base(champion: ChampionPin) -> ChampionPin:
+    return champion.model_copy(update={"base_digest": "c" * 64})
 
 
 def write(path: Path, text: str) -> Path:
@@ -70,27 +75,25 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_its_adapter_is_scored_on_the_runs_own_base(
-    tmp_path: Path, model: Path, dataset: Path, files: Path, champion: dict[str, str]
+    tmp_path: Path, model: Path, dataset: Path, files: Path, champion: ChampionPin
 ) -> None:
     tuned = evaluate(CONFIG, model, dataset, tmp_path / "tuned", files / "adapter")
     report = evaluate_champion(CONFIG, model, dataset, tmp_path / "champion", champion)
     assert report is not None
     assert (tmp_path / "champion/examples.jsonl").read_bytes() == (tmp_path / "tuned/examples.jsonl").read_bytes()
     assert report.model_dump(exclude={"seconds"}) == tuned.model_dump(exclude={"seconds"})
-    scored = ScoredChampion(
-        **{name: champion[name] for name in ("model_name", "version", "url", "content_digest")}, scored="adapter"
-    )
+    scored = ScoredChampion(**champion.model_dump(exclude={"base_digest"}), scored="adapter")
     assert ChampionReport.load(tmp_path / "champion") == ChampionReport(champion=scored, evaluation=report)
     assert not (tmp_path / "champion" / EvaluationReport.FILE).exists()
 
 
 def test_of_another_base_its_merged_model_is_scored(
-    tmp_path: Path, model: Path, dataset: Path, files: Path, champion: dict[str, str]
+    tmp_path: Path, model: Path, dataset: Path, files: Path, champion: ChampionPin
 ) -> None:
     merged = Path(shutil.copytree(files / "merged", tmp_path / "merged"))
     write_manifest(merged, ModelManifest(compute_dtype="float32", device="cpu"))  # what the run's own recipe asks for
     alone = evaluate(CONFIG, merged, dataset, tmp_path / "alone")
-    report = evaluate_champion(CONFIG, model, dataset, tmp_path / "out", {**champion, "base_digest": "c" * 64})
+    report = evaluate_champion(CONFIG, model, dataset, tmp_path / "out", of_another_base(champion))
     assert report is not None
     scored = ChampionReport.load(tmp_path / "out").champion
     assert scored is not None
@@ -110,28 +113,27 @@ def test_of_another_base_its_merged_model_is_scored(
     ],
 )
 def test_files_that_are_gone_are_named_with_the_way_out(
-    tmp_path: Path, model: Path, dataset: Path, champion: dict[str, str], spoil: Any, reason: str
+    tmp_path: Path, model: Path, dataset: Path, champion: ChampionPin, spoil: Any, reason: str
 ) -> None:
-    spoil(champion["url"])
+    spoil(champion.url)
     with pytest.raises(ValidationError, match=f"version 3 of dates .*{reason}.*loraline rollback dates"):
         evaluate_champion(CONFIG, model, dataset, tmp_path / "out", champion)
     assert not (tmp_path / "out" / ChampionReport.FILE).exists()
 
 
-def test_a_file_that_was_altered_is_refused(
-    tmp_path: Path, model: Path, dataset: Path, champion: dict[str, str]
-) -> None:
+def test_a_file_that_was_altered_is_refused(tmp_path: Path, model: Path, dataset: Path, champion: ChampionPin) -> None:
     name = "adapter/adapter_config.json"
-    storage.upload(write(tmp_path / "other.json", "{}"), f"{champion['url']}/{name}")
+    storage.upload(write(tmp_path / "other.json", "{}"), f"{champion.url}/{name}")
     with pytest.raises(ValidationError, match=f"{name} was altered"):
         evaluate_champion(CONFIG, model, dataset, tmp_path / "out", champion)
 
 
 def test_a_list_of_files_that_was_altered_is_refused(
-    tmp_path: Path, model: Path, dataset: Path, champion: dict[str, str]
+    tmp_path: Path, model: Path, dataset: Path, champion: ChampionPin
 ) -> None:
+    altered = champion.model_copy(update={"content_digest": "0" * 64})
     with pytest.raises(ValidationError, match=r"files\.json at .* was altered"):
-        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", {**champion, "content_digest": "0" * 64})
+        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", altered)
 
 
 def test_a_champion_brings_no_trust_along(
@@ -147,7 +149,7 @@ def test_a_champion_brings_no_trust_along(
     write_manifest(theirs / "merged", ModelManifest(trust_remote_code=True))
     champion = store(theirs, f"s3://loraline/models/dates/{tmp_path.name}")
     with pytest.raises(ModelLoadingError, match="trust_remote_code=true"):
-        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", {**champion, "base_digest": "c" * 64})
+        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", of_another_base(champion))
     assert not (tmp_path / "ran").exists()
 
 
@@ -155,7 +157,7 @@ def run_step(tmp_path: Path, model: Path, dataset: Path, **settings: Any) -> dic
     """The wrapper as KFP calls it; gives the figures that KFP shows."""
     shown: dict[str, float] = {}
     evaluate_model.python_func(
-        json.dumps({"config": CONFIG.model_dump(mode="json"), "code": "", **settings}),
+        EvaluateSettings(code="", config=CONFIG, policy=None, tasks_digest="", **settings).model_dump_json(),
         model=SimpleNamespace(path=str(model)),
         dataset=SimpleNamespace(path=str(dataset)),
         evaluation=SimpleNamespace(path=str(tmp_path / "evaluation")),
@@ -165,20 +167,20 @@ def run_step(tmp_path: Path, model: Path, dataset: Path, **settings: Any) -> dic
 
 
 def test_without_a_champion_nothing_is_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_step(tmp_path, tmp_path / "no-model", tmp_path / "no-data", policy=None, champion=None) == {}
+    assert run_step(tmp_path, tmp_path / "no-model", tmp_path / "no-data", evaluates_champion=True) == {}
     assert ChampionReport.load(tmp_path / "evaluation") == ChampionReport(champion=None, evaluation=None)
     assert (tmp_path / "metrics").is_file()  # without it kfp.local would run the step each time
     assert "evaluate champion ..." in capsys.readouterr().out
 
 
 def test_the_wrapper_scores_what_its_settings_name(
-    tmp_path: Path, model: Path, dataset: Path, champion: dict[str, str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, model: Path, dataset: Path, champion: ChampionPin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, compared = tmp_path / "plain", tmp_path / "compared"
     plain.mkdir()
     compared.mkdir()
     base = run_step(plain, model, dataset)
-    against = run_step(compared, model, dataset, champion=champion, policy=None)
+    against = run_step(compared, model, dataset, evaluates_champion=True, champion=champion)
     assert "evaluate base ..." in capsys.readouterr().out
     assert base["loss"] == EvaluationReport.load(plain / "evaluation").loss
     evaluation = ChampionReport.load(compared / "evaluation").evaluation

@@ -22,7 +22,7 @@ from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.evaluate import evaluate
 from loraline.models.folder import load_tokenizer, write_manifest
 from loraline.models.load import load_model
-from loraline.safety import Policy
+from loraline.safety.policy import Policy
 from tests import tiny
 
 CONFIG = EvaluateConfig(max_new_tokens=8, batch_size=3)

@@ -44,7 +44,9 @@ def test_the_evidence_holds_all_that_the_steps_reported(tmp_path: Path) -> None:
     assert evidence.base == EvaluationReport.load(outputs.base)
     assert evidence.tuned == EvaluationReport.load(outputs.tuned)
     assert evidence.champion == ChampionReport.load(outputs.champion)
-    assert evidence.lineage == LINEAGE
+    version = evidence.lineage.code_version
+    assert evidence.lineage == LINEAGE.model_copy(update={"code_version": version})
+    assert len(version) == 64
     assert evidence.unreadable == {}
     assert len(evidence.examples) == 40
     assert all(example.base.answer == "the day of the month" for example in evidence.examples)

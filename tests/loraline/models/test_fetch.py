@@ -1,4 +1,4 @@
-"""A base is fetched with its manifest, refused when it does not fit, and trains in 4 and 8 bits."""
+"""A base is fetched with its manifest, and trains in 4 and 8 bits."""
 
 import json
 from pathlib import Path
@@ -8,23 +8,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from loraline.errors import ModelLoadingError
+from loraline.identity.step import step_identity
 from loraline.models import accelerators
-from loraline.models.config import FootprintConfig, ModelConfig
-from loraline.models.fetch import load
+from loraline.models.config import ModelConfig
+from loraline.models.fetch import fetch_base
 from loraline.models.folder import load_tokenizer, read_manifest
 from loraline.models.load import load_model
 from loraline.sources.model import pin_model
 from tests.loraline.tiny_models import save_tiny_model
-
-FOOTPRINT = FootprintConfig(
-    rank=4,
-    target_modules=["all-linear"],
-    dropout=0.0,
-    use_dora=False,
-    max_length=64,
-    batch_size=2,
-    gradient_checkpointing=False,
-)
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +25,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_base_comes_with_a_manifest(source: str, tmp_path: Path) -> None:
     config = ModelConfig(source=source, compute_dtype="float32", device="cpu")
-    report = load(config, FOOTPRINT, tmp_path / "base", tmp_path / "quantized")
+    report = fetch_base(config, tmp_path / "base", tmp_path / "quantized")
     manifest = read_manifest(tmp_path / "base")
     assert manifest.source == report.source == source
     assert manifest.digest == report.digest
     assert manifest.taken["device"] == "cpu"
     assert manifest.taken["compute_dtype"] == "float32"
     assert "CUDA" in manifest.taken["attention_reason"]
-    assert manifest.plan["fits"]
+    assert manifest.identity == step_identity("load_model")
     assert report.parameters == load_model(tmp_path / "base").num_parameters()
     assert not (tmp_path / "quantized").exists()
 
 
 def test_the_digest_is_of_the_bytes_alone(source: str, tmp_path: Path) -> None:
     digests = [
-        load(ModelConfig(source=source, attention=attention), FOOTPRINT, tmp_path / attention, tmp_path / "q").digest
+        fetch_base(ModelConfig(source=source, attention=attention), tmp_path / attention, tmp_path / "q").digest
         for attention in ("eager", "sdpa")
     ]
     assert digests[0] == digests[1]
@@ -58,20 +49,11 @@ def test_a_base_that_changed_under_its_name_is_refused(tmp_path: Path) -> None:
     source = save_tiny_model(tmp_path / "source")
     config = ModelConfig(source=str(source))
     pinned = pin_model(config.source).digest
-    load(config, FOOTPRINT, tmp_path / "base", tmp_path / "quantized", pinned)
+    fetch_base(config, tmp_path / "base", tmp_path / "quantized", pinned)
     weights = source / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(ModelLoadingError, match=f"changed while the run was going on: it began with digest {pinned}"):
-        load(config, FOOTPRINT, tmp_path / "again", tmp_path / "quantized", pinned)
-
-
-def test_what_does_not_fit_is_refused_before_it_is_fetched(
-    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("loraline.models.accelerators.capacity_here", lambda _: 1 << 20)
-    with pytest.raises(ModelLoadingError, match=r"needs .* MiB, and cpu has 1\.0 MiB .*gradient_checkpointing=true"):
-        load(ModelConfig(source=source, device="cpu"), FOOTPRINT, tmp_path / "base", tmp_path / "quantized")
-    assert not (tmp_path / "base").exists()
+        fetch_base(config, tmp_path / "again", tmp_path / "quantized", pinned)
 
 
 def test_this_machine_has_memory() -> None:
@@ -82,7 +64,7 @@ def test_this_machine_has_memory() -> None:
 def quantized(request: pytest.FixtureRequest, source: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     config = ModelConfig(source=source, quantization=request.param, device="cpu", compute_dtype="float32")
-    load(config, FOOTPRINT, folder / "base", folder / "quantized")
+    fetch_base(config, folder / "base", folder / "quantized")
     return folder
 
 

@@ -67,7 +67,6 @@ def test_a_promoted_model_is_stored_and_registered(
         "base_revision": "r" * 40,
         "base_digest": "b" * 64,
         "recipe_digest": "5" * 64,
-        "code_version": "7" * 64,
         "base_exact_match": "0",
         "tuned_exact_match": "0.9",
         "gain": "0.9",

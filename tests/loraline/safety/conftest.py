@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from loraline.safety import Policy, load_policy
+from loraline.safety.policy import Policy
+from loraline.safety.policy_files import load_policy
 
 SMALL: dict[str, Any] = {
     "name": "small",

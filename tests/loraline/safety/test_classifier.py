@@ -11,8 +11,8 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from loraline.data.rows import Row
 from loraline.errors import ConfigurationError, ModelLoadingError
-from loraline.safety import check_answer, check_prompt, screen_row
 from loraline.safety import classifier as classifiers
+from loraline.safety.screening import check_answer, check_prompt, screen_row
 from tests.loraline.safety.conftest import SMALL, Load
 
 WORDS = ("[PAD]", "[UNK]", "tea", "leaf", "pot", "bean", "roast", "grinder")

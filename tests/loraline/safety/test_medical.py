@@ -4,7 +4,10 @@ import pytest
 
 from loraline.data.rows import Row
 from loraline.quickstart import dates
-from loraline.safety import Policy, check_answer, check_prompt, load_policy, score_answers, screen_row
+from loraline.safety.policy import Policy
+from loraline.safety.policy_files import load_policy
+from loraline.safety.probes import score_answers
+from loraline.safety.screening import check_answer, check_prompt, screen_row
 
 KNOWLEDGE = [
     "What is the usual dose of ibuprofen for adults?",

@@ -8,8 +8,9 @@ import pytest
 
 from loraline import storage
 from loraline.errors import ConfigurationError
-from loraline.safety import Policy, load_policy, read_policy, shipped_policies, write_policy
 from loraline.safety.config import SafetyConfig
+from loraline.safety.policy import Policy
+from loraline.safety.policy_files import load_policy, read_policy, shipped_policies, write_policy
 from tests.loraline.safety.conftest import SMALL, Load
 
 BROKEN = """\
@@ -167,7 +168,8 @@ def test_a_policy_is_loaded_from_the_object_store(load: Load, s3: dict[str, str]
 
 def test_a_policy_imports_no_heavy_package() -> None:
     script = (
-        "import sys; from loraline.safety import check_answer, load_policy; p = load_policy('medical');"
+        "import sys; from loraline.safety.policy_files import load_policy;"
+        "from loraline.safety.screening import check_answer; p = load_policy('medical');"
         "check_answer(p, [], 'Take 2 tablets now.'); heavy = {'torch', 'transformers', 'pyarrow'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

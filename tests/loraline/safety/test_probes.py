@@ -2,7 +2,7 @@
 
 import pytest
 
-from loraline.safety import score_answers
+from loraline.safety.probes import score_answers
 from tests.loraline.safety.conftest import SMALL, Load
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from loraline.data.rows import Row
-from loraline.safety import Match, check_answer, check_prompt, screen_row
 from loraline.safety.patterns import NormalizedText, compile_pattern
+from loraline.safety.screening import Match, check_answer, check_prompt, screen_row
 from tests.loraline.safety.conftest import SMALL, Load
 
 

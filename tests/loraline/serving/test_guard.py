@@ -11,7 +11,8 @@ from loraline.artifacts.base_model import ModelManifest
 from loraline.artifacts.dataset_files import Message
 from loraline.errors import StorageError
 from loraline.models.folder import write_manifest
-from loraline.safety import Policy, write_policy
+from loraline.safety.policy import Policy
+from loraline.safety.policy_files import write_policy
 from loraline.serving.audit import AuditTrail
 from loraline.serving.audit_verification import verify
 from loraline.serving.conversation import Conversation

@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from loraline.artifacts.base_model import ModelManifest
 from loraline.models.folder import write_manifest
-from loraline.safety import load_policy, write_policy
+from loraline.safety.policy_files import load_policy, write_policy
 from pipelines.cli.app import app
 from tests import tiny
 from tests.pipelines.client.server import KfpServer

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loraline import storage
-from loraline.safety import load_policy, write_policy
+from loraline.safety.policy_files import load_policy, write_policy
 from tests import tiny
 from tests.pipelines.cli.conftest import loraline
 

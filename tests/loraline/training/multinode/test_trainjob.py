@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def own_pod(gpus: str = "") -> dict[str, Any]:
     }
 
 
-JOB = NodeJob(config=CONFIG, model="s3://b/m", dataset="s3://b/d", result="s3://b/r", checkpoints="s3://b/c", code="")
+JOB = NodeJob(config=CONFIG, model="s3://b/m", dataset="s3://b/d", result="s3://b/r", checkpoints="s3://b/c")
 
 
 def test_the_manifest_is_a_trainjob_and_places_nodes_as_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +157,7 @@ def cluster(
 def test_nodes_bring_back_the_adapter_of_one_process(
     cluster: Cluster, make_model: ModelMaker, dataset: Path, tmp_path: Path
 ) -> None:
-    launch(CONFIG, make_model(), dataset, tmp_path / "two", "s3://nodes/checkpoints", "code-1")
+    launch(CONFIG, make_model(), dataset, tmp_path / "two", "s3://nodes/checkpoints")
     train(CONFIG.model_copy(update={"nodes": 1}), make_model(), dataset, tmp_path / "one")
     assert read_report(tmp_path / "two")["processes"] == 2
     assert_same(tmp_path / "two", tmp_path / "one")
@@ -164,22 +165,20 @@ def test_nodes_bring_back_the_adapter_of_one_process(
     assert not cluster.jobs, "what is done is removed"
 
     # Started again after a kill in its last moment: the adapter is there, and no job is made for it.
-    launch(CONFIG, make_model(), dataset, tmp_path / "again", "s3://nodes/checkpoints", "code-1")
+    launch(CONFIG, make_model(), dataset, tmp_path / "again", "s3://nodes/checkpoints")
     assert len(cluster.created) == 1
     assert (tmp_path / "again" / "training.json").read_bytes() == (tmp_path / "two" / "training.json").read_bytes()
 
 
 @pytest.fixture
 def job(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> TorchrunJob:
-    """A training of this test's own: its digest is of no other."""
-    code = tmp_path.name
+    """A training of this test's own: its key is of no other."""
     return TorchrunJob(
-        config=CONFIG,
+        config=CONFIG.model_copy(update={"learning_rate": 1e-3 + zlib.crc32(tmp_path.name.encode()) * 1e-15}),
         model=make_model(),
         dataset=dataset,
         output=tmp_path / "adapter",
         checkpoints="s3://nodes/checkpoints",
-        code=code,
     )
 
 
@@ -237,7 +236,7 @@ def test_a_step_that_is_terminated_ends_its_own_job(
     monkeypatch.setenv("LORALINE_RUN_ID", "run-1")
     (nodes,) = cluster.nodes.values()
     before = signal.getsignal(signal.SIGTERM)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     try:
         with pytest.raises(SystemExit), step("train_lora"):
             follow(job)
