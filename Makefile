@@ -15,7 +15,7 @@ LIGHT_BIN := $(dir $(LIGHT))bin
 export LORALINE_LIGHT_IMAGE LORALINE_GPU_IMAGE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run ui compile compile-and-upload images push test test-containers lint format docs lock clean
+.PHONY: help install run ui compile compile-and-upload images push test test-gpu test-containers lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ push: $(LIGHT) ## push the images to REGISTRY, and record their digests for `mak
 
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-gpu: $(VENV)/dev ## run the tests that need a CUDA device; without one, do nothing but say so
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
+		then $(BIN)/pytest tests/gpu -m gpu; else echo "torch finds no CUDA device: no test was run"; fi
 
 test-containers: $(VENV)/dev ## build the images, check them, and run the pipeline in them (root on Debian)
 	@$(BIN)/pytest tests/images -m containers

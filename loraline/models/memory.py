@@ -146,7 +146,9 @@ def _rows(model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfi
     widest = max((sum(layer.weight.shape) for layer in linear), default=0)
     largest = max((layer.weight.numel() for layer in linear), default=0)
     tokens = footprint.batch_size * footprint.max_length
-    work = tokens * widest + (0 if config.quantization == "none" else largest)
+    work = (tokens * widest + (0 if config.quantization == "none" else largest)) * model.dtype.itemsize
+    if footprint.use_dora:
+        work += max(map(_dora_workspace, adapted), default=0)
     return [
         PlanRow("weights", weights, _how_weights(model, config)),
         PlanRow("adapter", trained * ADAPTER_ITEMSIZE, f"{trained:,} weights in float32, rank {footprint.rank}"),
@@ -154,14 +156,14 @@ def _rows(model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfi
         PlanRow("optimizer", trained * ADAPTER_ITEMSIZE * ADAMW_STATES, "AdamW's two states, float32"),
         PlanRow("activations", kept, how),
         PlanRow("logits", logits, logits_how),
-        PlanRow("workspace", work * model.dtype.itemsize, "the widest layer's gradients, a layer being dequantized"),
+        PlanRow("workspace", work, "the widest layer's gradients, a layer being dequantized"),
     ], trained
 
 
 def _adapter_weights(layer: Any, footprint: FootprintConfig) -> int:
     """LoRA's A and B (arXiv 2106.09685), and DoRA's magnitude of each output (arXiv 2402.09353)."""
-    into, out = (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else layer.weight.shape
-    return footprint.rank * (into + out) + (out if footprint.use_dora else 0)
+    in_features, out_features = _features(layer)
+    return footprint.rank * (in_features + out_features) + (out_features if footprint.use_dora else 0)
 
 
 def _weights(model: PreTrainedModel, linear: list[Any], quantization: str) -> int:
@@ -191,24 +193,43 @@ def _activations(
     batch, length = footprint.batch_size, footprint.max_length
     text = model.config.get_text_config()
     tokens, itemsize = batch * length, model.dtype.itemsize
+    fused = [layer for layer in adapted if _is_fused(layer, config, footprint)]
     try:
-        kept = activations.saved_bytes(model, adapted, batch, length, eager=config.attention == "eager")
+        kept = activations.saved_bytes(model, fused, batch, length, eager=config.attention == "eager")
         how = "counted on a forward pass without weights"
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
         kept = (34 + 12) * tokens * text.hidden_size * text.num_hidden_layers * itemsize // 2
         how = f"by the formula of arXiv 2205.05198, because the model cannot be traced ({type(error).__name__})"
     kept += sum(tokens * footprint.rank * itemsize for _ in adapted)
-    for layer in adapted:
-        if config.quantization != "none" or not can_fuse_lora(layer, footprint.use_dora, footprint.dropout):
-            kept += tokens * _inputs(layer) * _FP32  # PEFT's own forward keeps a float32 copy of the input
+    kept += sum(tokens * _saved_per_token(layer, footprint, itemsize) for layer in adapted if layer not in fused)
     if footprint.gradient_checkpointing:
         kept = kept // text.num_hidden_layers + tokens * text.hidden_size * itemsize * text.num_hidden_layers
         how += "; one layer at a time, and every layer's input"
     return kept, how
 
 
-def _inputs(layer: Any) -> int:
-    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.weight.shape[0])
+def _is_fused(layer: Any, config: ModelConfig, footprint: FootprintConfig) -> bool:
+    """Whether an adapted layer saves its input in the model's dtype, as fused LoRA does."""
+    return config.quantization == "none" and can_fuse_lora(layer, footprint.use_dora, footprint.dropout)
+
+
+def _saved_per_token(layer: Any, footprint: FootprintConfig, itemsize: int) -> int:
+    """Bytes for each token that PEFT's own forward pass saves: a float32 copy of the input, the mask of dropout, and
+    for DoRA the outputs of the base layer and of the adapter."""
+    in_features, out_features = _features(layer)
+    mask = in_features if footprint.dropout else 0
+    return in_features * _FP32 + mask + (out_features * (itemsize + _FP32) if footprint.use_dora else 0)
+
+
+def _dora_workspace(layer: Any) -> int:
+    """Bytes that DoRA's norm of a merged weight takes: an identity matrix, and four matrices like the weight."""
+    in_features, out_features = _features(layer)
+    return in_features * (in_features + 4 * out_features) * _FP32
+
+
+def _features(layer: Any) -> tuple[int, int]:
+    """Input and output features of a linear layer."""
+    return (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else tuple(layer.weight.shape)
 
 
 def _logits(model: PreTrainedModel, adapted: list[Any], footprint: FootprintConfig) -> tuple[int, str]:

@@ -15,7 +15,7 @@ class LiveBytes(TorchDispatchMode):
         """Start to count; tensors that exist already, and views of them, do not count."""
         super().__init__()
         self.peak = 0
-        self._live = 0
+        self.live = 0
         self._seen = {tensor.untyped_storage()._cdata for tensor in existing}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -31,10 +31,10 @@ class LiveBytes(TorchDispatchMode):
         if storage._cdata in self._seen:
             return
         self._seen.add(storage._cdata)
-        self._live += storage.nbytes()
-        self.peak = max(self.peak, self._live)
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
         weakref.finalize(storage, self._release, storage._cdata, storage.nbytes())
 
     def _release(self, key: int, size: int) -> None:
         self._seen.discard(key)
-        self._live -= size
+        self.live -= size
