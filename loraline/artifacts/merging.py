@@ -82,8 +82,7 @@ class MergeReport(Report):
         if self.kl_divergence is None or self.greedy is None:
             return "parity not measured: no rows to compare the merged model with the adapter on its base"
         return (
-            f"largest logit difference {_figure(self.max_abs_logit_difference)} (at most {self.tolerance:g}), "
-            f"KL divergence {_figure(self.kl_divergence.max)} nats (at most {self.max_kl_divergence:g}), "
+            f"largest logit difference {_figure(self.max_abs_logit_difference)} of {self.tolerance:g} allowed, "
             f"{self.greedy.equal} of {self.greedy.examples} greedy answers equal"
         )
 

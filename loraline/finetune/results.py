@@ -1,7 +1,6 @@
 """What the phases of a job return, readable on a terminal, in a REPL and in a notebook."""
 
 import html
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 from loraline.artifacts.base import read_lines
 from loraline.artifacts.dataset import DatasetReport
 from loraline.artifacts.dataset_files import PAGE
-from loraline.artifacts.evaluation import EXAMPLES, EvaluationReport, ScoredExample
+from loraline.artifacts.evaluation import EXAMPLES, LOWER_IS_BETTER, EvaluationReport, ScoredExample
 from loraline.artifacts.merging import MergeReport
 from loraline.artifacts.training import TrainReport
-from loraline.evidence.schema import Evidence
-from loraline.evidence.statistics import Interval, paired_bootstrap
+from loraline.evidence.schema import Comparison, Evidence
+from loraline.gate.comparisons import compare
+from loraline.gate.gather import pair_examples
 from loraline.report.formatting import LABELS, figure, signed
 
 _CONFIDENCE = 0.95
@@ -74,7 +74,7 @@ class EvaluationResult(_Shown):
     @cached_property
     def examples(self) -> list[dict[str, Any]]:
         """Prompt, reference and answers of each example; `pandas.DataFrame(result.examples)` shows them as a table."""
-        tuned = {example.id: example.answer for _, example in self._pairs()}
+        tuned = {one.id: one.answer for one in _scored(self.tuned_folder)} if self.tuned_folder else {}
         return [
             {"prompt": one.prompt, "reference": one.reference, "base": one.answer}
             | ({"tuned": tuned.get(one.id)} if self.tuned_folder else {})
@@ -82,26 +82,11 @@ class EvaluationResult(_Shown):
         ]
 
     @cached_property
-    def intervals(self) -> dict[str, Interval]:
-        """The difference tuned minus base with its 95% interval (paired bootstrap), by metric."""
-        return {metric: interval for metric in LABELS if (interval := self._interval(metric))}
-
-    def _interval(self, metric: str) -> Interval | None:
-        pairs = [
-            (base, tuned)
-            for base, tuned in self._pairs()
-            if getattr(base, metric, None) is not None and getattr(tuned, metric, None) is not None
-        ]
-        if not pairs:
-            return None
-        base, tuned = ([getattr(pair[side], metric) for pair in pairs] for side in (0, 1))
-        weights = [one.tokens for _, one in pairs] if metric == "loss" else None
-        return paired_bootstrap([one.id for one, _ in pairs], tuned, base, weights, _CONFIDENCE)
-
-    def _pairs(self) -> Iterator[tuple[ScoredExample, ScoredExample]]:
-        if self.tuned_folder:
-            base = {example.id: example for example in _scored(self.base_folder)}
-            yield from ((base[one.id], one) for one in _scored(self.tuned_folder) if one.id in base)
+    def comparisons(self) -> list[Comparison]:
+        """The tuned model against the base on the same examples, metric by metric, with 95% confidence intervals."""
+        if self.tuned_folder is None:
+            return []
+        return compare(pair_examples(_scored(self.base_folder), _scored(self.tuned_folder), []), "base", _CONFIDENCE)
 
     def _table(self) -> list[list[str]]:
         title = f"{self.base.examples:,} held-out examples"
@@ -109,13 +94,12 @@ class EvaluationResult(_Shown):
         if self.tuned is None:
             return [[title, "base"], *([label, figure(value)] for label, value in figures.items())]
         lines = [[title, "base", "tuned", "change", f"{_CONFIDENCE:.0%} interval"]]
-        metrics = {label: metric for metric, label in LABELS.items()}
+        intervals = {LABELS[one.metric]: _interval(one) for one in self.comparisons}
         tuned = _figures(self.tuned)
         for label, value in figures.items():
             other = tuned.get(label)
-            interval = self.intervals.get(metrics.get(label, ""))
             change = None if other is None else other - value
-            lines.append([label, figure(value), figure(other), signed(change), _ends(interval)])
+            lines.append([label, figure(value), figure(other), signed(change), intervals.get(label, "")])
         return lines
 
     def __str__(self) -> str:
@@ -129,8 +113,8 @@ class EvaluationResult(_Shown):
         return f"<table><thead><tr>{_tagged('th', head)}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def _scored(folder: Path) -> Iterator[ScoredExample]:
-    return read_lines(ScoredExample, folder / EXAMPLES)
+def _scored(folder: Path) -> list[ScoredExample]:
+    return list(read_lines(ScoredExample, folder / EXAMPLES))
 
 
 def _aligned(cells: tuple[str, ...], align: Any) -> list[str]:
@@ -142,10 +126,13 @@ def _tagged(tag: str, cells: list[str]) -> str:
     return "".join(f"<{tag}>{cell}</{tag}>" for cell in cells)
 
 
-def _ends(interval: Interval | None) -> str:
-    if interval is None or interval.lower is None or interval.upper is None:
+def _interval(comparison: Comparison) -> str:
+    """The interval of tuned minus base; a comparison says by how much the tuned model is better."""
+    if comparison.lower is None or comparison.upper is None:
         return ""
-    return f"{signed(interval.lower)} to {signed(interval.upper)}"
+    ends = (comparison.lower, comparison.upper)
+    low, high = (-ends[1], -ends[0]) if comparison.metric in LOWER_IS_BETTER else ends
+    return f"{signed(low)} to {signed(high)}"
 
 
 def _figures(report: EvaluationReport) -> dict[str, float | None]:

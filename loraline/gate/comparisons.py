@@ -1,18 +1,19 @@
 """The tuned model compared with base and champion, metric by metric, over the examples that both have."""
 
 import math
+from collections.abc import Sequence
 from typing import get_args
 
 from loraline.artifacts.evaluation import MetricName, Score
-from loraline.evidence.schema import ComparedModel, Comparison, Findings
+from loraline.evidence.schema import ComparedModel, Comparison, PairedExample
 from loraline.evidence.statistics import RESAMPLES, paired_bootstrap, sign_test
 
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 
 
-def compare(findings: Findings, against: ComparedModel) -> list[Comparison]:
-    """Compare the tuned model with another on every metric that both have."""
-    comparisons = (_compare(findings, against, metric) for metric in METRIC_NAMES)
+def compare(examples: Sequence[PairedExample], against: ComparedModel, confidence: float) -> list[Comparison]:
+    """Compare the tuned model with another on every metric that both have, with intervals of this confidence."""
+    comparisons = (_compare(examples, against, metric, confidence) for metric in METRIC_NAMES)
     return [comparison for comparison in comparisons if comparison]
 
 
@@ -24,12 +25,14 @@ def value_of(score: Score | None, metric: MetricName) -> float | None:
     return value
 
 
-def _compare(findings: Findings, against: ComparedModel, metric: MetricName) -> Comparison | None:
+def _compare(
+    examples: Sequence[PairedExample], against: ComparedModel, metric: MetricName, confidence: float
+) -> Comparison | None:
     ids: list[str] = []
     others: list[float] = []
     tuned: list[float] = []
     tokens: list[int] = []
-    for example in findings.examples:
+    for example in examples:
         theirs, own = value_of(example.score(against), metric), value_of(example.tuned, metric)
         if theirs is not None and own is not None:
             ids.append(example.id)
@@ -42,7 +45,6 @@ def _compare(findings: Findings, against: ComparedModel, metric: MetricName) -> 
     # compare a champion of another tokenizer too; with the same tokenizer it is the difference of losses per token.
     weights = tokens if metric == "loss" else None
     better = (others, tuned) if metric == "loss" else (tuned, others)
-    confidence = findings.thresholds.confidence
     found = paired_bootstrap(ids, *better, weights=weights, confidence=confidence)
     tested = sign_test([one - other for one, other in zip(*better, strict=True)])
     return Comparison(

@@ -23,8 +23,9 @@ class Measurements:
 
 def measure(findings: Findings) -> Measurements:
     """Compare the tuned model with base and champion."""
+    examples, confidence = findings.examples, findings.thresholds.confidence
     return Measurements(
-        comparisons=[*compare(findings, "base"), *compare(findings, "champion")],
+        comparisons=[*compare(examples, "base", confidence), *compare(examples, "champion", confidence)],
         forgetting=measure_forgetting(findings),
     )
 
