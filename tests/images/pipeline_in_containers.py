@@ -19,7 +19,7 @@ from kfp.local import docker_task_handler
 from pipelines.finetune import finetune
 from pipelines.local.tasks import emit, watched
 
-_PASSED_ON = ("AWS_", "MLFLOW_", "LORALINE_RUN_ID", "LORALINE_EVENTS", "OMP_NUM_THREADS")
+_PASSED_ON = ("AWS_", "MLFLOW_", "LORALINE_RUN_ID", "LORALINE_EVENTS", "OMP_")
 
 
 def main() -> None:
