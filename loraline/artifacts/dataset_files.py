@@ -1,4 +1,4 @@
-"""The files of a prepared dataset, and the names of what they hold."""
+"""The files of a prepared dataset, its sets of rows, and the type of a message."""
 
 from typing import Literal
 

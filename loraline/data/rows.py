@@ -133,7 +133,7 @@ def read_rows(parquet: Path) -> list[Row]:
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise DatasetError(
-            f"{str(parquet)!r} has no column {', '.join(missing)}; it holds {table.column_names}. "
+            f"{str(parquet)!r} has no column {', '.join(missing)}; its columns are {table.column_names}. "
             "Give the folder that prepare_dataset wrote."
         )
     rows = [Row(**record) for record in table.select(SCHEMA.names).to_pylist()]

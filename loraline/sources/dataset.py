@@ -26,7 +26,8 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
         return Pin(commit, hashlib.sha256(f"{source}\n{commit}\n{subset}\n{split}".encode()).hexdigest())
     if revision:
         raise ConfigurationError(
-            f"data.revision is {revision!r}, but {source!r} has no revisions; only hf:// datasets have"
+            f"the revision {revision!r} is set, but {source!r} has no revisions; only hf:// datasets have. Remove the "
+            "setting (data.revision, data.eval_revision or data.general_revision)"
         )
     if source.startswith("s3://"):
         try:
@@ -37,7 +38,7 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
     if path.is_dir():
         return Pin("", digests.digest_folder(path))
     if not path.is_file():
-        raise DatasetError(f"data.source is {source!r}, and there is no such file or folder")
+        raise DatasetError(f"{source!r} does not exist: no such file or folder; check the path in the recipe")
     return Pin("", digests.digest_pairs([(path.name, digests.digest_file(path))]))
 
 

@@ -1,4 +1,4 @@
-"""What the readers yield: a record as it stands in the source, or the problem with one."""
+"""What the readers yield: a record of the source, or the problem with one."""
 
 from dataclasses import dataclass
 from typing import Any

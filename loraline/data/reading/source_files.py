@@ -1,4 +1,4 @@
-"""The files of a source: list them, tell their format, and open them decompressed."""
+"""The files of a source: list them, detect their format, and open them decompressed."""
 
 import io
 import tempfile

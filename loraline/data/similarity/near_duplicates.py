@@ -205,8 +205,8 @@ def _template(sets: list[WordHashes]) -> Hashes:
     for words in sets:
         rows = np.flatnonzero(words.ranks <= np.uint64(int(fraction * (2**64 - 1025))))
         for some in np.array_split(rows, range(_TAGS, len(rows), _TAGS)) if len(rows) else ():
-            held = hash_ngrams(words.select(some), _NGRAM_WORDS)
-            found.append(np.unique(_tagged(held.hashes, held.rows)) << _TAG_BITS)
+            sample = hash_ngrams(words.select(some), _NGRAM_WORDS)
+            found.append(np.unique(_tagged(sample.hashes, sample.rows)) << _TAG_BITS)
         sampled += len(rows)
     ngrams, holders = np.unique(np.concatenate(found), return_counts=True)
     template: Hashes = ngrams[holders > max(_TEMPLATE_ROWS, _TEMPLATE_FRACTION * sampled)]

@@ -90,8 +90,8 @@ def test_the_encoded_prompt_is_a_prefix_of_the_encoded_row(
 
 
 def test_the_alpaca_template(tokenizer: PreTrainedTokenizerFast) -> None:
-    asked = encode_prompt(tokenizer, [{"role": "user", "content": "hi"}])
-    assert tokenizer.decode(asked) == (
+    prompt = encode_prompt(tokenizer, [{"role": "user", "content": "hi"}])
+    assert tokenizer.decode(prompt) == (
         "<s>Below is an instruction that describes a task. Write a response that appropriately completes the request."
         "\n\n### Instruction:\nhi\n\n### Response:\n"
     )
@@ -152,7 +152,7 @@ def test_stop_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "messages", "said"),
+    ("template", "messages", "message"),
     [
         (None, TURNS[:2], "no message of role 'assistant'"),
         (None, [{"role": "tool", "content": "x"}, TURNS[2]], "no role 'tool'"),
@@ -161,10 +161,10 @@ def test_stop_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     ],
 )
 def test_rows_that_cannot_be_encoded_are_errors(
-    tokenizer: PreTrainedTokenizerFast, template: str | None, messages: list[dict[str, str]], said: str
+    tokenizer: PreTrainedTokenizerFast, template: str | None, messages: list[dict[str, str]], message: str
 ) -> None:
     tokenizer.chat_template = template
-    with pytest.raises(DatasetError, match=f"(?s)file:7: .*{said}"):
+    with pytest.raises(DatasetError, match=f"(?s)file:7: .*{message}"):
         encode_row(tokenizer, Row.of(messages=messages, origin="file:7"))
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loraline import storage
 from loraline.artifacts.dataset import DatasetReport
-from loraline.artifacts.dataset_files import BAD_ROWS, EVAL_ROWS, TRAIN_ROWS
+from loraline.artifacts.dataset_files import BAD_ROWS, EVAL_ROWS, PAGE, TRAIN_ROWS
 from loraline.data.config import DataConfig
 from loraline.data.description.lengths import token_counter
 from loraline.data.prepare import prepare
@@ -44,7 +44,7 @@ def test_every_row_is_accounted_for(tmp_path: Path, run: Prepare) -> None:
         "policy": 0,
     }
     assert report.rows.train + report.rows.eval == 200
-    assert DatasetReport.model_validate_json((tmp_path / "out" / "report.json").read_text()) == report
+    assert DatasetReport.load(tmp_path / "out") == report
 
 
 def test_duplicates_are_reported_with_the_row_that_they_repeat(tmp_path: Path, run: Prepare) -> None:
@@ -93,9 +93,9 @@ def test_the_suggested_fraction_is_sufficient(run: Prepare) -> None:
     rows = [*_BAD, *pairs(94)]
     with pytest.raises(DatasetError) as raised:
         run(rows)
-    found = re.search(r"data\.max_bad_fraction=([\d.]+)", str(raised.value))
-    assert found
-    assert run(rows, max_bad_fraction=float(found[1])).rows.bad == 2
+    suggested = re.search(r"data\.max_bad_fraction=([\d.]+)", str(raised.value))
+    assert suggested
+    assert run(rows, max_bad_fraction=float(suggested[1])).rows.bad == 2
 
 
 def test_an_unreadable_file_cannot_be_dropped(tmp_path: Path, run: Prepare) -> None:
@@ -152,7 +152,7 @@ def test_the_same_input_gives_the_same_files(tmp_path: Path, run: Prepare) -> No
     first = files()
     run([*pairs(300), *_BAD], max_bad_fraction=0.1)
     assert files() == first
-    assert set(first) == {TRAIN_ROWS, EVAL_ROWS, "report.json", "report.html", BAD_ROWS}
+    assert set(first) == {TRAIN_ROWS, EVAL_ROWS, DatasetReport.FILE, PAGE, BAD_ROWS}
 
 
 def test_rows_from_the_object_store(tmp_path: Path, run: Prepare, s3: dict[str, str]) -> None:

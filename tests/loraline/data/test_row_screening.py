@@ -1,12 +1,12 @@
 """Personal data and the policy: what is reported, masked and dropped, before rows are hashed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loraline.artifacts.dataset_files import ROW_FILES
+from loraline.artifacts.dataset import DatasetReport
+from loraline.artifacts.dataset_files import PAGE, ROW_FILES
 from loraline.data.formats.row_formats import RowContent
 from loraline.data.row_screening import RowScreener
 from loraline.data.rows import read_rows
@@ -33,22 +33,22 @@ _POLICY: dict[str, Any] = {
 
 
 def _contents(folder: Path) -> list[str]:
-    rows = [row for side in ("train", "eval") for row in read_rows(folder / "out" / ROW_FILES[side])]
+    rows = [row for split in ("train", "eval") for row in read_rows(folder / "out" / ROW_FILES[split])]
     return [turn["content"] for row in rows for turn in row.messages or []]
 
 
 @pytest.mark.parametrize("action", ["report", "mask", "drop"])
 def test_personal_data_are_counted_and_never_shown(action: str, tmp_path: Path, run: Prepare) -> None:
     report = run([*pairs(60), *_PERSONAL], personal_data=action)
-    found = report.personal_data
-    assert (found.action, found.rows) == (action, 2)
-    assert found.counts == {"email": 2, "phone": 1, "card": 1}
-    assert [(one.origin.rsplit(":", 1)[1], one.category) for one in found.examples] == [
+    findings = report.personal_data
+    assert (findings.action, findings.rows) == (action, 2)
+    assert findings.counts == {"email": 2, "phone": 1, "card": 1}
+    assert [(one.origin.rsplit(":", 1)[1], one.category) for one in findings.examples] == [
         ("61", "email"), ("61", "phone"), ("62", "email"), ("62", "card"),
     ]  # fmt: skip
-    assert found.examples[1].excerpt == "She has the number [PHONE]."
+    assert findings.examples[1].excerpt == "She has the number [PHONE]."
     dropped = 2 if action == "drop" else 0
-    assert found.dropped == report.rows.personal_data == dropped
+    assert findings.dropped == report.rows.personal_data == dropped
     assert report.rows.read == 62 == report.rows.train + report.rows.eval + dropped
     contents = _contents(tmp_path)
     assert any(find_personal_data(content) for content in contents) == (action == "report")
@@ -84,16 +84,16 @@ def test_the_policy_drops_reports_and_sets_the_system_prompt(tmp_path: Path, run
         {"prompt": "Who are you?", "completion": "A pirate.", "system": "Be a pirate."},
     ]
     report = run(rows, policy=Policy.model_validate(_POLICY))
-    found = report.policy
-    assert found
-    assert (found.name, found.rows, found.dropped) == ("test", 2, 1)
-    assert found.counts == {"weather": 2, "poison": 1}
-    assert {(one.origin.rsplit(":", 1)[1], one.category) for one in found.examples} == {
+    findings = report.policy
+    assert findings
+    assert (findings.name, findings.rows, findings.dropped) == ("test", 2, 1)
+    assert findings.counts == {"weather": 2, "poison": 1}
+    assert {(one.origin.rsplit(":", 1)[1], one.category) for one in findings.examples} == {
         ("61", "poison"), ("61", "weather"), ("62", "weather"),
     }  # fmt: skip
     assert report.rows.policy == 1
     assert not any("arsenic" in content for content in _contents(tmp_path))
-    kept = [row for side in ("train", "eval") for row in read_rows(tmp_path / "out" / ROW_FILES[side])]
+    kept = [row for split in ("train", "eval") for row in read_rows(tmp_path / "out" / ROW_FILES[split])]
     prompts = [row.messages[0] for row in kept if row.messages]
     assert prompts.count({"role": "system", "content": "Be kind."}) == 61
     assert prompts.count({"role": "system", "content": "Be a pirate."}) == 1
@@ -102,7 +102,7 @@ def test_the_policy_drops_reports_and_sets_the_system_prompt(tmp_path: Path, run
 
 def test_plain_texts_get_no_system_prompt(tmp_path: Path, run: Prepare) -> None:
     run([{"text": f"A text of its own, {number}."} for number in range(60)], policy=Policy.model_validate(_POLICY))
-    rows = [row for side in ("train", "eval") for row in read_rows(tmp_path / "out" / ROW_FILES[side])]
+    rows = [row for split in ("train", "eval") for row in read_rows(tmp_path / "out" / ROW_FILES[split])]
     assert all(row.messages is None and row.text for row in rows)
 
 
@@ -114,6 +114,8 @@ def test_screening_out_all_rows_is_an_error(run: Prepare) -> None:
 
 def test_the_report_contains_no_personal_data(tmp_path: Path, run: Prepare) -> None:
     run([*pairs(60), *_PERSONAL], personal_data="mask", policy=Policy.model_validate(_POLICY))
-    for name in ("report.json", "report.html"):
+    for name in (DatasetReport.FILE, PAGE):
         assert find_personal_data((tmp_path / "out" / name).read_text(encoding="utf-8")) == []
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["policy"]["dropped"] == 0
+    policy = DatasetReport.load(tmp_path / "out").policy
+    assert policy
+    assert policy.dropped == 0

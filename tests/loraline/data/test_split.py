@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from loraline.artifacts.dataset_files import ROW_FILES
+from loraline.artifacts.dataset_files import ROW_FILES, Split
 from loraline.data.rows import Row, read_rows
 from loraline.data.split import Splitter, prompt_of
 from loraline.errors import DatasetError
@@ -26,8 +26,8 @@ def test_the_eval_fraction_is_approximately_as_configured() -> None:
     assert decisions.count("train") + decisions.count("eval") == 5000
 
 
-def _ids(folder: Path, side: str) -> set[str]:
-    return {row.id for row in read_rows(folder / ROW_FILES[side])}
+def _ids(folder: Path, split: Split) -> set[str]:
+    return {row.id for row in read_rows(folder / ROW_FILES[split])}
 
 
 def test_added_rows_leave_the_split_of_others_unchanged(tmp_path: Path, run: Prepare) -> None:
@@ -41,7 +41,9 @@ def test_added_rows_leave_the_split_of_others_unchanged(tmp_path: Path, run: Pre
 def test_all_answers_to_a_prompt_are_in_one_split(tmp_path: Path, run: Prepare) -> None:
     rows = [{"prompt": f"Name a number, {n}", "completion": f"{answer}"} for n in range(100) for answer in range(5)]
     run(rows, eval_fraction=0.3)
-    prompts = [{prompt_of(row) for row in read_rows(tmp_path / "out" / ROW_FILES[side])} for side in ("train", "eval")]
+    prompts = [
+        {prompt_of(row) for row in read_rows(tmp_path / "out" / ROW_FILES[split])} for split in ("train", "eval")
+    ]
     assert prompts[0].isdisjoint(prompts[1])
     assert len(prompts[0] | prompts[1]) == 100
 

@@ -38,8 +38,8 @@ def test_the_chat_template_ends_each_answer() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     made = tokenizer()
     assert made.apply_chat_template(messages, tokenize=False) == "<user>a<assistant>b</s>"
-    asked = made.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
-    assert asked == "<user>a<assistant>"
+    prompt = made.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert prompt == "<user>a<assistant>"
 
 
 def test_it_is_trained_once_and_is_deterministic(quick: Path) -> None:

@@ -37,23 +37,23 @@ def test_truncation_is_measured_on_rows_as_training_encodes_them(tmp_path: Path,
     encoded = {row.origin: encode_row(tokenizer, row) for row in read_rows(tmp_path / "out" / TRAIN_ROWS)}
     cut = {origin: len(one.token_ids) - 60 for origin, one in encoded.items() if len(one.token_ids) > 60}
     without_answer = {origin for origin in cut if not any(encoded[origin].loss_mask[:60])}
-    found = report.answers.truncation
-    assert found
+    truncation = report.answers.truncation
+    assert truncation
     assert 20 < len(cut) < len(encoded)
-    assert (found.rows, found.tokens_cut, found.rows_without_answer) == (
+    assert (truncation.rows, truncation.tokens_cut, truncation.rows_without_answer) == (
         len(cut),
         sum(cut.values()),
         len(without_answer),
     )
     assert without_answer
-    assert len(found.examples) == 20
-    for one in found.examples:
+    assert len(truncation.examples) == 20
+    for one in truncation.examples:
         assert (one.tokens, one.tokens_cut, one.without_answer) == (
             cut[one.origin] + 60,
             cut[one.origin],
             one.origin in without_answer,
         )
-    order = [(one.without_answer, one.tokens_cut) for one in found.examples]
+    order = [(one.without_answer, one.tokens_cut) for one in truncation.examples]
     assert order == sorted(order, reverse=True)
 
 
@@ -75,8 +75,8 @@ def test_labels_are_counted_where_there_are_few_answers(run: Prepare) -> None:
     labels = report.labels
     assert labels
     assert list(labels) == ["good", "bad"]
-    assert {label: sum(sides.values()) for label, sides in labels.items()} == {"good": 200, "bad": 100}
-    assert sum(sides["eval"] for sides in labels.values()) == report.rows.eval
+    assert {label: sum(counts.values()) for label, counts in labels.items()} == {"good": 200, "bad": 100}
+    assert sum(counts["eval"] for counts in labels.values()) == report.rows.eval
     assert run(pairs(300)).labels is None
     assert run([{"text": f"text {n}"} for n in range(60)]).labels is None
 
@@ -97,9 +97,15 @@ def test_general_rows_are_a_set_of_their_own_and_never_trained_on(tmp_path: Path
     ]
     source.write_text("".join(json.dumps(row) + "\n" for row in [*general, *repeated]))
     report = run(rows, general_source=str(source), max_bad_fraction=0.1)
-    found = report.general
-    assert found
-    assert (found.read, found.rows, found.bad, found.duplicates, found.train_overlap) == (14, 10, 1, 1, 2)
+    result = report.general
+    assert result
+    assert (result.read, result.rows, result.bad, result.duplicates, result.train_overlap) == (
+        14,
+        10,
+        1,
+        1,
+        2,
+    )
     kept = read_rows(tmp_path / "out" / GENERAL_ROWS)
     assert {row.messages[0]["content"] for row in kept if row.messages} == {row["prompt"] for row in general}
     # They change neither the dataset nor its identity, and have an identity of their own.
@@ -109,7 +115,7 @@ def test_general_rows_are_a_set_of_their_own_and_never_trained_on(tmp_path: Path
     source.write_text("".join(json.dumps(row) + "\n" for row in general[:9]))
     other = run(rows, general_source=str(source)).general
     assert other
-    assert other.fingerprint != found.fingerprint
+    assert other.fingerprint != result.fingerprint
 
 
 def test_general_rows_that_are_all_trained_on_are_an_error(tmp_path: Path, run: Prepare) -> None:

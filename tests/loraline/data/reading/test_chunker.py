@@ -108,7 +108,7 @@ def test_a_folder_of_texts_is_prepared_without_leaks(tmp_path: Path, run: Prepar
     report = run(folder, chunk_tokens=100, chunk_overlap=40, eval_fraction=0.3)
     assert report.sources[0].row_format == "text"
     assert report.lengths.train["completion"].max <= 100
-    train, held_out = (read_rows(tmp_path / "out" / ROW_FILES[side]) for side in ("train", "eval"))
+    train, held_out = (read_rows(tmp_path / "out" / ROW_FILES[split]) for split in ("train", "eval"))
     sentences = [
         {sentence.strip() for row in rows for sentence in (row.text or "").split(".") if len(sentence) > 20}
         for rows in (train, held_out)
@@ -154,8 +154,8 @@ def test_short_texts_are_left_as_they_are(tmp_path: Path, run: Prepare) -> None:
 @pytest.mark.parametrize("setting", [{"chunk_tokens": 256}, {"chunk_overlap": 32}])
 def test_chunk_settings_without_effect_are_refused(setting: dict[str, int], tmp_path: Path, run: Prepare) -> None:
     (name, value), *_ = setting.items()
-    said = rf"data\.{name} = {value} has no effect.*rows\.jsonl' \(prompt-completion\).*data\.columns\.text"
-    with pytest.raises(ConfigurationError, match=said):
+    message = rf"data\.{name} = {value} has no effect.*rows\.jsonl' \(prompt-completion\).*data\.columns\.text"
+    with pytest.raises(ConfigurationError, match=message):
         run(pairs(60), **setting)
     (tmp_path / "general.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(30, 20)))
     report = run(pairs(60), general_source=str(tmp_path / "general.jsonl"), **setting)

@@ -39,9 +39,9 @@ def _copies(held_out: list[Row], train: list[Row], folder: Path, kept: list[bool
 )  # fmt: skip
 def test_copies_are_found(copy, changes: int, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     train = [*_OTHERS, copy(_QUESTIONS[4], _ANSWERS[4], changes)]
-    (found,) = _copies(_HELD_OUT, train, tmp_path)
-    assert (found.row, found.train_row) == (4, 60)
-    assert found.word_overlap > 0.85
+    (copy_found,) = _copies(_HELD_OUT, train, tmp_path)
+    assert (copy_found.row, copy_found.train_row) == (4, 60)
+    assert copy_found.word_overlap > 0.85
 
 
 def test_rows_that_are_not_copied_are_not_found(tmp_path: Path) -> None:
@@ -102,12 +102,17 @@ def test_the_report_has_ids_and_lines(tmp_path: Path, run: Prepare) -> None:
     copied = _fields([edited(question, 1) for question in _QUESTIONS[:25]], _ANSWERS[:25])
     others = _fields(texts(60, 45, seed=2), texts(60, 55, seed=3))
     report = run([*others, *copied], eval_source=str(held_out))
-    found = report.contamination
-    assert (found.n, found.eval_examples, found.contaminated, found.fraction) == (8, 30, 25, 25 / 30)
+    result = report.contamination
+    assert (result.n, result.eval_examples, result.contaminated, result.fraction) == (
+        8,
+        30,
+        25,
+        25 / 30,
+    )
     rows = {one.id: one for one in read_rows(tmp_path / "out" / EVAL_ROWS)}
-    assert {rows[one].origin for one in found.ids} == {f"{held_out}:{line}" for line in range(1, 26)}
-    assert len(found.examples) == 20
-    for one in found.examples:
+    assert {rows[one].origin for one in result.ids} == {f"{held_out}:{line}" for line in range(1, 26)}
+    assert len(result.examples) == 20
+    for one in result.examples:
         line = int(one.origin.rsplit(":", 1)[1])
         assert one.train_origin == f"{tmp_path / 'rows.jsonl'}:{60 + line}"
         assert rows[one.id].origin == one.origin

@@ -36,11 +36,11 @@ def test_precision_and_recall_against_exact_similarity(similarity: float, tmp_pa
     rows += [row(text.upper() + "!", f"A{number}") for number, text in enumerate(originals[:30])]
     words = hash_words(rows, tmp_path / "words")
     exact = _jaccard(words)
-    found = _find([words], similarity, tmp_path)
-    for pair in found:
+    pairs = _find([words], similarity, tmp_path)
+    for pair in pairs:
         assert pair.similarity == pytest.approx(exact[tuple(sorted((pair.row, pair.other)))], abs=0.0005)
         assert pair.similarity >= similarity
-    named = {pair.row for pair in found}
+    named = {pair.row for pair in pairs}
     near = [pair for pair, value in exact.items() if value >= similarity]
     missed = [pair for pair in near if not set(pair) & named]
     assert len(near) >= 30
@@ -77,11 +77,11 @@ def test_pairs_with_an_earlier_set_take_precedence(tmp_path: Path) -> None:
     train = hash_words(
         [row(edited(first, 1, seed=2), "a"), row(second, "b"), row(edited(second, 1), "b")], tmp_path / "train"
     )
-    found = {pair.row: pair.other for pair in _find([held_out, train], 0.7, tmp_path)}
-    assert len(found) == 3
-    assert len(set(found) & {0, 1}) == 1  # one of the two rows to evaluate on
-    assert found[2] in (0, 1)
-    assert {3, 4} == {*(set(found) & {3, 4}), *(other for other in found.values() if other > 1)}
+    others = {pair.row: pair.other for pair in _find([held_out, train], 0.7, tmp_path)}
+    assert len(others) == 3
+    assert len(set(others) & {0, 1}) == 1  # one of the two rows to evaluate on
+    assert others[2] in (0, 1)
+    assert {3, 4} == {*(set(others) & {3, 4}), *(other for other in others.values() if other > 1)}
 
 
 def _rows(number: int) -> list[dict[str, str]]:
@@ -104,8 +104,8 @@ def test_near_duplicates_are_reported_or_dropped_independently_of_order(tmp_path
     dropped = run([*rows, *copies], near_duplicates="drop")
     assert dropped.rows.near_duplicates == dropped.near_duplicates.dropped == 40
     assert dropped.rows.read == 190 == dropped.rows.train + dropped.rows.eval + 40
-    kept = {side: read_rows(tmp_path / "out" / ROW_FILES[side]) for side in ("train", "eval")}
-    assert {side: len(found) for side, found in kept.items()} == {
+    kept = {split: read_rows(tmp_path / "out" / ROW_FILES[split]) for split in ("train", "eval")}
+    assert {split: len(rows) for split, rows in kept.items()} == {
         "train": dropped.rows.train,
         "eval": dropped.rows.eval,
     }
@@ -126,8 +126,8 @@ def test_the_rows_left_make_the_same_dataset_by_themselves(tmp_path: Path, run: 
     left = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     origins = {
         int(one.origin.rsplit(":", 1)[1])
-        for side in ("train", "eval")
-        for one in read_rows(tmp_path / "out" / ROW_FILES[side])
+        for split in ("train", "eval")
+        for one in read_rows(tmp_path / "out" / ROW_FILES[split])
     }
     alone = run([fields for line, fields in enumerate(left, 1) if line in origins])
     assert alone.fingerprint == dropped.fingerprint
