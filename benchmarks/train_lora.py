@@ -58,7 +58,7 @@ def main() -> None:
 
 def _in_process(python: str, side: str, work: Path) -> float:
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    root = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    root = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [python, __file__, "--side", side, "--work", str(work)],
         env={**os.environ, **threads, "PYTHONPATH": root},

@@ -46,7 +46,7 @@ def launch(
         progress.note(f"data parallel training in {processes} processes of this machine")
         torchrun(job, processes, "--standalone", "--local-addr=127.0.0.1")
     else:
-        from loraline.training.train import train  # torch and PEFT, which a process that starts others does not need
+        from loraline.training.train import train  # with PEFT, which a process that starts others does not need
 
         train(config, model, dataset, output, checkpoints, tracker)
 

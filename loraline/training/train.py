@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from loraline import progress
 from loraline.artifacts.dataset_files import EVAL_ROWS, TRAIN_ROWS
-from loraline.artifacts.training import TrainReport
+from loraline.artifacts.training import StepMetrics, TrainReport
 from loraline.data.chat_template import template_name
 from loraline.data.rows import Row, read_rows
 from loraline.errors import DatasetError, TrainingError
@@ -81,8 +81,9 @@ def train(
     while state.step < total_steps and not stop:
         metrics = train_step(context, data.train_set, data.steps[state.step], state, total_steps)
         if data.packed_eval_rows and _is_due(config.eval_steps, state.step, data.epoch_ends):
-            metrics["eval_loss"] = evaluate_loss(context, data.eval_set, data.packed_eval_rows)
-            state.record_evaluation(metrics["eval_loss"], context.model, keep_best=config.early_stopping_patience > 0)
+            eval_loss = evaluate_loss(context, data.eval_set, data.packed_eval_rows)
+            metrics = metrics.model_copy(update={"eval_loss": eval_loss})
+            state.record_evaluation(eval_loss, context.model, keep_best=config.early_stopping_patience > 0)
         stop = state.stops_early(config.early_stopping_patience)
         state.history.append(metrics)
         _report_progress(metrics, state, total_steps, tracker)
@@ -141,7 +142,7 @@ def _resume_or_start(
     state = TrainState()
     if data.packed_eval_rows:
         eval_loss = evaluate_loss(context, data.eval_set, data.packed_eval_rows)
-        state.history.append({"step": 0, "eval_loss": eval_loss})
+        state.history.append(StepMetrics(step=0, eval_loss=eval_loss))
         tracker.metrics({"eval_loss": eval_loss}, 0)
     return state
 
@@ -151,9 +152,10 @@ def _is_due(every: int, step: int, epoch_ends: list[int]) -> bool:
     return step == epoch_ends[-1] or (step % every == 0 if every else step in epoch_ends)
 
 
-def _report_progress(metrics: dict[str, float], state: TrainState, total_steps: int, tracker: Tracker) -> None:
-    tracker.metrics({name: value for name, value in metrics.items() if name != "step"}, state.step)
-    progress.advance(state.step, total_steps, "steps", loss=metrics["loss"], tokens_per_second=state.tokens_per_second)
+def _report_progress(metrics: StepMetrics, state: TrainState, total_steps: int, tracker: Tracker) -> None:
+    assert metrics.loss is not None, "train_step raises where the loss is not finite"
+    tracker.metrics(metrics.model_dump(exclude={"step"}, exclude_none=True), state.step)
+    progress.advance(state.step, total_steps, "steps", loss=metrics.loss, tokens_per_second=state.tokens_per_second)
 
 
 def _save_adapter_and_report(context: TrainContext, state: TrainState, report: TrainReport, output: Path) -> None:

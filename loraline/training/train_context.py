@@ -1,6 +1,5 @@
 """What computes a training step: model, loss, optimizer and processes; and its state in a checkpoint."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -84,7 +83,7 @@ def _enable_packing(base: PreTrainedModel, requested_attention: str) -> str:
 def make_checkpoint(state: TrainState, context: TrainContext) -> Checkpoint:
     """Collect all that a later process needs to go on exactly from here."""
     return {
-        "train_state": {field.name: getattr(state, field.name) for field in dataclasses.fields(state)},
+        "train_state": state.state_dict(),
         "adapter": adapter_state(context.model),
         "optimizer": context.optimizer.state_dict(),
         "grad_scaler": context.grad_scaler.state_dict(),
@@ -105,4 +104,4 @@ def resume(store: CheckpointStore, context: TrainContext) -> TrainState | None:
     # Another number of GPUs means another machine than the one that saved it.
     if context.device.type == "cuda" and len(checkpoint["cuda_rng_states"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(checkpoint["cuda_rng_states"])
-    return TrainState(**checkpoint["train_state"])
+    return TrainState.from_state_dict(checkpoint["train_state"])

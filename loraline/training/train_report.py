@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from loraline.artifacts.training import StepMetrics, TrainReport
+from loraline.artifacts.training import TrainReport
 from loraline.identity.step import step_identity
 from loraline.models.folder import read_manifest
 from loraline.training.packing.packing_check import check_packing
@@ -48,10 +48,10 @@ def make_report(
         steps=state.step,
         planned_steps=len(steps),
         epochs=sum(len(row) for rows in steps[: state.step] for row in rows) / len(dataset),
-        final_loss=[metrics["loss"] for metrics in state.history if "loss" in metrics][-1],
+        final_loss=[metrics.loss for metrics in state.history if metrics.loss is not None][-1],
         best_eval_loss=None if math.isinf(state.best_eval_loss) else state.best_eval_loss,
         kept_step=state.kept_step,
-        history=[StepMetrics.model_validate(metrics) for metrics in state.history],
+        history=state.history,
         examples=len(dataset),
         truncated=dataset.truncated,
         dropped=dataset.dropped,

@@ -1,22 +1,25 @@
-"""How far training is."""
+"""The state of training: step, metrics, token counts and the best evaluation."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from peft import PeftModel
 from torch import Tensor
 
+from loraline.artifacts.training import StepMetrics
 from loraline.training.adapter import adapter_state, load_adapter_state
 
 
 @dataclass
 class TrainState:
-    """How far training is. With weights, optimizer and random numbers, all that a checkpoint holds."""
+    """The state of training. With weights, optimizer and random numbers, all that a checkpoint holds."""
 
     step: int = 0
     """Optimizer steps done."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """The metrics of every step, as TrainReport describes them."""
+    history: list[StepMetrics] = field(default_factory=list)
+    """The metrics of every step, and of the evaluation before the first."""
     tokens: int = 0
     """Tokens computed, without padding."""
     labels: int = 0
@@ -64,3 +67,13 @@ class TrainState:
     def stops_early(self, patience: int) -> bool:
         """Whether the loss has not improved for `patience` evaluations (0: never)."""
         return 0 < patience <= self.evaluations_without_improvement
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as `torch.load` can read it with `weights_only`."""
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {**values, "history": [metrics.model_dump() for metrics in self.history]}
+
+    @classmethod
+    def from_state_dict(cls, values: dict[str, Any]) -> Self:
+        """Restore the state from `state_dict`."""
+        return cls(**{**values, "history": [StepMetrics(**metrics) for metrics in values["history"]]})

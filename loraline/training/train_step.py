@@ -6,6 +6,7 @@ import time
 import numpy as np
 import torch
 
+from loraline.artifacts.training import StepMetrics
 from loraline.errors import TrainingError
 from loraline.training.adapter import check_gradients
 from loraline.training.collator import Batch, collate
@@ -20,7 +21,7 @@ from loraline.training.train_state import TrainState
 
 def train_step(
     context: TrainContext, dataset: TokenizedDataset, rows: PackedRows, state: TrainState, total_steps: int
-) -> dict[str, float]:
+) -> StepMetrics:
     """Do one optimizer step, and update the state.
 
     Args:
@@ -64,13 +65,13 @@ def train_step(
     state.labels += labels
     state.padded_tokens += padded_tokens
     state.seconds += seconds
-    return {
-        "step": state.step,
-        "loss": loss_value,
-        "learning_rate": rate,
-        "grad_norm": norm_value,
-        "tokens_per_second": tokens / seconds,
-    }
+    return StepMetrics(
+        step=state.step,
+        loss=loss_value,
+        learning_rate=rate,
+        grad_norm=norm_value,
+        tokens_per_second=tokens / seconds,
+    )
 
 
 def _local_batches(context: TrainContext, dataset: TokenizedDataset, rows: PackedRows, step: int) -> list[Batch]:

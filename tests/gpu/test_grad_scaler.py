@@ -32,7 +32,7 @@ def test_losses_are_near_those_of_float32(
     device: torch.device, model_on: Callable[..., Path], dataset: Path, tmp_path: Path
 ) -> None:
     reports = [train(CONFIG, model_on(device, dtype), dataset, tmp_path / dtype) for dtype in ("float16", "float32")]
-    half, single = ([metrics["loss"] for metrics in report.history[1:]] for report in reports)
+    half, single = ([metrics.loss for metrics in report.history[1:]] for report in reports)
     assert reports[0].dtype == "float16"
     assert half[0] == pytest.approx(single[0], rel=0.01)
     assert half[-1] == pytest.approx(single[-1], rel=0.1)
@@ -51,7 +51,7 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_lowered(
 
     metrics = train_step(context, train_set, steps[0], state, len(steps))
     assert state.step == 1
-    assert metrics["loss"] > 0
+    assert metrics.loss > 0
     assert all(torch.equal(weight, before[name]) for name, weight in adapter_state(context.model).items())
     assert context.grad_scaler.get_scale() == OVERFLOWING / 2
 

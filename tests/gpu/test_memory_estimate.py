@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from loraline.artifacts.base_model import ModelManifest
 from loraline.data.rows import Row
 from loraline.models import memory
-from loraline.models.config import FootprintConfig, ModelConfig
+from loraline.models.config import ModelConfig
 from loraline.models.folder import write_manifest
 from loraline.models.quantize import quantize
 from loraline.training.config import TrainConfig
@@ -93,9 +93,7 @@ def test_training_on_a_quantized_base_uses_what_is_estimated(
 
 
 def _compare(config: TrainConfig, source: ModelConfig, model: Path, rows: Path) -> None:
-    settings = config.model_dump()
-    footprint = FootprintConfig(**{name: settings[name] for name in FootprintConfig.model_fields})
-    estimate = memory.plan(source, footprint)
+    estimate = memory.plan(source, config.footprint())
     with peak_memory(torch.device(source.device)) as peak:
         train(config, model, rows, model.parent / "adapter")
     shares = ", ".join(f"{row.what} {row.size / MIB:.0f}" for row in estimate.rows)

@@ -95,7 +95,7 @@ def test_packed_sequences_of_a_model_have_their_loss_alone(
     assert report.packing
     assert report.packing.rows > 1
     assert report.packing.max_difference <= report.packing.tolerance
-    assert report.history[-1]["loss"] < report.history[1]["loss"]
+    assert report.history[-1].loss < report.history[1].loss
     assert bool(varlen_calls) == (device.type == "cuda" and family != "gemma2")
 
 
@@ -108,6 +108,6 @@ def test_gradient_checkpointing_recomputes_packed_attention(
     plain = train(config, model, dataset, tmp_path / "plain")
     checkpointed = config.model_copy(update={"gradient_checkpointing": True})
     recomputed = train(checkpointed, model, dataset, tmp_path / "recomputed")
-    for name in ("loss", "gradient_norm"):
-        expected = [metrics[name] for metrics in plain.history[1:]]
-        assert [metrics[name] for metrics in recomputed.history[1:]] == pytest.approx(expected, rel=0.02)
+    for name in ("loss", "grad_norm"):
+        expected = [getattr(metrics, name) for metrics in plain.history[1:]]
+        assert [getattr(metrics, name) for metrics in recomputed.history[1:]] == pytest.approx(expected, rel=0.02)

@@ -58,6 +58,6 @@ def test_two_processes_train_as_one(backend: str, model_on: Callable[..., Path],
     two = TrainReport.load(tmp_path / "two")
     assert (one.processes, two.processes) == (1, 2)
     assert (one.tokens, one.labelled_tokens) == (two.tokens, two.labelled_tokens)
-    for name in ("loss", "gradient_norm"):
-        expected = [metrics[name] for metrics in one.history[1:]]
-        assert [metrics[name] for metrics in two.history[1:]] == pytest.approx(expected, rel=1e-3)
+    for name in ("loss", "grad_norm"):
+        expected = [getattr(metrics, name) for metrics in one.history[1:]]
+        assert [getattr(metrics, name) for metrics in two.history[1:]] == pytest.approx(expected, rel=1e-3)

@@ -59,6 +59,6 @@ def test_training_on_a_quantized_base_learns(
 ) -> None:
     report = train(CONFIG, folders[1], dataset, tmp_path / "adapter")
     assert report.quantization == quantization
-    assert report.history[-1]["eval_loss"] < report.history[0]["eval_loss"] - 0.5
+    assert report.history[-1].eval_loss < report.history[0].eval_loss - 0.5
     assert report.packing
     assert report.packing.max_difference <= report.packing.tolerance

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from loraline.data.rows import Row
 from loraline.models import memory
-from loraline.models.config import FootprintConfig, ModelConfig
+from loraline.models.config import ModelConfig
 from loraline.models.load import load_model
 from loraline.models.target_modules import ALL_LINEAR
 from loraline.training.adapter import add_adapter, trainable_parameters
@@ -29,15 +29,13 @@ TOKENS, HIDDEN, VOCABULARY = 1024, 64, 5000
 
 
 def estimate(model: Path, config: TrainConfig, dtype: str = "float32", quantization: str = "none") -> memory.FitPlan:
-    settings = config.model_dump()
-    footprint = FootprintConfig(**{name: settings[name] for name in FootprintConfig.model_fields})
     source = ModelConfig(
         source=str(model),
         device="cpu",
         compute_dtype=dtype,  # type: ignore[arg-type]
         quantization=quantization,  # type: ignore[arg-type]
     )
-    return memory.plan(source, footprint)
+    return memory.plan(source, config.footprint())
 
 
 def size(found: memory.FitPlan, what: str) -> int:
