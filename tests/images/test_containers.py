@@ -12,7 +12,7 @@ from kfp import dsl
 
 from pipelines.placement import STEP_NEEDS
 from tests.images.engine import Engine
-from tests.test_dependencies import closure
+from tests.test_dependencies import modules_of
 
 pytestmark = pytest.mark.containers
 
@@ -107,17 +107,15 @@ print("all imported")
 """
 
 
-def modules_of(image: str) -> list[str]:
+def modules_in(image: str) -> list[str]:
     """What the steps of an image import, in their functions too."""
-    steps = [step.replace("-", "_") for step, needs in STEP_NEEDS.items() if needs.gpu == (image == "gpu")]
-    imported = closure([f"components.{step}.component" for step in steps], everywhere=True)
-    trained_in_load_model = {"loraline.quickstart.scratch_pretraining"} if image == "light" else set()
-    return sorted(imported - trained_in_load_model)
+    steps = [step for step, needs in STEP_NEEDS.items() if needs.gpu == (image == "gpu")]
+    return sorted(set().union(*map(modules_of, steps)))
 
 
 @BOTH
 def test_what_its_steps_import_is_there(docker: Engine, images: dict[str, str], image: str) -> None:
-    arguments = ["python3", "-c", IMPORT_ALL, *modules_of(image)]
+    arguments = ["python3", "-c", IMPORT_ALL, *modules_in(image)]
     assert "all imported" in docker.run(*RESTRICTED, images[image], *arguments)
 
 
