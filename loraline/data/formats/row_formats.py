@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from loraline.artifacts.dataset_files import Message
-from loraline.data.formats.conversation import read_conversation
+from loraline.data.formats.turns import read_conversation
 from loraline.data.validation.fields import FieldReader
 
 
