@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from loraline.artifacts.evaluation import MetricName, TaskReport
+from loraline.artifacts.evaluation import EvaluationReport, MetricName, TaskReport
 from loraline.evidence.schema import ComparedModel, Comparison, Findings, Forgetting, PairedLoss, TaskDrop
 from loraline.evidence.statistics import paired_bootstrap
 from loraline.gate.comparisons import compare
@@ -32,7 +32,7 @@ def measure(findings: Findings) -> Measurements:
 
 def measure_forgetting(findings: Findings) -> Forgetting | None:
     """Compare base and tuned model on the general set and the tasks; None where neither was measured."""
-    base, tuned = (_general_loss(findings, model) for model in ("base", "tuned"))
+    base, tuned = _general_loss(findings.base), _general_loss(findings.tuned)
     tasks = _compare_tasks(findings)
     if base is None and tuned is None and not findings.general and not tasks:
         return None
@@ -66,8 +66,7 @@ def has_both_losses(row: PairedLoss) -> bool:
     return all(loss is not None and math.isfinite(loss) for loss in losses) and 0 < row.base.tokens == row.tuned.tokens
 
 
-def _general_loss(findings: Findings, model: str) -> float | None:
-    report = findings.base if model == "base" else findings.tuned
+def _general_loss(report: EvaluationReport | None) -> float | None:
     return report.general.loss if report and report.general else None
 
 
