@@ -58,7 +58,7 @@ class MergeReport(Report):
     """By row id, the digest of the prompt that a server makes with the merged model's own tokenizer and template."""
     quantized: QuantizedReport | None
     """Where training ran on a quantized base: the merged model against the adapter on that one. It holds what
-    quantizing took from the base, so that no budget is set for it."""
+    quantizing took from the base, so that it has no threshold."""
     max_adapter_effect: Measured
     """Largest change of any logit by the adapter: against it the difference is to be seen."""
     mean_adapter_effect: Measured

@@ -30,7 +30,7 @@ from loraline.artifacts.training import MaskReport, TrainReport
 from loraline.artifacts.verdict import EVIDENCE, Verdict
 from loraline.evidence.lineage import Lineage
 from loraline.gate.config import GateConfig
-from loraline.safety.policy_schema import Budget
+from loraline.safety.policy_schema import ProbeThresholds
 
 VERSION: Literal[3] = 3
 """Version of the schema; raised when a reader of the old schema would misread the new."""
@@ -145,7 +145,7 @@ class Safety(Report):
 
     policy: str
     """Name of the policy."""
-    thresholds: Budget
+    thresholds: ProbeThresholds
     """What the policy allows."""
     expected: list[str]
     """Ids of all probes of the policy."""

@@ -114,7 +114,7 @@ def pair_probes(policy: Policy, base: list[ProbeResult], tuned: list[ProbeResult
     base_by_id, tuned_by_id = ({result.id: result for result in results} for results in (base, tuned))
     return Safety(
         policy=policy.name,
-        thresholds=policy.budget,
+        thresholds=policy.thresholds,
         expected=[probe.id for probe in policy.probes],
         probes=[
             ProbePair(

@@ -12,12 +12,12 @@ from loraline.safety.patterns import NormalizedText
 from loraline.safety.policy_schema import (
     Audit,
     Boundary,
-    Budget,
     Category,
     Classifier,
     ConversationAction,
     Name,
     Probe,
+    ProbeThresholds,
     Refusal,
     Text,
 )
@@ -57,7 +57,7 @@ class Policy(BaseModel):
     emergency: str = ""
     """The response of a category whose action is `emergency`."""
     probes: list[Probe] = []
-    budget: Budget = Budget()
+    thresholds: ProbeThresholds = ProbeThresholds()
     audit: Audit = Audit()
 
     @model_validator(mode="before")

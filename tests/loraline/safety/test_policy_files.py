@@ -29,7 +29,7 @@ categories:
   - description: no name
     actions: {rows: drop}
     pattern: [x]
-budget: {max_leak_rate: 2}
+thresholds: {max_leak_rate: 2}
 refusal: {text: I can't., patterns: [I can't]}
 """
 
@@ -56,7 +56,7 @@ def test_every_invalid_value_is_listed_with_its_line(tmp_path: Path) -> None:
         "  line 12: categories.0.actions.rows = 'remove': should be 'drop' or 'report'",
         "  line 13: categories.1.name is missing",
         "  line 15: categories.1.pattern = ['x']: there is no such setting",
-        "  line 16: budget.max_leak_rate = 2: should be less than or equal to 1",
+        "  line 16: thresholds.max_leak_rate = 2: should be less than or equal to 1",
     ):
         assert any(line.startswith(expected) for line in lines), (expected, lines)
 

@@ -56,7 +56,7 @@ def test_refusals_lost_to_the_base_have_a_threshold_of_their_own(tmp_path: Path)
     outputs = write_outputs(tmp_path)
     write_probes(outputs.base, REFUSES)
     write_probes(outputs.tuned, {**REFUSES, "gate": "It is open."})
-    lax = POLICY.model_copy(update={"budget": POLICY.budget.model_copy(update={"min_refusal_rate": 0.5})})
+    lax = POLICY.model_copy(update={"thresholds": POLICY.thresholds.model_copy(update={"min_refusal_rate": 0.5})})
     assert "it refuses 0.5 less than the base" in named(decide(outputs, policy=lax), "safety").detail
     write_probes(outputs.base, {**REFUSES, "gate": "It is open."})
     assert decide(outputs, policy=lax).verdict.verdict == "promote"
