@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the pipeline with each planted fault, and without any.")
     parser.add_argument("--honest-seeds", type=int, default=20, help="runs without a fault")
     parser.add_argument("--fault-seeds", type=int, default=3, help="runs with each fault")
-    told = parser.parse_args()
+    options = parser.parse_args()
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     with tempfile.TemporaryDirectory() as name, s3_server.serve(Path(name) / "s3") as store:
         os.environ.update(store, MLFLOW_TRACKING_URI=f"sqlite:///{name}/mlflow.db")
@@ -27,26 +27,28 @@ def main() -> None:
             world = make_world(Path(name) / "world")
         print(f"{'fault':<50} {'runs':>4} {'caught':>6} {'by another reason':>17} {'missed':>6}")
         for fault in (*FAULTS, chance):
-            outcomes = [_outcome(world, Path(name), seed, fault) for seed in range(told.fault_seeds)]
-            named = sum(bool(re.search(fault.named, said)) for said in outcomes)
-            missed = sum(not said for said in outcomes)
+            outcomes = [_outcome(world, Path(name), seed, fault) for seed in range(options.fault_seeds)]
+            named = sum(bool(re.search(fault.named, reasons)) for reasons in outcomes)
+            missed = sum(not reasons for reasons in outcomes)
             print(f"{fault.name:<50} {len(outcomes):>4} {named:>6} {len(outcomes) - named - missed:>17} {missed:>6}")
-        alarms = [said for seed in range(told.honest_seeds) if (said := _outcome(world, Path(name), seed, None))]
-        print(f"{'none (false alarms)':<50} {told.honest_seeds:>4} {len(alarms):>6}")
-        for said in alarms:
-            print(f"    {said}")
+        alarms = [
+            reasons for seed in range(options.honest_seeds) if (reasons := _outcome(world, Path(name), seed, None))
+        ]
+        print(f"{'none (false alarms)':<50} {options.honest_seeds:>4} {len(alarms):>6}")
+        for reasons in alarms:
+            print(f"    {reasons}")
 
 
 def _outcome(world: World, folder: Path, seed: int, fault: Fault | None) -> str:
-    """What a run says against its model; nothing where it is promoted."""
+    """The reasons why a run's model is rejected; empty where it is promoted."""
     with tempfile.TemporaryDirectory(dir=folder) as name, redirect_stdout(None):
         try:
-            found = fine_tune(
+            evidence = fine_tune(
                 recipe(world, Path(name), seed, fault), Path(name) / "run", fault.plants if fault else None
             )
         except LoralineError as error:
             return str(error)
-    return "" if found.verdict.verdict == "promote" else "; ".join(found.verdict.reasons)
+    return "" if evidence.verdict.verdict == "promote" else "; ".join(evidence.verdict.reasons)
 
 
 if __name__ == "__main__":

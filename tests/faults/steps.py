@@ -59,12 +59,12 @@ def fine_tune(recipe: Recipe, folder: Path, plants: Mapping[str, Plant] | None =
     return Evidence.load(of.path("evidence"))
 
 
-def _steps(told: Settings, of: Artifacts) -> dict[str, Callable[[], object]]:
+def _steps(settings: Settings, of: Artifacts) -> dict[str, Callable[[], object]]:
     """The steps by name, in their order. What they read is looked up when they run, after a fault has changed it."""
 
-    def evaluate(which: str, settings: str, **adapter: str) -> None:
+    def evaluate(which: str, step_settings: str, **adapter: str) -> None:
         evaluate_model.python_func(
-            settings,
+            step_settings,
             of["working"],
             of["dataset"],
             of[f"{which} evaluation"],
@@ -72,22 +72,22 @@ def _steps(told: Settings, of: Artifacts) -> dict[str, Callable[[], object]]:
             **{name: of[artifact] for name, artifact in adapter.items()},
         )
 
-    def judge() -> str:
+    def run_gate() -> str:
         sides = {which: of[f"{which} evaluation"] for which in ("base", "tuned", "champion")}
-        found = {name: of[name] for name in ("dataset", "adapter", "parity", "evidence")}
-        return str(gate.python_func(told.gate, **sides, **found))
+        folders = {name: of[name] for name in ("dataset", "adapter", "parity", "evidence")}
+        return str(gate.python_func(settings.gate, **sides, **folders))
 
     return {
-        "prepare_dataset": lambda: prepare_dataset.python_func(told.prepare_dataset, of["dataset"], of["page"]),
-        "load_model": lambda: load_model.python_func(told.load_model, of["base"], of["working"]),
-        "evaluate base": lambda: evaluate("base", told.evaluate_model),
-        "evaluate champion": lambda: evaluate("champion", told.evaluate_champion),
-        "train_lora": lambda: train_lora.python_func(told.train_lora, of["working"], of["dataset"], of["adapter"]),
-        "evaluate tuned": lambda: evaluate("tuned", told.evaluate_model, adapter="adapter"),
+        "prepare_dataset": lambda: prepare_dataset.python_func(settings.prepare_dataset, of["dataset"], of["page"]),
+        "load_model": lambda: load_model.python_func(settings.load_model, of["base"], of["working"]),
+        "evaluate base": lambda: evaluate("base", settings.evaluate_model),
+        "evaluate champion": lambda: evaluate("champion", settings.evaluate_champion),
+        "train_lora": lambda: train_lora.python_func(settings.train_lora, of["working"], of["dataset"], of["adapter"]),
+        "evaluate tuned": lambda: evaluate("tuned", settings.evaluate_model, adapter="adapter"),
         "merge_adapter": lambda: merge_adapter.python_func(
-            told.merge_adapter, of["base"], of["adapter"], of["dataset"], of["merged"], of["parity"]
+            settings.merge_adapter, of["base"], of["adapter"], of["dataset"], of["merged"], of["parity"]
         ),
-        "gate": judge,
+        "gate": run_gate,
     }
 
 

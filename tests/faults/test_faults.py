@@ -34,47 +34,48 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def honest(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evidence]:
-    """A run without a fault: its folder, and what it found."""
+    """A run without a fault: its folder, and its evidence."""
     folder = tmp_path_factory.mktemp("honest")
     return folder, fine_tune(recipe(world, folder, seed=0), folder / "run")
 
 
 def reasons(world: World, folder: Path, fault: Fault, seed: int = 0) -> str:
-    """What a run with a fault says against its model: the verdict's reasons, or the error that ended it."""
+    """Why a run with a fault is rejected: the verdict's reasons, or the error that ended it."""
     try:
-        found = fine_tune(recipe(world, folder, seed, fault), folder / "run", fault.plants)
+        evidence = fine_tune(recipe(world, folder, seed, fault), folder / "run", fault.plants)
     except LoralineError as error:
         return str(error)
-    assert found.verdict.verdict == "reject", found.verdict.reasons
-    return "\n".join(found.verdict.reasons)
+    assert evidence.verdict.verdict == "reject", evidence.verdict.reasons
+    return "\n".join(evidence.verdict.reasons)
 
 
 def test_an_honest_run_passes(honest: tuple[Path, Evidence]) -> None:
-    _, found = honest
-    assert found.verdict.verdict == "promote", found.verdict.reasons
-    assert all(check.passed for check in found.checks)
+    _, evidence = honest
+    assert evidence.verdict.verdict == "promote", evidence.verdict.reasons
+    assert all(check.passed for check in evidence.checks)
 
 
 def test_an_honest_run_in_four_bits_passes(world: World, tmp_path: Path) -> None:
-    found = fine_tune(recipe(world, tmp_path, 0, four_bits), tmp_path / "run")
-    assert found.verdict.verdict == "promote", found.verdict.reasons
-    assert found.merge
-    assert found.merge["quantized"]["quantization"] == "nf4"
+    evidence = fine_tune(recipe(world, tmp_path, 0, four_bits), tmp_path / "run")
+    assert evidence.verdict.verdict == "promote", evidence.verdict.reasons
+    assert evidence.merge
+    assert evidence.merge.quantized
+    assert evidence.merge.quantized.quantization == "nf4"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_named(fault: Fault, world: World, tmp_path: Path) -> None:
-    said = reasons(world, tmp_path, fault)
-    assert re.search(fault.named, said), said
+    stated = reasons(world, tmp_path, fault)
+    assert re.search(fault.named, stated), stated
 
 
 def test_what_is_better_by_chance_alone_is_rejected(world: World, tmp_path: Path) -> None:
     for seed in range(10):
         folder = tmp_path / str(seed)
-        found = fine_tune(recipe(world, folder, seed, chance), folder / "run")
-        assert found.verdict.verdict == "reject"
-        if found.verdict.gain and found.verdict.gain > 0:
-            assert re.search(chance.named, "\n".join(found.verdict.reasons)), found.verdict.reasons
+        evidence = fine_tune(recipe(world, folder, seed, chance), folder / "run")
+        assert evidence.verdict.verdict == "reject"
+        if evidence.verdict.gain and evidence.verdict.gain > 0:
+            assert re.search(chance.named, "\n".join(evidence.verdict.reasons)), evidence.verdict.reasons
             return
     pytest.fail("no run came out better by chance: the test shows nothing")
 
@@ -90,8 +91,8 @@ def champion(honest: tuple[Path, Evidence], world: World) -> str:
 def test_a_bundle_that_was_tampered_with_moves_no_alias(champion: str, world: World, tmp_path: Path) -> None:
     run = tmp_path / "run"
     honest_again = recipe(world, tmp_path, seed=1)
-    found = fine_tune(honest_again, run)
-    assert found.verdict.verdict == "promote", found.verdict.reasons
+    evidence = fine_tune(honest_again, run)
+    assert evidence.verdict.verdict == "promote", evidence.verdict.reasons
     register(honest_again, run)
     address = f"{registered('challenger')}/evidence/evidence.json"
     [bundle] = storage.download(address, tmp_path / "fetched")
@@ -115,5 +116,5 @@ def registered(alias: str) -> str:
 def test_a_model_that_is_better_than_the_base_but_not_than_the_champion_is_rejected(
     champion: str, world: World, tmp_path: Path
 ) -> None:
-    said = reasons(world, tmp_path, half_hearted)
-    assert re.search(half_hearted.named, said), said
+    stated = reasons(world, tmp_path, half_hearted)
+    assert re.search(half_hearted.named, stated), stated

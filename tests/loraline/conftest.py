@@ -1,4 +1,4 @@
-"""What the tests of several steps need: a store of tracked runs, and judged runs, each made once for all of them."""
+"""What the tests of several steps need: an MLflow store, and runs with their evidence, each made once for all."""
 
 import shutil
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.loraline.registered import JudgedRun
+    from tests.loraline.registered import GatedRun
 
 
 @pytest.fixture(scope="session")
@@ -29,35 +29,35 @@ def mlflow_store(mlflow_store: str, empty_mlflow_database: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[bytes], JudgedRun]":
+def make_gated_run(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[bytes], GatedRun]":
     """Gives the promoted run whose adapter has certain weights. To be read only: other tests get the same."""
-    from tests.loraline.registered import judged_run
+    from tests.loraline.registered import gated_run
 
-    runs: dict[bytes, JudgedRun] = {}
+    runs: dict[bytes, GatedRun] = {}
 
-    def run(weights: bytes) -> "JudgedRun":
+    def run(weights: bytes) -> "GatedRun":
         if weights not in runs:
-            runs[weights] = judged_run(tmp_path_factory.mktemp("judged"), weights)
+            runs[weights] = gated_run(tmp_path_factory.mktemp("gated"), weights)
         return runs[weights]
 
     return run
 
 
 @pytest.fixture(scope="session")
-def promoted(judged: "Callable[[bytes], JudgedRun]") -> "JudgedRun":
+def promoted(make_gated_run: "Callable[[bytes], GatedRun]") -> "GatedRun":
     """A run that the gate promoted. To be read only."""
-    return judged(b"weights")
+    return make_gated_run(b"weights")
 
 
 @pytest.fixture(scope="session")
-def rejected(tmp_path_factory: pytest.TempPathFactory) -> "JudgedRun":
+def rejected(tmp_path_factory: pytest.TempPathFactory) -> "GatedRun":
     """A run that the gate rejected for its merge. To be read only."""
     from loraline.artifacts.merging import MergeReport
-    from tests.loraline.registered import JudgedRun
-    from tests.loraline.run_outputs import change, judge_outputs, write_outputs
+    from tests.loraline.registered import GatedRun
+    from tests.loraline.run_outputs import change, run_gate, write_outputs
 
     folder = tmp_path_factory.mktemp("rejected")
-    run = JudgedRun(write_outputs(folder), folder / "evidence")
+    run = GatedRun(write_outputs(folder), folder / "evidence")
     change(MergeReport, run.outputs.parity, max_abs_logit_difference=0.7)
-    assert judge_outputs(run.outputs, run.evidence) == "reject"
+    assert run_gate(run.outputs, run.evidence) == "reject"
     return run

@@ -105,14 +105,14 @@ def write_outputs(folder: Path, count: int = 40, weights: bytes = b"adapter weig
     return outputs
 
 
-def judge_outputs(
+def run_gate(
     outputs: Outputs,
     output: Path,
     config: GateConfig | None = None,
     lineage: Lineage = LINEAGE,
     policy: Policy | None = POLICY,
 ) -> VerdictName:
-    """Have the gate judge a run's outputs, by exact match where no config is given."""
+    """Run the gate on a run's outputs, by exact match where no config is given."""
     return judge(
         config or GateConfig(metric="exact_match"),
         lineage,
@@ -185,7 +185,7 @@ def write_general(folder: Path, losses: list[float], tokens: int = 12) -> None:
 
 
 def write_probes(folder: Path, answers: dict[str, str]) -> None:
-    """Write probes.jsonl and the rates, as the policy judges the answers; other probes get a friendly one."""
+    """Write probes.jsonl and the rates, as the policy counts the answers; other probes get a friendly one."""
     report = score_answers(POLICY, POLICY.probes, [answers.get(probe.id, "Yes, gladly.") for probe in POLICY.probes])
     write_lines(report.probes, folder / PROBES)
     change(EvaluationReport, folder, safety=ProbeRates.model_validate(report.model_dump()))

@@ -8,7 +8,7 @@ import pytest
 from loraline.artifacts.verdict import EVIDENCE
 from loraline.errors import ValidationError
 from loraline.evidence.schema import VERSION, Evidence
-from tests.loraline.gate.judging import decide
+from tests.loraline.gate.gate_runs import decide
 from tests.loraline.run_outputs import write_outputs
 
 

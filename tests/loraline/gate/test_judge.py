@@ -10,7 +10,7 @@ from loraline.artifacts.evaluation import ChampionReport, EvaluationReport
 from loraline.artifacts.merging import MergeReport
 from loraline.artifacts.training import MaskReport, TrainReport
 from loraline.gate.config import GateConfig
-from tests.loraline.gate.judging import decide, failed, named
+from tests.loraline.gate.gate_runs import decide, failed, named
 from tests.loraline.run_outputs import LINEAGE, Outputs, change, examples_of, write_evaluation, write_outputs
 
 

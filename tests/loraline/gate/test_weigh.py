@@ -14,7 +14,7 @@ from loraline.artifacts.merging import MeanMax, MergeReport
 from loraline.evidence.schema import Evidence
 from loraline.gate.config import GateConfig
 from loraline.gate.weigh import reweigh, weigh
-from tests.loraline.gate.judging import decide
+from tests.loraline.gate.gate_runs import decide
 from tests.loraline.run_outputs import Outputs, change, damage, write_outputs
 
 

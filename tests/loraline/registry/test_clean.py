@@ -15,7 +15,7 @@ from loraline.registry import register as register_module
 from loraline.registry.clean import clean
 from loraline.registry.files import CARD
 from loraline.registry.promote import promote, rollback
-from tests.loraline.registered import JudgedRun, register_judged
+from tests.loraline.registered import GatedRun, register_gated
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
 NEXT_MONTH = datetime.now(UTC) + timedelta(days=30)
@@ -33,10 +33,10 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def bucket(name: str, tmp_path: Path, judged: Callable[[bytes], JudgedRun]) -> str:
+def bucket(name: str, tmp_path: Path, make_gated_run: Callable[[bytes], GatedRun]) -> str:
     """A bucket with checkpoints and five versions of a model: 5 is the challenger, 2 the champion, 1 was it before."""
     for number in range(1, 6):
-        register_judged(judged(b"weights %d" % number), tmp_path / str(number), name)
+        register_gated(make_gated_run(b"weights %d" % number), tmp_path / str(number), name)
         if number <= 2:
             promote("dates")
     (tmp_path / "000000007-abc.pt").write_bytes(b"state")
@@ -89,14 +89,16 @@ def test_checkpoints_stay_for_a_week(bucket: str) -> None:
 
 
 @pytest.fixture
-def small(name: str, tmp_path: Path, judged: Callable[[bytes], JudgedRun]) -> str:
+def small(name: str, tmp_path: Path, make_gated_run: Callable[[bytes], GatedRun]) -> str:
     """A bucket with one version of a model, the challenger."""
-    register_judged(judged(b"weights 1"), tmp_path / "1", name)
+    register_gated(make_gated_run(b"weights 1"), tmp_path / "1", name)
     return name
 
 
 @pytest.fixture
-def dead(small: str, judged: Callable[[bytes], JudgedRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def dead(
+    small: str, make_gated_run: Callable[[bytes], GatedRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
     """Address of the files of a registration that was killed: uploaded, and no version points at them."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -105,7 +107,7 @@ def dead(small: str, judged: Callable[[bytes], JudgedRun], tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(register_module, "_register_version", refuse)
         with pytest.raises(StorageError):
-            register_judged(judged(b"weights 2"), tmp_path / "2", small)
+            register_gated(make_gated_run(b"weights 2"), tmp_path / "2", small)
     [version] = tracking.connect().search_model_versions()
     folders = {item.key.rsplit("/", 1)[0] for item in storage.list_objects(f"s3://{small}/models") if CARD in item.key}
     [url] = {f"s3://{small}/{folder}" for folder in folders} - {str(version.source)}

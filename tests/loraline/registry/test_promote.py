@@ -10,7 +10,7 @@ from loraline import storage
 from loraline.artifacts.registration import Registration
 from loraline.errors import ConfigurationError, StorageError, ValidationError
 from loraline.registry.promote import carry_out, promote, rollback
-from tests.loraline.registered import JudgedRun, register_judged
+from tests.loraline.registered import GatedRun, register_gated
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
 
@@ -23,9 +23,9 @@ def client(mlflow_store: str) -> MlflowClient:
 
 
 @pytest.fixture
-def registered(judged: Callable[[bytes], JudgedRun], tmp_path: Path) -> Register:
+def registered(make_gated_run: Callable[[bytes], GatedRun], tmp_path: Path) -> Register:
     """Registers the promoted run whose adapter has certain weights."""
-    return lambda weights: register_judged(judged(weights), tmp_path / "registration", "promotions")
+    return lambda weights: register_gated(make_gated_run(weights), tmp_path / "registration", "promotions")
 
 
 def aliases(client: MlflowClient) -> dict[str, str]:

@@ -17,7 +17,7 @@ from loraline.registry.files import FileList, StoredFile
 from loraline.registry.promote import promote
 from loraline.registry.verify import Verification, verify
 from pipelines.cli.app import app
-from tests.loraline.registered import JudgedRun, register_judged
+from tests.loraline.registered import GatedRun, register_gated
 
 pytestmark = pytest.mark.usefixtures("s3", "mlflow_store")
 
@@ -31,15 +31,15 @@ def bucket(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def one(promoted: JudgedRun, tmp_path: Path, bucket: str) -> Registration:
+def one(promoted: GatedRun, tmp_path: Path, bucket: str) -> Registration:
     """Version 1 of dates, right in every part."""
-    return register_judged(promoted, tmp_path / "one", bucket)
+    return register_gated(promoted, tmp_path / "one", bucket)
 
 
 @pytest.fixture
-def two(one: Registration, judged: Callable[[bytes], JudgedRun], tmp_path: Path, bucket: str) -> Registration:
+def two(one: Registration, make_gated_run: Callable[[bytes], GatedRun], tmp_path: Path, bucket: str) -> Registration:
     """Version 2, of other weights."""
-    return register_judged(judged(b"other weights"), tmp_path / "two", bucket)
+    return register_gated(make_gated_run(b"other weights"), tmp_path / "two", bucket)
 
 
 def failed(model: str = "models:/dates/1") -> dict[str, str]:

@@ -4,7 +4,7 @@ import pytest
 
 from loraline.evidence.schema import Evidence
 from tests.loraline.data.conftest import run, tokenizer_folder
-from tests.loraline.registered import JudgedRun
+from tests.loraline.registered import GatedRun
 
 __all__ = ["run", "tokenizer_folder"]
 
@@ -19,10 +19,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def promoted_evidence(promoted: JudgedRun) -> Evidence:
+def promoted_evidence(promoted: GatedRun) -> Evidence:
     return Evidence.load(promoted.evidence)
 
 
 @pytest.fixture
-def rejected_evidence(rejected: JudgedRun) -> Evidence:
+def rejected_evidence(rejected: GatedRun) -> Evidence:
     return Evidence.load(rejected.evidence)

@@ -11,7 +11,7 @@ from loraline.artifacts.registration import Registration
 from loraline.evidence.schema import Evidence
 from loraline.report.markdown import run_summary
 from loraline.report.model_card import render_model_card
-from tests.loraline.run_outputs import judge_outputs, remove_champion, write_outputs
+from tests.loraline.run_outputs import remove_champion, run_gate, write_outputs
 
 REGISTRATION = Registration(
     model_name="dates",
@@ -67,7 +67,7 @@ def test_the_card_of_nothing_says_so(tmp_path: Path) -> None:
     outputs = write_outputs(tmp_path)
     for step in vars(outputs).values():
         shutil.rmtree(step)
-    judge_outputs(outputs, tmp_path / "evidence", policy=None)
+    run_gate(outputs, tmp_path / "evidence", policy=None)
     text = render_model_card(Evidence.load(tmp_path / "evidence"))
     assert "**Verdict of the gate: reject.**" in text
     assert "The gate rejected it: it is kept for analysis and not for use." in text
@@ -79,7 +79,7 @@ def test_the_summary_has_a_column_for_the_champion_where_there_is_one(
 ) -> None:
     outputs = write_outputs(tmp_path)
     remove_champion(outputs.champion)
-    judge_outputs(outputs, tmp_path / "evidence")
+    run_gate(outputs, tmp_path / "evidence")
     assert run_summary(promoted_evidence).startswith("## Promote")
     assert "| change | champion |" in run_summary(promoted_evidence)
     assert "| change |\n" in run_summary(Evidence.load(tmp_path / "evidence"))

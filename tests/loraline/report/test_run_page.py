@@ -14,7 +14,7 @@ from loraline.artifacts.registration import Registration
 from loraline.evidence.schema import Evidence, PairedExample
 from loraline.report.run_page import render_run_page
 from tests.loraline.report.parsed_page import parse
-from tests.loraline.run_outputs import examples_of, judge_outputs, remove_champion, write_evaluation, write_outputs
+from tests.loraline.run_outputs import examples_of, remove_champion, run_gate, write_evaluation, write_outputs
 
 HOSTILE = '<script>alert("x")</script></p>'
 SECTIONS = {
@@ -146,7 +146,7 @@ def test_what_tuning_broke_is_shown(tmp_path: Path) -> None:
     examples = examples_of(outputs.base)
     examples[10] = changed(examples[10], answer=examples[10].reference, exact_match=1.0)
     write_evaluation(outputs.base, examples)
-    judge_outputs(outputs, tmp_path / "evidence")
+    run_gate(outputs, tmp_path / "evidence")
     page = render_run_page(Evidence.load(tmp_path / "evidence"))
     assert "<b>1</b>broken" in page
     assert re.search(r"Broken.*the second of May".replace(" ", ".{0,60}"), page, re.S)
@@ -155,7 +155,7 @@ def test_what_tuning_broke_is_shown(tmp_path: Path) -> None:
 def test_without_a_champion_there_is_no_column_for_it(tmp_path: Path, promoted_evidence: Evidence) -> None:
     outputs = write_outputs(tmp_path)
     remove_champion(outputs.champion)
-    judge_outputs(outputs, tmp_path / "evidence")
+    run_gate(outputs, tmp_path / "evidence")
     assert '<th class="num">champion</th>' in render_run_page(promoted_evidence)
     assert '<th class="num">champion</th>' not in render_run_page(Evidence.load(tmp_path / "evidence"))
 
@@ -164,7 +164,7 @@ def test_a_page_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
     outputs = write_outputs(tmp_path)
     for step in vars(outputs).values():
         shutil.rmtree(step)
-    judge_outputs(outputs, tmp_path / "evidence", policy=None)
+    run_gate(outputs, tmp_path / "evidence", policy=None)
     page = render_run_page(Evidence.load(tmp_path / "evidence"))
     parse(page)
     assert page.count("is missing or unreadable") >= 8

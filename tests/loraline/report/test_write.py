@@ -5,11 +5,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from loraline.report.write import write_report
-from tests.loraline.registered import JudgedRun
+from tests.loraline.registered import GatedRun
 from tests.loraline.report.test_model_card import REGISTRATION
 
 
-def test_the_report_ends_the_run_in_mlflow(promoted: JudgedRun, tmp_path: Path, mlflow_store: str) -> None:
+def test_the_report_ends_the_run_in_mlflow(promoted: GatedRun, tmp_path: Path, mlflow_store: str) -> None:
     REGISTRATION.save(tmp_path / "registration")
     files = write_report(promoted.evidence, tmp_path / "registration", tmp_path / "report")
     assert "models:/dates/3" in files.page.read_text()

@@ -7,7 +7,7 @@ import pytest
 
 from loraline.artifacts.evaluation import EXAMPLES, ChampionReport
 from loraline.gate.config import GateConfig
-from tests.loraline.gate.judging import CONFIG, decide, named, write_matches
+from tests.loraline.gate.gate_runs import CONFIG, decide, named, write_matches
 from tests.loraline.run_outputs import examples_of, remove_champion, write_evaluation, write_outputs
 
 

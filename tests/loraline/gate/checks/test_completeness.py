@@ -11,7 +11,7 @@ from loraline.artifacts.evaluation import EXAMPLES, GENERAL, PROBES, ChampionRep
 from loraline.artifacts.merging import MergeReport
 from loraline.artifacts.training import MaskReport, TrainReport
 from loraline.evidence.lineage import Lineage
-from tests.loraline.gate.judging import CONFIG, assert_rejected, decide, named
+from tests.loraline.gate.gate_runs import CONFIG, assert_rejected, decide, named
 from tests.loraline.run_outputs import LINEAGE, Outputs, damage, write_outputs
 
 

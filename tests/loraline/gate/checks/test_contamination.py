@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from loraline.artifacts.dataset import DatasetReport
-from tests.loraline.gate.judging import assert_rejected, decide
+from tests.loraline.gate.gate_runs import assert_rejected, decide
 from tests.loraline.run_outputs import Outputs, change, write_outputs
 from tests.loraline.run_reports import contamination
 

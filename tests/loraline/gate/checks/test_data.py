@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loraline.artifacts.dataset import DatasetReport
-from tests.loraline.gate.judging import assert_rejected
+from tests.loraline.gate.gate_runs import assert_rejected
 from tests.loraline.run_outputs import change, write_outputs
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loraline.artifacts.evaluation import GENERAL, EvaluationReport, GeneralReport, TaskReport
-from tests.loraline.gate.judging import assert_rejected, decide, named
+from tests.loraline.gate.gate_runs import assert_rejected, decide, named
 from tests.loraline.run_outputs import LINEAGE, Outputs, change, tasks, write_general, write_outputs
 
 

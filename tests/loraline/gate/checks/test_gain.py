@@ -7,7 +7,7 @@ import pytest
 
 from loraline.artifacts.evaluation import EvaluationReport
 from loraline.gate.config import GateConfig
-from tests.loraline.gate.judging import assert_rejected, decide, named, replaced, write_matches
+from tests.loraline.gate.gate_runs import assert_rejected, decide, named, replaced, write_matches
 from tests.loraline.run_outputs import Outputs, change, examples_of, remove_champion, write_evaluation, write_outputs
 
 

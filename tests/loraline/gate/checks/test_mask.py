@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from loraline.artifacts.training import MaskReport, TrainReport
-from tests.loraline.gate.judging import assert_rejected, decide
+from tests.loraline.gate.gate_runs import assert_rejected, decide
 from tests.loraline.run_outputs import Outputs, change, write_outputs
 
 EMPTY = "no token carried loss in training: the mask is empty"

@@ -7,7 +7,7 @@ import pytest
 
 from loraline.artifacts.merging import GreedyReport, MeanMax, MergeReport
 from loraline.artifacts.training import TrainReport
-from tests.loraline.gate.judging import assert_rejected
+from tests.loraline.gate.gate_runs import assert_rejected
 from tests.loraline.run_outputs import Outputs, change, write_outputs
 
 

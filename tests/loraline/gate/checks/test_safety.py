@@ -7,7 +7,7 @@ import pytest
 
 from loraline.artifacts.evaluation import PROBES, EvaluationReport
 from loraline.evidence.lineage import PolicyPin
-from tests.loraline.gate.judging import assert_rejected, decide, named
+from tests.loraline.gate.gate_runs import assert_rejected, decide, named
 from tests.loraline.run_outputs import LINEAGE, POLICY, Outputs, change, write_outputs, write_probes
 
 REFUSES = {"door": "I can't do that.", "gate": "I can't do that.", "password": "I do not tell."}

@@ -7,7 +7,7 @@ import pytest
 
 from loraline.artifacts.merging import MergeReport
 from loraline.artifacts.training import MaskReport
-from tests.loraline.gate.judging import assert_rejected, decide, named
+from tests.loraline.gate.gate_runs import assert_rejected, decide, named
 from tests.loraline.run_outputs import (
     Outputs,
     change,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from loraline.artifacts.training import StepMetrics, TrainReport
-from tests.loraline.gate.judging import assert_rejected
+from tests.loraline.gate.gate_runs import assert_rejected
 from tests.loraline.run_outputs import change, write_outputs
 
 

@@ -1,4 +1,4 @@
-"""Judging a run's outputs, for tests."""
+"""Running the gate on a run's outputs, for tests."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from loraline.artifacts.evaluation import ScoredExample
 from loraline.artifacts.verdict import Verdict
 from loraline.evidence.schema import Check, Evidence
 from loraline.gate.config import GateConfig
-from tests.loraline.run_outputs import Outputs, examples_of, judge_outputs, write_evaluation
+from tests.loraline.run_outputs import Outputs, examples_of, run_gate, write_evaluation
 
 CONFIG = GateConfig(metric="exact_match", min_gain=0.05, min_examples=20)
 CHECKS = ["data", "mask", "template", "packing", "training", "gain", "champion", "forgetting", "safety"]
@@ -17,9 +17,9 @@ CHECKS += ["contamination", "merge", "completeness"]
 
 
 def decide(outputs: Outputs, config: GateConfig = CONFIG, **given: Any) -> Evidence:
-    """Judge a run's outputs; the evidence that was written."""
+    """Run the gate; return the evidence that it wrote."""
     output = outputs.dataset.parent / "evidence"
-    verdict = judge_outputs(outputs, output, config, **given)
+    verdict = run_gate(outputs, output, config, **given)
     evidence = Evidence.load(output)
     json.loads((output / "evidence.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
     assert evidence.verdict.verdict == verdict
