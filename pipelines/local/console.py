@@ -8,15 +8,9 @@ from rich.table import Table
 
 from loraline.units import format_bytes
 from pipelines.local.run import LocalStep
+from pipelines.local.summary import EvaluationSummary, Summary
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
-_METRICS = {
-    "exact_match": "exact match",
-    "token_f1": "token F1",
-    "rouge_l": "ROUGE-L",
-    "perplexity": "perplexity",
-    "loss": "loss",
-}
 
 
 class ConsoleWatcher:
@@ -79,26 +73,37 @@ class ConsoleWatcher:
             self.bar.remove_task(task)
 
 
-def show_summary(console: Console, summary: dict[str, Any]) -> None:
+def show_summary(console: Console, summary: Summary) -> None:
     """Print the metrics of base and tuned model, the verdict with its reasons, and the paths."""
     table = Table(title="held-out examples", title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("", "base", "tuned", "change"):
         table.add_column(column, justify="left" if not column else "right")
-    for key, label in _METRICS.items():
-        base, tuned = summary["base"][key], summary["tuned"][key]
+    base_figures, tuned_figures = _figures(summary.base), _figures(summary.tuned)
+    for label, base in base_figures.items():
+        tuned = tuned_figures[label]
         if base is not None and tuned is not None:
             table.add_row(label, f"{base:.4g}", f"{tuned:.4g}", f"{tuned - base:+.4g}")
     console.print()
     console.print(table)
-    style = "bold green" if summary["verdict"] == "promote" else "bold yellow"
-    console.print(f"\n[{style}]{summary['verdict']}[/{style}]", highlight=False)
-    for reason in summary["reasons"]:
+    style = "bold green" if summary.verdict == "promote" else "bold yellow"
+    console.print(f"\n[{style}]{summary.verdict}[/{style}]", highlight=False)
+    for reason in summary.reasons:
         console.print(f"  - {reason}", highlight=False, markup=False, soft_wrap=True)
     paths = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for name, path in summary["where"].items():
+    for name, path in summary.where.items():
         paths.add_row(name.replace("_", " "), str(path))
     console.print()
     console.print(paths, soft_wrap=True)
+
+
+def _figures(evaluation: EvaluationSummary) -> dict[str, float | None]:
+    return {
+        "exact match": evaluation.exact_match,
+        "token F1": evaluation.token_f1,
+        "ROUGE-L": evaluation.rouge_l,
+        "perplexity": evaluation.perplexity,
+        "loss": evaluation.loss,
+    }
 
 
 def show_plan(console: Console, plan: Any) -> None:

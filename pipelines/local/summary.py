@@ -1,74 +1,149 @@
-"""What a run came to: `runs/<run id>/summary.json`, for programs."""
+"""The results of a local run: `runs/<run id>/summary.json`, for programs."""
 
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
+from loraline.artifacts.base import Measured, Report
+from loraline.artifacts.base_model import ModelManifest
+from loraline.artifacts.dataset import DatasetReport
+from loraline.artifacts.evaluation import EvaluationReport
+from loraline.artifacts.merging import MergeReport
+from loraline.artifacts.registration import Registration
+from loraline.artifacts.training import TrainReport
+from loraline.artifacts.verdict import VerdictName
+from loraline.evidence.schema import Evidence
 from pipelines.local.run import LocalStep
 
-_FIGURES = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l", "examples")
+
+class EvaluationSummary(Report):
+    """The figures of a model over the held-out examples, as in `EvaluationReport`."""
+
+    loss: Measured
+    perplexity: Measured
+    exact_match: Measured
+    token_f1: Measured
+    rouge_l: Measured
+    examples: int
 
 
-def write_summary(folder: Path, steps: list[LocalStep]) -> dict[str, Any]:
-    """Gather a run's outcome from its steps' outputs into `folder`/summary.json; point runs/latest at it.
+class MergeSummary(Report):
+    """The parity of the merged model, as in `MergeReport`."""
 
-    Keys: `verdict`, `reasons`, `base`, `tuned`, `merge`, `training`, `seconds` (by step), `cached` (steps),
-    `model_version` (null on reject), `digests`, `where` (paths and addresses).
-    """
-    outputs = {step.name: step.outputs for step in steps}
-    verdict = _read(outputs["gate"]["evidence"], "verdict.json")
-    evidence = _read(outputs["gate"]["evidence"], "evidence.json")
-    parity = _read(outputs["merge_adapter"]["parity"], "parity.json")
-    training = _read(outputs["train_lora"]["adapter"], "training.json")
-    registration = _registration(outputs)
-    lineage = evidence["lineage"]
-    summary = {
-        "run": folder.name,
-        "verdict": verdict["verdict"],
-        "reasons": verdict["reasons"],
-        "base": _pick(_read(outputs["evaluate base"]["evaluation"], "metrics.json"), _FIGURES),
-        "tuned": _pick(_read(outputs["evaluate tuned"]["evaluation"], "metrics.json"), _FIGURES),
-        "merge": _pick(parity, ("max_abs_logit_difference", "tolerance")),
-        "training": _pick(training, ("tokens_per_second", "steps", "final_loss")),
-        "seconds": {step.name: step.seconds for step in steps},
-        "cached": [step.name for step in steps if step.state == "cached"],
-        "model_version": registration and _pick(registration, ("model_name", "version", "alias", "url")),
-        "digests": {
-            "recipe": lineage["recipe_digest"],
-            "code": lineage["code_version"],
-            "data": lineage["data"]["digest"],
-            "dataset": _read(outputs["prepare_dataset"]["dataset"], "report.json")["fingerprint"],
-            "base": _read(outputs["load_model"]["base"], "loraline.json")["digest"],
-            "model": registration and registration["digest"],
-        },
-        "where": _gather(folder, outputs),
-    }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    max_abs_logit_difference: Measured
+    tolerance: float
+
+
+class TrainingSummary(Report):
+    """The training, as in `TrainReport`."""
+
+    tokens_per_second: float
+    steps: int
+    final_loss: float
+
+
+class VersionSummary(Report):
+    """The registered model version, as in `Registration`."""
+
+    model_name: str
+    version: str
+    alias: str
+    url: str
+
+
+class DigestSummary(Report):
+    """The digests of what went into the model, and of the model."""
+
+    recipe: str
+    code: str
+    data: str
+    """Of the sources."""
+    dataset: str
+    """Fingerprint of the prepared rows."""
+    base: str
+    model: str | None
+    """None on a reject."""
+
+
+class Summary(Report):
+    """The results of a run."""
+
+    FILE: ClassVar[str] = "summary.json"
+
+    run: str
+    """Name of the run's folder."""
+    verdict: VerdictName
+    reasons: list[str]
+    base: EvaluationSummary
+    tuned: EvaluationSummary
+    merge: MergeSummary
+    training: TrainingSummary
+    seconds: dict[str, float]
+    """By step."""
+    cached: list[str]
+    """Steps whose results were in the cache."""
+    model_version: VersionSummary | None
+    """None on a reject."""
+    digests: DigestSummary
+    where: dict[str, str]
+    """Paths and addresses of the results, by name."""
+
+
+def write_summary(folder: Path, steps: list[LocalStep]) -> Summary:
+    """Collect a run's results from its steps' outputs into `folder`/summary.json; point runs/latest at it."""
+    outputs = {step.name: {name: Path(value) for name, value in step.outputs.items()} for step in steps}
+    evidence = Evidence.load(outputs["gate"]["evidence"])
+    lineage, registration = evidence.lineage, _registration(outputs)
+    summary = Summary(
+        run=folder.name,
+        verdict=evidence.verdict.verdict,
+        reasons=evidence.verdict.reasons,
+        base=_evaluation(outputs["evaluate base"]["evaluation"]),
+        tuned=_evaluation(outputs["evaluate tuned"]["evaluation"]),
+        merge=MergeSummary.model_validate(MergeReport.load(outputs["merge_adapter"]["parity"]).model_dump()),
+        training=TrainingSummary.model_validate(TrainReport.load(outputs["train_lora"]["adapter"]).model_dump()),
+        seconds={step.name: step.seconds for step in steps},
+        cached=[step.name for step in steps if step.state == "cached"],
+        model_version=VersionSummary.model_validate(registration.model_dump()) if registration else None,
+        digests=DigestSummary(
+            recipe=lineage.recipe_digest,
+            code=lineage.code_version,
+            data=lineage.data.digest,
+            dataset=DatasetReport.load(outputs["prepare_dataset"]["dataset"]).fingerprint,
+            base=ModelManifest.load(outputs["load_model"]["base"]).digest,
+            model=registration.digest if registration else None,
+        ),
+        where=_collect(folder, outputs),
+    )
+    summary.save(folder)
     _point_latest(folder)
     return summary
 
 
-def _registration(outputs: dict[str, dict[str, str]]) -> dict[str, Any] | None:
+def _evaluation(folder: Path) -> EvaluationSummary:
+    return EvaluationSummary.model_validate(EvaluationReport.load(folder).model_dump())
+
+
+def _registration(outputs: dict[str, dict[str, Path]]) -> Registration | None:
     if "register_model" not in outputs:
         return None
-    return _read(outputs["register_model"]["registration"], "registration.json")
+    return Registration.load(outputs["register_model"]["registration"])
 
 
-def _gather(folder: Path, outputs: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Put the page and the card into the run's folder, link the heavy parts, and say where all is."""
+def _collect(folder: Path, outputs: dict[str, dict[str, Path]]) -> dict[str, str]:
+    """Copy the page and the card into the run's folder and link the large outputs; return where everything is."""
     shutil.copyfile(outputs["report"]["page"], folder / "report.html")
     shutil.copyfile(outputs["report"]["card"], folder / "README.md")
-    heavy = {
+    linked = {
         "adapter": outputs["train_lora"]["adapter"],
         "merged": outputs["merge_adapter"]["merged"],
         "dataset": outputs["prepare_dataset"]["dataset"],
         "evidence": outputs["gate"]["evidence"],
     }
-    for name, target in heavy.items():
+    for name, target in linked.items():
         (folder / name).symlink_to(os.path.relpath(target, folder), target_is_directory=True)
-    names = ("report.html", "README.md", *heavy, "pipeline.log", "summary.json")
+    names = ("report.html", "README.md", *linked, "pipeline.log", Summary.FILE)
     return {Path(name).stem if name != "README.md" else "model_card": str(folder / name) for name in names} | {
         "tracking": os.environ["MLFLOW_TRACKING_URI"]
     }
@@ -78,12 +153,3 @@ def _point_latest(folder: Path) -> None:
     latest = folder.parent / "latest"
     latest.unlink(missing_ok=True)
     latest.symlink_to(folder.name, target_is_directory=True)
-
-
-def _read(folder: str, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((Path(folder) / name).read_text())
-    return content
-
-
-def _pick(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: values[key] for key in keys}

@@ -16,7 +16,6 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,7 @@ from loraline.progress import EVENT_MARK
 from loraline.recipe_file import load_recipe
 from pipelines.local import s3_server
 from pipelines.local.run import LocalStep
-from pipelines.local.summary import write_summary
+from pipelines.local.summary import Summary, write_summary
 from pipelines.placement import STEP_NEEDS
 from tests.images.engine import Engine
 
@@ -86,22 +85,21 @@ SETTINGS = [
 
 
 @pytest.fixture(scope="module")
-def on_this_machine(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def on_this_machine(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Summary:
     """The summary of the run by `loraline run`, with a bucket and a registered model of its own."""
     folder = tmp_path_factory.mktemp("machine")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "LORALINE_"))}
     command = [str(LORALINE), "run", "quickstart", *SETTINGS, "registry.bucket=machine", "registry.model_name=machine"]
     done = subprocess.run(command, cwd=folder, env={**clean, **stores}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    read: dict[str, Any] = json.loads((folder / "runs/latest/summary.json").read_text())
-    return read
+    return Summary.load(folder / "runs/latest")
 
 
 @dataclass(frozen=True)
 class ContainerRun:
     """A run in the images."""
 
-    summary: dict[str, Any]
+    summary: Summary
     images: dict[str, str]
     """Step -> the image that it ran in."""
 
@@ -155,15 +153,14 @@ def test_each_step_runs_in_its_own_image(in_containers: ContainerRun, images: di
         assert image == images["gpu" if needs_gpu else "light"], step
 
 
-def test_the_numbers_are_those_of_this_machine(in_containers: ContainerRun, on_this_machine: dict[str, Any]) -> None:
+def test_the_numbers_are_those_of_this_machine(in_containers: ContainerRun, on_this_machine: Summary) -> None:
     ours = in_containers.summary
-    assert ours["verdict"] == "promote"
-    for part in ("base", "tuned"):
-        assert ours[part] == on_this_machine[part]
-    assert ours["training"]["final_loss"] == on_this_machine["training"]["final_loss"]
-    for digest in ("dataset", "base"):
-        assert ours["digests"][digest] == on_this_machine["digests"][digest]
-    print(json.dumps({"in containers": ours["seconds"], "here": on_this_machine["seconds"]}))
+    assert ours.verdict == "promote"
+    assert (ours.base, ours.tuned) == (on_this_machine.base, on_this_machine.tuned)
+    assert ours.training.final_loss == on_this_machine.training.final_loss
+    assert ours.digests.dataset == on_this_machine.digests.dataset
+    assert ours.digests.base == on_this_machine.digests.base
+    print(json.dumps({"in containers": ours.seconds, "here": on_this_machine.seconds}))
 
 
 def test_the_model_is_registered_and_stored(
@@ -173,7 +170,8 @@ def test_the_model_is_registered_and_stored(
 
     for name, value in stores.items():
         monkeypatch.setenv(name, value)
-    registered = in_containers.summary["model_version"]
-    version = MlflowClient().get_model_version_by_alias(registered["model_name"], registered["alias"])
-    assert version.version == str(registered["version"])
-    assert storage.list_objects(registered["url"])
+    registered = in_containers.summary.model_version
+    assert registered is not None
+    version = MlflowClient().get_model_version_by_alias(registered.model_name, registered.alias)
+    assert str(version.version) == registered.version
+    assert storage.list_objects(registered.url)

@@ -8,9 +8,10 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from pipelines.local.summary import Summary
 
 LORALINE = Path(sysconfig.get_path("scripts")) / "loraline"
 ALWAYS_RUN = {"resolve_recipe", "report"}
@@ -40,13 +41,12 @@ def loraline(workplace: Path, *arguments: str, exit_status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def summary(workplace: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((workplace / "runs/latest/summary.json").read_text())
-    return read
+def summary(workplace: Path) -> Summary:
+    return Summary.load(workplace / "runs/latest")
 
 
 @pytest.fixture(scope="module")
-def quickstart(workplace: Path) -> tuple[str, dict[str, Any]]:
+def quickstart(workplace: Path) -> tuple[str, Summary]:
     """The quickstart's first run: what it wrote on the terminal, and its summary."""
     output = loraline(workplace, "run", "quickstart")
     return output, summary(workplace)
@@ -69,20 +69,20 @@ def on_rows(rows: Path) -> tuple[str, ...]:
     return ("run", "quickstart", f"data.source={rows}", *slow, *few)
 
 
-def test_the_tuned_model_can_what_the_base_cannot(quickstart: tuple[str, dict[str, Any]]) -> None:
+def test_the_tuned_model_can_what_the_base_cannot(quickstart: tuple[str, Summary]) -> None:
     _, result = quickstart
-    assert result["base"]["exact_match"] <= 0.2
-    assert result["tuned"]["exact_match"] >= 0.8
-    assert result["tuned"]["perplexity"] < result["base"]["perplexity"]
-    assert result["verdict"] == "promote"
-    assert result["merge"]["max_abs_logit_difference"] <= result["merge"]["tolerance"]
+    assert result.base.exact_match <= 0.2
+    assert result.tuned.exact_match >= 0.8
+    assert result.tuned.perplexity < result.base.perplexity
+    assert result.verdict == "promote"
+    assert result.merge.max_abs_logit_difference <= result.merge.tolerance
 
 
 def test_a_person_sees_the_steps_the_verdict_and_where_things_are(
-    quickstart: tuple[str, dict[str, Any]],
+    quickstart: tuple[str, Summary],
 ) -> None:
     output, result = quickstart
-    for step in result["seconds"]:
+    for step in result.seconds:
         assert step in output
     assert "exact match" in output
     assert "promote" in output
@@ -90,33 +90,34 @@ def test_a_person_sees_the_steps_the_verdict_and_where_things_are(
     assert "KFP Executor" not in output
 
 
-def test_what_the_summary_names_is_there(quickstart: tuple[str, dict[str, Any]], workplace: Path) -> None:
+def test_what_the_summary_names_is_there(quickstart: tuple[str, Summary], workplace: Path) -> None:
     _, result = quickstart
-    for name, place in result["where"].items():
+    for name, place in result.where.items():
         assert name == "tracking" or (workplace / place).exists(), place
-    assert result["cached"] == []
-    assert result["model_version"]["alias"] == "challenger"
-    assert all(result["digests"].values())
+    assert result.cached == []
+    assert result.model_version is not None
+    assert result.model_version.alias == "challenger"
+    assert all(result.digests.model_dump().values())
 
 
-def test_nothing_changed_means_nothing_runs(quickstart: tuple[str, dict[str, Any]], workplace: Path) -> None:
+def test_nothing_changed_means_nothing_runs(quickstart: tuple[str, Summary], workplace: Path) -> None:
     _, first = quickstart
     loraline(workplace, "run", "quickstart")
     again = summary(workplace)
-    assert set(again["cached"]) == set(again["seconds"]) - ALWAYS_RUN
+    assert set(again.cached) == set(again.seconds) - ALWAYS_RUN
     for key in ("base", "tuned", "training", "merge", "digests", "model_version"):
-        assert again[key] == first[key]
+        assert getattr(again, key) == getattr(first, key)
 
 
-def test_a_reject_is_green_and_moves_no_alias(quickstart: tuple[str, dict[str, Any]], workplace: Path) -> None:
+def test_a_reject_is_green_and_moves_no_alias(quickstart: tuple[str, Summary], workplace: Path) -> None:
     output = loraline(workplace, "run", "quickstart", "gate.min_gain=1.0")
     result = summary(workplace)
-    assert result["verdict"] == "reject"
-    assert result["reasons"]
-    assert result["model_version"] is None
+    assert result.verdict == "reject"
+    assert result.reasons
+    assert result.model_version is None
     assert "reject" in output
-    assert {"train_lora", "evaluate base", "merge_adapter"} <= set(result["cached"])
-    assert "gate" not in result["cached"]
+    assert {"train_lora", "evaluate base", "merge_adapter"} <= set(result.cached)
+    assert "gate" not in result.cached
 
 
 def test_bad_rows_are_reported_without_a_traceback(workplace: Path, tmp_path: Path) -> None:
@@ -178,25 +179,25 @@ def test_a_stopped_run_leaves_nothing_and_goes_on(
 
 
 @pytest.fixture(scope="module")
-def finished(workplace: Path, quickstart: object, on_rows: tuple[str, ...]) -> dict[str, Any]:
+def finished(workplace: Path, quickstart: object, on_rows: tuple[str, ...]) -> Summary:
     """The summary of the run on those rows, once nobody stops it any more."""
     loraline(workplace, *on_rows)
     return summary(workplace)
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="follows the test above")
-def test_what_was_stopped_goes_on_from_its_checkpoint(workplace: Path, finished: dict[str, Any]) -> None:
+def test_what_was_stopped_goes_on_from_its_checkpoint(workplace: Path, finished: Summary) -> None:
     training = json.loads((workplace / "runs/latest/adapter/training.json").read_text())
     assert training["resumed_from"]
-    assert {"prepare_dataset", "load_model", "evaluate base"} <= set(finished["cached"])
+    assert {"prepare_dataset", "load_model", "evaluate base"} <= set(finished.cached)
 
 
 def test_a_changed_row_runs_what_depends_on_it(
-    workplace: Path, finished: dict[str, Any], rows: Path, on_rows: tuple[str, ...]
+    workplace: Path, finished: Summary, rows: Path, on_rows: tuple[str, ...]
 ) -> None:
     rows.write_text(rows.read_text().replace("Say 7 twice", "Say 7 thrice"))
     loraline(workplace, *on_rows)
     second = summary(workplace)
-    assert second["cached"] == ["load_model"]
-    assert second["digests"]["dataset"] != finished["digests"]["dataset"]
-    assert second["digests"]["base"] == finished["digests"]["base"]
+    assert second.cached == ["load_model"]
+    assert second.digests.dataset != finished.digests.dataset
+    assert second.digests.base == finished.digests.base
