@@ -6,6 +6,7 @@ a JSON line that the command turns into a progress bar, a headline or an error. 
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -43,6 +44,15 @@ class JsonLines:
     def show(self, kind: str, text: str, fields: dict[str, Any]) -> None:
         """Print the event."""
         print(f"{EVENT_MARK} {json.dumps({'kind': kind, **fields})}", flush=True)
+
+
+class NoOutput:
+    """Shows nothing, for work whose result is shown in another way."""
+
+    seconds_between_updates = math.inf
+
+    def show(self, kind: str, text: str, fields: dict[str, Any]) -> None:
+        """Drop the event."""
 
 
 class _State:

@@ -77,6 +77,15 @@ class MergeReport(Report):
     """Weights that the adapter changed; the others are the base's, byte for byte."""
     seconds: float
 
+    @property
+    def exceeds_thresholds(self) -> bool:
+        """Whether the merged model was compared and differs by more than is allowed; NaN is more."""
+        if self.examples == 0:
+            return False
+        divergence = self.kl_divergence.max if self.kl_divergence else None
+        limits = ((self.max_abs_logit_difference, self.tolerance), (divergence, self.max_kl_divergence))
+        return any(value is None or value > limit for value, limit in limits)
+
     def headline(self) -> str:
         """The comparison in a line."""
         if self.kl_divergence is None or self.greedy is None:

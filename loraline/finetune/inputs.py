@@ -21,7 +21,7 @@ from loraline.sources.pin import Pin
 
 
 @dataclass(frozen=True)
-class FetchedBase:
+class CachedBase:
     """A base model on this machine."""
 
     full: Path
@@ -36,7 +36,7 @@ def step_key(step: str, config: StepConfig, **exclude: Any) -> list[Any]:
     return [config.model_dump(mode="json", **exclude), step_identity(step).digest]
 
 
-def fetch_base(recipe: Recipe) -> FetchedBase:
+def cached_base(recipe: Recipe) -> CachedBase:
     """Fetch a base model into the cache that all jobs share, and quantize it where the settings say so.
 
     Raises:
@@ -53,7 +53,7 @@ def fetch_base(recipe: Recipe) -> FetchedBase:
 
             cache.result(folder, lambda new: fetch_base(config, new / "base", new / "quantized", pin.digest))
     full, quantized = folder / "base", folder / "quantized"
-    return FetchedBase(full, quantized if config.quantization != "none" else full, pin)
+    return CachedBase(full, quantized if config.quantization != "none" else full, pin)
 
 
 def _short_name(config: ModelConfig) -> str:
@@ -98,18 +98,27 @@ def prepare_rows(recipe: Recipe, workspace: Workspace, evaluation_only: bool = F
     )
     if not folder.exists():
         with shown("prepare rows"):
-            workspace.result(folder, lambda new: _prepare(recipe, config, tokenizer, length, policy, new))
+            workspace.result(folder, lambda new: _prepare(recipe, config, tokenizer, policy, new, evaluation_only))
     return PreparedRows(folder, config, digest)
 
 
+def prepare_into(recipe: Recipe, output: Path, evaluation_only: bool = False) -> None:
+    """Prepare rows as `prepare_rows` does, into a folder. Raises the same."""
+    revisions, _ = pin_datasets(recipe.data.sources())
+    config = recipe.data.model_copy(update=revisions)
+    tokenizer = pin_model(recipe.model.source, recipe.model.revision)
+    with shown("prepare rows"):
+        _prepare(recipe, config, tokenizer, policy_of(recipe), output, evaluation_only)
+
+
 def _prepare(
-    recipe: Recipe, config: DataConfig, tokenizer: Pin, length: int | None, policy: Policy | None, output: Path
+    recipe: Recipe, config: DataConfig, tokenizer: Pin, policy: Policy | None, output: Path, evaluation_only: bool
 ) -> None:
     from loraline.data.prepare import prepare, prepare_evaluation_set
 
     with tempfile.TemporaryDirectory() as folder:
         fetch_tokenizer(recipe.model.source, tokenizer.revision, Path(folder))
-        if length is None:
+        if evaluation_only:
             prepare_evaluation_set(config, Path(folder), output, policy)
         else:
-            prepare(config, Path(folder), output, length, policy)
+            prepare(config, Path(folder), output, recipe.training.max_length, policy)

@@ -11,9 +11,9 @@ from loraline.artifacts.dataset import DatasetReport
 from loraline.artifacts.evaluation import EvaluationReport
 from loraline.artifacts.training import TrainReport
 from loraline.errors import ConfigurationError
-from loraline.finetune import phases
+from loraline.finetune import kept, phases
 from loraline.finetune import settings as job_settings
-from loraline.finetune.inputs import PreparedRows, fetch_base, policy_of, prepare_rows
+from loraline.finetune.inputs import PreparedRows, cached_base, policy_of, prepare_rows
 from loraline.finetune.results import EvaluationResult, MergeResult, PreparedDataset, ReportPage, TrainResult
 from loraline.finetune.rows import Rows, as_source
 from loraline.finetune.workspace import Workspace
@@ -135,7 +135,7 @@ class FineTune:
         """
         recipe = self._start("training", settings)
         rows = self._rows(recipe)
-        self._adapter = phases.train_adapter(recipe, self._workspace, fetch_base(recipe), rows.folder)
+        self._adapter = kept.trained_adapter(recipe, self._workspace, cached_base(recipe), rows.folder)
         self._merged = None
         return TrainResult(self._adapter, TrainReport.load(self._adapter))
 
@@ -156,9 +156,9 @@ class FineTune:
         """
         recipe = self._start("evaluation", settings)
         held_out = self._rows(recipe) if rows is None else self._rows_to_evaluate(recipe, rows)
-        base, chosen = fetch_base(recipe), self._choose(adapter)
+        base, chosen = cached_base(recipe), self._choose(adapter)
         folders = [
-            phases.evaluate_model(recipe, self._workspace, base, held_out.folder, one)
+            kept.evaluation(recipe, self._workspace, base, held_out.folder, one)
             for one in (None, *([chosen] if chosen else []))
         ]
         reports = [EvaluationReport.load(folder) for folder in folders]
@@ -188,7 +188,7 @@ class FineTune:
             raise ConfigurationError("there is no adapter to merge: call train() first, or give adapter=folder")
         rows = self._rows(recipe).folder if recipe.data.source else None
         folder = Path(output)
-        report = phases.merge_adapter(recipe, fetch_base(recipe), chosen, rows, folder)
+        report = phases.merge(recipe, cached_base(recipe), chosen, rows, folder)
         if chosen == self._adapter:
             self._merged = folder
         return MergeResult(folder, report)
@@ -236,8 +236,8 @@ class FineTune:
         recipe = self._start("gate", settings)
         if self._adapter is None:
             raise ConfigurationError("there is nothing to report yet: call train() first")
-        rows, base = self._rows(recipe), fetch_base(recipe)
-        return phases.judge_and_report(recipe, self._workspace, base, rows, self._adapter, self._merged)
+        rows, base = self._rows(recipe), cached_base(recipe)
+        return kept.report(recipe, self._workspace, base, rows, self._adapter, self._merged)
 
     def _start(self, section: str, settings: Mapping[str, Any]) -> Recipe:
         """Begin a phase: validate its settings, remember them, and free the model that `generate` keeps."""
@@ -271,7 +271,7 @@ class FineTune:
             self._conversation = None
             phases.release_memory()
             recipe = self.recipe
-            conversation = phases.load_conversation(fetch_base(recipe), adapter, policy_of(recipe))
+            conversation = phases.load_conversation(cached_base(recipe), adapter, policy_of(recipe))
             self._conversation = (adapter, conversation)
         return self._conversation[1]
 

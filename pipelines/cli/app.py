@@ -9,6 +9,7 @@ from pipelines.cli import (
     cluster_commands,
     infer_command,
     model_commands,
+    phase_commands,
     recipe_commands,
     run_commands,
     schedule_commands,
@@ -37,7 +38,7 @@ app = typer.Typer(
     """,
 )
 
-for _group in (run_commands, recipe_commands, infer_command, model_commands, cluster_commands):
+for _group in (run_commands, phase_commands, recipe_commands, infer_command, model_commands, cluster_commands):
     app.add_typer(_group.app)
 app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(audit_commands.app, name="audit")
