@@ -29,6 +29,8 @@ class Workspace:
     def result(self, folder: Path, make: Callable[[Path], object]) -> Path:
         """The finished result in a folder that `path` names, made first if it is not there.
 
+        What a failed attempt wrote stays beside it until the next attempt: a message may name a file in it.
+
         Args:
             folder: its folder.
             make: makes it in the folder that it is given. Two processes may both make it; the first to finish counts.
@@ -36,14 +38,26 @@ class Workspace:
         if folder.exists():
             return folder
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for left in folder.parent.glob(f".{folder.name}.*"):
+            if left == unfinished or not _is_alive(left.suffix.removeprefix(".")):
+                shutil.rmtree(left, ignore_errors=True)
         unfinished.parent.mkdir(parents=True, exist_ok=True)
+        make(unfinished)
         try:
-            make(unfinished)
             unfinished.rename(folder)
         except OSError:
             if not folder.exists():
                 raise
-        finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return folder
+
+
+def _is_alive(process: str) -> bool:
+    """Whether the process of this id still runs."""
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
