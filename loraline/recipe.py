@@ -18,7 +18,8 @@ from loraline.evaluation.config import EvaluateConfig
 from loraline.gate.config import GateConfig
 from loraline.identity.digests import json_digest
 from loraline.merging.config import MergeConfig
-from loraline.models.config import FootprintConfig, ModelConfig
+from loraline.models.config import ModelConfig
+from loraline.models.footprint import FootprintConfig
 from loraline.registry.config import RegistryConfig
 from loraline.safety.config import SafetyConfig
 from loraline.training.config import TrainConfig

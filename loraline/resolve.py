@@ -114,11 +114,11 @@ def _check_memory(recipe: Recipe) -> None:
     is_here = parse_model_source(recipe.model.source).kind in ("folder", "scratch")
     if is_here or importlib.util.find_spec("torch") is None:
         return
-    from loraline.models.memory import plan
+    from loraline.models.memory_estimate import estimate_memory
 
-    estimate = plan(recipe.model, recipe.footprint())
+    estimate = estimate_memory(recipe.model, recipe.footprint())
     if not estimate.fits:
-        raise ModelLoadingError(estimate.refusal())
+        raise ModelLoadingError(estimate.explain())
 
 
 def _pin_tasks(config: EvaluateConfig) -> str:

@@ -25,7 +25,7 @@ SUBPACKAGES = {"kfp.kubernetes": "kfp-kubernetes"}
 """Modules that another distribution puts into a package."""
 
 NOT_FOLLOWED = {
-    ("loraline.resolve", "loraline.models.memory"): "memory is estimated where torch is installed only",
+    ("loraline.resolve", "loraline.models.memory_estimate"): "memory is estimated where torch is installed only",
     ("loraline.quickstart.scratch_model", "loraline.quickstart.scratch_pretraining"): "the scratch model is trained in"
     " load_model; a light step reads its tokenizer only",
 }

@@ -73,7 +73,7 @@ def report(
 
 
 def _base_identity(base: CachedBase) -> dict[str, Any]:
-    return ModelManifest.load(base.working).model_dump(mode="json", exclude={"taken"})
+    return ModelManifest.load(base.working).model_dump(mode="json", exclude={"resolved", "identity"})
 
 
 def _rows_identity(folder: Path) -> str:

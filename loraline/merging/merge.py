@@ -19,11 +19,11 @@ from loraline.merging.config import MergeConfig
 from loraline.merging.merged_folder import write_other_files
 from loraline.merging.parity import Parity, ParityModels, measure_parity
 from loraline.merging.parity_inputs import choose_inputs
-from loraline.merging.safetensors_files import FLOAT_DTYPES, read_header, weight_files
 from loraline.merging.serving_prompts import serving_prompt_digests
 from loraline.merging.streaming_merge import merge_file
 from loraline.merging.weight_updates import plan_updates
 from loraline.models.folder import read_manifest
+from loraline.models.safetensors_files import FLOAT_DTYPES, read_header, weight_files
 
 
 class _TrainedBase(Report):

@@ -25,11 +25,11 @@ from loraline.artifacts.merging import GreedyReport
 from loraline.merging.divergence import Divergence, DivergenceMeter
 from loraline.merging.greedy import GreedyReference
 from loraline.merging.parity_inputs import ParityInputs
-from loraline.merging.safetensors_files import FLOAT_DTYPES, read_header, weight_files
 from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
 from loraline.models.load_base import quiet_libraries
+from loraline.models.safetensors_files import FLOAT_DTYPES, count_parameters, read_header, weight_files
 from loraline.units import format_bytes
 
 _FREE_CUDA_BYTES = 4 << 30  # for the activations and logits of one sequence
@@ -128,7 +128,7 @@ def _device(base: Path) -> torch.device:
     """The device that the recipe asks for, or the CPU where a GPU cannot hold the weights in float32."""
     device = pick_device(read_manifest(base).device)
     if device.type == "cuda":
-        needed = sum(4 * math.prod(tensor.shape) for file in weight_files(base) for tensor in read_header(file))
+        needed = 4 * count_parameters(base)
         free, _ = torch.cuda.mem_get_info(device)
         if needed + _FREE_CUDA_BYTES > free:
             progress.note(f"comparing on the CPU: in float32 the model needs {format_bytes(needed)} of GPU memory")

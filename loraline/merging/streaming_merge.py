@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 
 from loraline.errors import AdapterError
-from loraline.merging.safetensors_files import FLOAT_DTYPES, StoredTensor, read_header
 from loraline.merging.weight_updates import WeightUpdate
 from loraline.models.peft_files import ADAPTER_WEIGHTS
+from loraline.models.safetensors_files import FLOAT_DTYPES, StoredTensor, read_header
 
 _BLOCK_VALUES = 1 << 18  # values of a weight in memory at a time: 1 MB in float32, which caches hold
 _COPY_BYTES = 1 << 22

@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from loraline.errors import AdapterError, ModelLoadingError
-from loraline.merging.safetensors_files import StoredTensor
-from loraline.models.folder import load_config, read_manifest
+from loraline.errors import AdapterError
+from loraline.models.meta_model import build_meta_model
 from loraline.models.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from loraline.models.safetensors_files import StoredTensor
 
 _MAGNITUDE = "lora_magnitude_vector"
 _LINEAR_FACTORS = ("lora_A.weight", "lora_B.weight")
@@ -74,7 +73,7 @@ def plan_updates(base: Path, adapter: Path, tensors: dict[str, StoredTensor]) ->
     with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as weights:
         shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}  # noqa: SIM118
     modules, problems = _group(shapes)
-    network = _meta_model(base)
+    network = build_meta_model(base, str(base))
     updates = []
     for module, parts in sorted(modules.items()):
         try:
@@ -123,18 +122,6 @@ def _group(keys: Any) -> tuple[dict[str, dict[str, str]], list[str]]:
         elif not key.endswith(".base_layer.weight"):  # PEFT adds copies of the base's embeddings
             problems.append(f"{key!r} is not a weight of a LoRA adapter")
     return modules, problems
-
-
-def _meta_model(base: Path) -> Any:
-    """Build the model on the meta device, for the types of its modules; no weights are loaded."""
-    trust = read_manifest(base).trust_remote_code
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(load_config(base), trust_remote_code=trust)
-    except (ValueError, ImportError) as error:
-        raise ModelLoadingError(
-            f"no model can be built from {base / 'config.json'}: {error}; fetch it again"
-        ) from error
 
 
 def _update(

@@ -1,4 +1,4 @@
-"""How much memory there is: on this machine, or on an accelerator that is named and not here."""
+"""The memory and native dtype of accelerators: of those in a table, by name, and of this machine's device."""
 
 import psutil
 import torch
@@ -24,31 +24,32 @@ ACCELERATORS = {
     "V100-16GB": 16 * _GB,
     "V100-32GB": 32 * _GB,
 }
-"""Memory by its makers' data sheets, in bytes."""
+"""Memory by the vendors' data sheets, in bytes."""
 
 _WITHOUT_BFLOAT16 = ("T4", "V100-16GB", "V100-32GB")
 _RESERVED = 0.06
-"""Fraction that the driver, the CUDA context and the allocator's gaps take of a named accelerator."""
+"""Fraction of a named accelerator's memory for the driver, the CUDA context and fragmentation of the allocator."""
+_UNLIMITED = 2**63
 
 
-def named_capacity(name: str) -> int:
-    """Bytes that a model can have of an accelerator that need not be here.
+def named_memory(name: str) -> int:
+    """Bytes that a model can use of an accelerator in the table.
 
     Raises:
-        ConfigurationError: the table does not know it.
+        ConfigurationError: it is not in the table.
     """
     if name not in ACCELERATORS:
-        raise ConfigurationError(f"accelerator {name!r} is not known; the known ones are {', '.join(ACCELERATORS)}")
+        raise ConfigurationError(f"accelerator {name!r} is unknown; the known ones are {', '.join(ACCELERATORS)}")
     return int(ACCELERATORS[name] * (1 - _RESERVED))
 
 
 def named_dtype(name: str) -> torch.dtype:
-    """The 16-bit type that an accelerator computes in natively."""
+    """The 16-bit dtype that an accelerator computes in natively."""
     return torch.float16 if name in _WITHOUT_BFLOAT16 else torch.bfloat16
 
 
-def capacity_here(device: torch.device) -> int:
-    """Bytes that are free now on a device of this machine. MPS shares the machine's own memory."""
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free now on a device of this machine. MPS uses the machine's own memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
@@ -57,13 +58,13 @@ def capacity_here(device: torch.device) -> int:
 
 
 def _free_in_container() -> int:
-    """What the container's limit leaves (cgroup v2); without one, no limit."""
+    """Bytes that the container's memory limit (cgroup v2) leaves."""
     try:
         with (
             open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit,
             open("/sys/fs/cgroup/memory.current", encoding="ascii") as used,
         ):
             text = limit.read().strip()
-            return 2**63 if text == "max" else int(text) - int(used.read())
+            return _UNLIMITED if text == "max" else int(text) - int(used.read())
     except FileNotFoundError:
-        return 2**63
+        return _UNLIMITED

@@ -1,61 +1,63 @@
-"""On which device a model runs, in which type, with which attention: what was asked for, settled on this machine."""
+"""Resolve device, dtype and attention implementation: what the recipe asks for, on this machine."""
 
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from loraline.artifacts.base_model import ResolvedDevice
 from loraline.errors import ModelLoadingError
 from loraline.models.folder import load_config, read_manifest
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_AMPERE = 8  # the first compute capability that flash-attn 2 runs on
+"""The compute dtypes by their names in a recipe."""
+_AMPERE = 8  # the lowest compute capability (major version) that flash-attn 2 supports
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where and how a model runs on this machine."""
+def resolve_device(folder: Path) -> ResolvedDevice:
+    """Resolve device, dtype and attention of a model folder, as its manifest asks for them.
 
-    device: torch.device
-    dtype: torch.dtype
-    attention: str
-    attention_reason: str
-
-    def taken(self) -> dict[str, str]:
-        """Say it in words, for a report."""
-        return {
-            "device": str(self.device),
-            "compute_dtype": str(self.dtype).removeprefix("torch."),
-            "attention": self.attention,
-            "attention_reason": self.attention_reason,
-        }
+    Raises:
+        ModelLoadingError: this machine does not support what the recipe asks for.
+    """
+    manifest = read_manifest(folder)
+    device = pick_device(manifest.device)
+    dtype = pick_dtype(device, manifest.compute_dtype)
+    attention, reason = pick_attention(manifest.attention, device, dtype)
+    if manifest.attention == "auto":
+        attention, reason = _supported_by_architecture(folder, attention, reason)
+    return ResolvedDevice(
+        device=str(device),
+        compute_dtype=next(name for name, known in DTYPES.items() if known == dtype),
+        attention=attention,
+        attention_reason=reason,
+    )
 
 
 def pick_device(requested: str = "auto") -> torch.device:
-    """Take CUDA, else MPS, else the CPU; or what was asked for.
+    """Pick the requested device; auto: CUDA, else MPS, else the CPU.
 
     Raises:
-        ModelLoadingError: the device that was asked for is not here.
+        ModelLoadingError: the requested device is not available.
     """
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if requested == "auto":
-        requested = next(name for name, available in here.items() if available)
-    if not here[requested]:
-        available = ", ".join(name for name, present in here.items() if present)
+        requested = next(name for name, is_available in available.items() if is_available)
+    if not available[requested]:
+        names = ", ".join(name for name, is_available in available.items() if is_available)
         raise ModelLoadingError(
-            f"model.device is {requested!r}, but this machine has only {available}; set model.device=auto"
+            f"model.device is {requested!r}, but this machine has only {names}; set model.device=auto"
         )
     return torch.device(requested)
 
 
 def pick_dtype(device: torch.device, requested: str = "auto") -> torch.dtype:
-    """Take the 16-bit type that the device is fast with, else float32; or what was asked for.
+    """Pick the requested dtype; auto: the 16-bit dtype that the device computes in natively, else float32.
 
     Raises:
-        ModelLoadingError: bfloat16 was asked for on a GPU that does not know it.
+        ModelLoadingError: bfloat16 is requested on a GPU that does not support it.
     """
     if requested != "auto":
         if requested == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
@@ -67,33 +69,34 @@ def pick_dtype(device: torch.device, requested: str = "auto") -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
-    if device.type == "mps":  # bfloat16 came to Metal with macOS 14
+    if device.type == "mps":  # Metal supports bfloat16 since macOS 14
         return torch.bfloat16 if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float16
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
 
 
 def pick_attention(requested: str, device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
-    """Take the fastest attention that can run here, or what was asked for; and why.
+    """Pick the requested attention implementation; auto: the fastest that runs here. Also returns the reason.
 
     Raises:
-        ModelLoadingError: flash_attention_2 was asked for where it cannot run.
+        ModelLoadingError: flash_attention_2 is requested where it cannot run.
     """
     if requested not in ("auto", "flash_attention_2"):
         return requested, "the recipe asks for it"
-    obstacle = _flash_obstacle(device, dtype)
+    obstacle = _flash_attention_obstacle(device, dtype)
     if not obstacle:
-        return "flash_attention_2", "flash-attn is installed and runs on this device in 16 bit"
+        return "flash_attention_2", "flash-attn is installed and supports this device and dtype"
     if requested == "flash_attention_2":
         raise ModelLoadingError(f"model.attention is 'flash_attention_2', but {obstacle}; set model.attention=auto")
-    return "sdpa", f"flash_attention_2 cannot be had: {obstacle}"
+    return "sdpa", f"flash_attention_2 is not available: {obstacle}"
 
 
-def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:
+def _flash_attention_obstacle(device: torch.device, dtype: torch.dtype) -> str:
+    """Why flash_attention_2 cannot run here; empty if it can."""
     if device.type != "cuda":
         return f"it needs a CUDA device, and this is {device.type}"
     if dtype == torch.float32:
-        return "it computes in 16 bit only, and the type is float32"
+        return "it computes in 16 bit only, and the dtype is float32"
     if torch.cuda.get_device_capability(device)[0] < _AMPERE:
         return f"{torch.cuda.get_device_name(device)} is older than the Ampere generation that it needs"
     if importlib.util.find_spec("flash_attn") is None:
@@ -101,28 +104,13 @@ def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:
     return ""
 
 
-def place(folder: Path) -> Placement:
-    """Settle where and how the model in a folder runs on this machine.
-
-    Raises:
-        ModelLoadingError: what the recipe asks for cannot be had here.
-    """
-    manifest = read_manifest(folder)
-    device = pick_device(manifest.device)
-    dtype = pick_dtype(device, manifest.compute_dtype)
-    attention, reason = pick_attention(manifest.attention, device, dtype)
-    if manifest.attention == "auto":
-        attention, reason = _what_the_family_can(folder, attention, reason)
-    return Placement(device, dtype, attention, reason)
-
-
-def _what_the_family_can(folder: Path, attention: str, reason: str) -> tuple[str, str]:
-    """Step down from an attention that the model's own code lacks. Remote code decides for itself."""
-    family: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(load_config(folder)), None)
-    if family is None:
+def _supported_by_architecture(folder: Path, attention: str, reason: str) -> tuple[str, str]:
+    """Fall back where the model's architecture does not support an implementation; remote code is not checked."""
+    architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(load_config(folder)), None)
+    if architecture is None:
         return attention, reason
-    if attention == "flash_attention_2" and not family._supports_flash_attn:
-        attention, reason = "sdpa", f"{family.__name__} has no flash_attention_2"
-    if attention == "sdpa" and not family._supports_sdpa:
-        attention, reason = "eager", f"{family.__name__} has no sdpa"
+    if attention == "flash_attention_2" and not architecture._supports_flash_attn:
+        attention, reason = "sdpa", f"{architecture.__name__} does not support flash_attention_2"
+    if attention == "sdpa" and not architecture._supports_sdpa:
+        attention, reason = "eager", f"{architecture.__name__} does not support sdpa"
     return attention, reason

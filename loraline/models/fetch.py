@@ -2,29 +2,28 @@
 
 from pathlib import Path
 
-from safetensors import safe_open
-
 from loraline import progress
 from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
 from loraline.identity.digests import digest_folder
 from loraline.identity.step import step_identity
 from loraline.models.config import ModelConfig
-from loraline.models.device import place
+from loraline.models.device import resolve_device
 from loraline.models.folder import write_manifest
 from loraline.models.quantize import quantize
+from loraline.models.safetensors_files import count_parameters
 from loraline.sources.model import fetch_model, pin_model
 
 
 def fetch_base(config: ModelConfig, base: Path, quantized: Path, pinned: str = "") -> ModelManifest:
-    """Bring the base model into a folder, with a manifest beside its files.
+    """Fetch the base model into a folder, and write its manifest.
 
-    Nothing of the training settings is needed, so that another rank, batch size or length fetches no base again.
+    No training setting is an argument: another rank, batch size or length fetches no base again.
 
     Args:
         config: the recipe's model section, its revision pinned.
-        base: folder for the model in its own type; made here.
-        quantized: folder for the quantized model; made only if the recipe asks for one.
+        base: folder for the model in the dtype that it is stored in; is created.
+        quantized: folder for the quantized model; is created only if the recipe asks for one.
         pinned: digest of the source when the run began (`pin_model`). Empty: not compared.
 
     Raises:
@@ -41,17 +40,17 @@ def fetch_base(config: ModelConfig, base: Path, quantized: Path, pinned: str = "
         device=config.device,
         attention=config.attention,
         trust_remote_code=config.trust_remote_code,
-        parameters=_count_parameters(base),
+        parameters=count_parameters(base),
         identity=step_identity("load_model"),
     )
-    write_manifest(base, manifest)  # which `place` reads
-    manifest = manifest.model_copy(update={"taken": place(base).taken()})
+    write_manifest(base, manifest)  # which `resolve_device` reads
+    resolved = resolve_device(base)
+    manifest = manifest.model_copy(update={"resolved": resolved})
     write_manifest(base, manifest)
     if config.quantization != "none":
         progress.note(f"quantizing to {config.quantization}")
         quantize(base, config.quantization, quantized)
-    taken = manifest.taken
-    progress.headline(f"{manifest.parameters / 1e6:,.1f}M parameters, {taken['compute_dtype']} on {taken['device']}")
+    progress.headline(f"{manifest.parameters / 1e6:,.1f}M parameters, {resolved.compute_dtype} on {resolved.device}")
     return manifest
 
 
@@ -63,16 +62,3 @@ def _check_pin(config: ModelConfig, pinned: str) -> None:
             f"the base at {config.source!r} changed while the run was going on: it began with digest {pinned}, and "
             f"now there is {now}. Start the run again to have the new base, or put the old one back."
         )
-
-
-def _count_parameters(folder: Path) -> int:
-    """Weights in a model's files, from their headers. Tied weights are stored, and counted, once."""
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  # it is no mapping
-                size = 1
-                for length in tensors.get_slice(name).get_shape():
-                    size *= length
-                total += size
-    return total

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from loraline.errors import ModelLoadingError
 from loraline.models.bitsandbytes_layers import prepare_quantized, quantization_config
-from loraline.models.device import place
+from loraline.models.device import DTYPES, resolve_device
 from loraline.models.folder import read_manifest
 
 _SHOWN_WEIGHTS = 5
@@ -31,25 +31,26 @@ def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
         ModelLoadingError: the weights cannot be loaded, or some are missing.
     """
     quiet_libraries()
-    placement = place(folder)
-    config = quantization_config(quantization, placement.dtype)
+    resolved = resolve_device(folder)
+    dtype = DTYPES[resolved.compute_dtype]
+    config = quantization_config(quantization, dtype)
     loaded: Any
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=placement.dtype,
-            device_map={"": placement.device},
-            attn_implementation=placement.attention,
+            dtype=dtype,
+            device_map={"": resolved.device},
+            attn_implementation=resolved.attention,
             trust_remote_code=read_manifest(folder).trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
             **({"quantization_config": config} if config else {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
-        raise ModelLoadingError(f"the model in {folder} cannot be loaded on {placement.device}: {error}") from error
+        raise ModelLoadingError(f"the model in {folder} cannot be loaded on {resolved.device}: {error}") from error
     model, loading_info = loaded
     _refuse_missing_weights(folder, loading_info)
-    prepare_quantized(model, placement.dtype)
+    prepare_quantized(model, dtype)
     model.requires_grad_(False)
     frozen: PreTrainedModel = model.eval()
     return frozen

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from loraline.config import StepConfig
-from loraline.models.config import FootprintConfig
+from loraline.models.footprint import FootprintConfig
 
 
 class TrainConfig(StepConfig):

@@ -10,7 +10,7 @@ from loraline.errors import ModelLoadingError
 from loraline.models.config import ModelConfig
 from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
-from loraline.models.memory import plan
+from loraline.models.memory_estimate import estimate_memory
 from loraline.tracking import Tracker
 from loraline.training.config import TrainConfig
 from loraline.training.distributed import Distributed
@@ -61,6 +61,6 @@ def _check_memory(config: TrainConfig, model: Path) -> None:
     manifest = read_manifest(model)
     settings = {"source": str(model), "trust_remote_code": manifest.trust_remote_code}
     settings |= {name: getattr(manifest, name) for name in ("quantization", "compute_dtype", "device", "attention")}
-    estimate = plan(ModelConfig.model_validate(settings), config.footprint())
+    estimate = estimate_memory(ModelConfig.model_validate(settings), config.footprint())
     if not estimate.fits:
-        raise ModelLoadingError(estimate.refusal())
+        raise ModelLoadingError(estimate.explain())

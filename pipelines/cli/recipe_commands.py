@@ -51,14 +51,14 @@ def plan(
 
     Reads the model's configuration only. Exits with 1 if the recipe does not fit.
     """
-    from loraline.models.memory import plan as make_plan
-    from pipelines.local.console import show_plan
+    from loraline.models.memory_estimate import estimate_memory
+    from pipelines.local.console import show_memory_estimate
 
     with exit_on_error():
         checked = load_recipe(recipe, overrides or [])
         with services(HOME):
-            estimate = make_plan(checked.model, checked.footprint(), accelerator)
-        show_plan(Console(), estimate)
+            estimate = estimate_memory(checked.model, checked.footprint(), accelerator)
+        show_memory_estimate(Console(), estimate)
     raise typer.Exit(0 if estimate.fits else FAILED)
 
 

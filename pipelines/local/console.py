@@ -1,6 +1,6 @@
 """Terminal output of a run: its steps while it runs, then the metrics, the verdict and the paths."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -9,6 +9,9 @@ from rich.table import Table
 from loraline.units import format_bytes
 from pipelines.local.run import LocalStep
 from pipelines.local.summary import EvaluationSummary, Summary
+
+if TYPE_CHECKING:
+    from loraline.models.memory_estimate import MemoryEstimate
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
 
@@ -106,26 +109,27 @@ def _figures(evaluation: EvaluationSummary) -> dict[str, float | None]:
     }
 
 
-def show_plan(console: Console, plan: Any) -> None:
-    """Print a memory estimate (`loraline.models.memory.FitPlan`): needed, available, and settings to change."""
+def show_memory_estimate(console: Console, estimate: "MemoryEstimate") -> None:
+    """Print a memory estimate: needed, available, and settings to change."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("memory for")
     table.add_column("bytes", justify="right")
     table.add_column("how")
-    for row in plan.rows:
-        table.add_row(row.what, format_bytes(row.size), row.how)
+    for item in estimate.items:
+        table.add_row(item.name, format_bytes(item.size), item.basis)
     table.add_row(
         "[bold]in all[/bold]",
-        f"[bold]{format_bytes(plan.needed)}[/bold]",
-        f"of {format_bytes(plan.capacity)} on {plan.accelerator}",
+        f"[bold]{format_bytes(estimate.needed)}[/bold]",
+        f"of {format_bytes(estimate.capacity)} on {estimate.device}",
     )
     console.print(table)
     console.print(
-        f"\n{plan.parameters / 1e6:,.1f}M parameters, {plan.trained / 1e6:,.2f}M of them trained", highlight=False
+        f"\n{estimate.parameters / 1e6:,.1f}M parameters; the adapter has {estimate.trainable_parameters / 1e6:,.2f}M",
+        highlight=False,
     )
-    verdict = "[bold green]fits[/bold green]" if plan.fits else "[bold red]does not fit[/bold red]"
-    console.print(f"{verdict}" + ("" if plan.fits else "; what would help:"))
-    for change in plan.changes:
+    verdict = "[bold green]fits[/bold green]" if estimate.fits else "[bold red]does not fit[/bold red]"
+    console.print(f"{verdict}" + ("" if estimate.fits else "; what would help:"))
+    for change in estimate.changes:
         console.print(
             f"  {change.setting}: {format_bytes(change.needed)}{'' if change.fits else ', still too much'}",
             highlight=False,

@@ -11,9 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from loraline.artifacts.base_model import ModelManifest
 from loraline.data.rows import Row
-from loraline.models import memory
 from loraline.models.config import ModelConfig
 from loraline.models.folder import write_manifest
+from loraline.models.memory_estimate import estimate_memory
 from loraline.models.quantize import quantize
 from loraline.training.config import TrainConfig
 from loraline.training.train import train
@@ -93,10 +93,10 @@ def test_training_on_a_quantized_base_uses_what_is_estimated(
 
 
 def _compare(config: TrainConfig, source: ModelConfig, model: Path, rows: Path) -> None:
-    estimate = memory.plan(source, config.footprint())
+    estimate = estimate_memory(source, config.footprint())
     with peak_memory(torch.device(source.device)) as peak:
         train(config, model, rows, model.parent / "adapter")
-    shares = ", ".join(f"{row.what} {row.size / MIB:.0f}" for row in estimate.rows)
+    shares = ", ".join(f"{item.name} {item.size / MIB:.0f}" for item in estimate.items)
     message = f"estimated {estimate.needed / MIB:.0f} MiB ({shares}), used {peak.size / MIB:.0f} MiB"
     print(message)
     # What is said to fit must fit; and what fits should not be refused.

@@ -114,6 +114,6 @@ def test_a_base_that_does_not_fit_is_refused_before_it_crosses_a_network(
 
     storage.upload(Path(source), "s3://resolved/base")
     resolve(recipe("s3://resolved/base"))
-    monkeypatch.setattr("loraline.models.accelerators.capacity_here", lambda _: 1 << 20)
+    monkeypatch.setattr("loraline.models.accelerators.free_memory", lambda _: 1 << 20)
     with pytest.raises(ModelLoadingError, match=r"needs .* MiB, and cpu has 1\.0 MiB"):
         resolve(recipe("s3://resolved/base", model={"device": "cpu"}))

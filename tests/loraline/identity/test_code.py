@@ -52,7 +52,7 @@ def runs_again(file: Path, old: str, new: str) -> set[str]:
         ("storage.py", r"\Z", "\nMORE = 1\n"),
         ("serving/guard.py", r"\Z", "\nMORE = 1\n"),
         ("registry/clean.py", r"\Z", "\nMORE = 1\n"),
-        ("models/memory.py", r"\Z", "\nMORE = 1\n"),
+        ("models/memory_estimate.py", r"\Z", "\nMORE = 1\n"),
     ],
 )
 def test_what_changes_no_result_runs_nothing_again(tree: Path, file: str, old: str, new: str) -> None:
@@ -74,6 +74,7 @@ def test_what_changes_no_result_runs_nothing_again(tree: Path, file: str, old: s
         ("evaluation/metrics.py", {"evaluate_model"}),
         ("merging/streaming_merge.py", {"merge_adapter"}),
         ("models/quantize.py", {"load_model"}),
+        ("models/footprint.py", {"train_lora"}),
         ("models/load.py", {"train_lora", "evaluate_model", "merge_adapter"}),
         ("registry/register.py", {"register_model"}),
         ("artifacts/training.py", {"train_lora", "merge_adapter", "gate", "register_model"}),

@@ -13,7 +13,7 @@ from loraline.training.launch import launch
 def test_what_does_not_fit_is_refused_before_anything_is_loaded(
     make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loraline.models.accelerators.capacity_here", lambda _: 1 << 20)
+    monkeypatch.setattr("loraline.models.accelerators.free_memory", lambda _: 1 << 20)
     config = TrainConfig(rank=4, max_length=64, batch_size=2)
     with pytest.raises(ModelLoadingError, match=r"needs .* MiB, and cpu has 1\.0 MiB .*gradient_checkpointing=true"):
         launch(config, make_model(), tmp_path / "no-dataset", tmp_path / "adapter")

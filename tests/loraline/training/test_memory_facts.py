@@ -10,9 +10,9 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from loraline.data.rows import Row
-from loraline.models import memory
 from loraline.models.config import ModelConfig
 from loraline.models.load import load_model
+from loraline.models.memory_estimate import MemoryEstimate, estimate_memory
 from loraline.models.target_modules import ALL_LINEAR
 from loraline.training.adapter import add_adapter, trainable_parameters
 from loraline.training.collator import collate
@@ -28,18 +28,18 @@ ModelMaker = Callable[..., Path]
 TOKENS, HIDDEN, VOCABULARY = 1024, 64, 5000
 
 
-def estimate(model: Path, config: TrainConfig, dtype: str = "float32", quantization: str = "none") -> memory.FitPlan:
+def estimate(model: Path, config: TrainConfig, dtype: str = "float32", quantization: str = "none") -> MemoryEstimate:
     source = ModelConfig(
         source=str(model),
         device="cpu",
         compute_dtype=dtype,  # type: ignore[arg-type]
         quantization=quantization,  # type: ignore[arg-type]
     )
-    return memory.plan(source, config.footprint())
+    return estimate_memory(source, config.footprint())
 
 
-def size(found: memory.FitPlan, what: str) -> int:
-    return next(row.size for row in found.rows if row.what == what)
+def size(found: MemoryEstimate, name: str) -> int:
+    return next(item.size for item in found.items if item.name == name)
 
 
 def nbytes(tensors: object) -> int:
@@ -61,7 +61,7 @@ def test_adapter_gradients_and_optimizer_states(
     states = [value for state in optimizer.state.values() for value in state.values() if value.dim()]
 
     found = estimate(folder, config)
-    assert found.trained == sum(p.numel() for p in parameters)
+    assert found.trainable_parameters == sum(p.numel() for p in parameters)
     assert size(found, "adapter") == nbytes(parameters)
     assert size(found, "gradients") == nbytes(p.grad for p in parameters)
     assert size(found, "optimizer") == nbytes(states)
@@ -129,8 +129,8 @@ def test_the_estimate_knows_whether_the_loss_is_chunked(
     add_adapter(base, config)
     dataset = tokenize(tokenizer, [chat_row(1)], 512)
     chunked = CausalLMLoss(base, collate(dataset, np.array([0]), base.device, packing=False)[0]).chunked
-    how = next(row.how for row in estimate(folder, config).rows if row.what == "logits")
-    assert chunked == how.startswith(f"{LOGITS_CHUNK} label positions")
+    basis = next(item.basis for item in estimate(folder, config).items if item.name == "logits")
+    assert chunked == basis.startswith(f"{LOGITS_CHUNK} label positions")
 
 
 @pytest.mark.parametrize("changes", [{"use_dora": True}, {"dropout": 0.1}], ids=str)

@@ -5,6 +5,7 @@ the tensors' bytes.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,3 +67,12 @@ def read_header(path: Path) -> list[StoredTensor]:
     if size != expected:
         raise ModelLoadingError(f"{path} has {size} bytes and should have {expected}; fetch the model again")
     return sorted(tensors, key=lambda tensor: tensor.begin)
+
+
+def count_parameters(folder: Path) -> int:
+    """Number of weights in a model's files. Tied weights are stored, and counted, once.
+
+    Raises:
+        ModelLoadingError: a file is missing or truncated.
+    """
+    return sum(math.prod(tensor.shape) for file in weight_files(folder) for tensor in read_header(file))

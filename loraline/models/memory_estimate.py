@@ -1,0 +1,102 @@
+"""The memory estimate: whether a training run fits into a device's memory, before any weight is loaded."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from loraline.artifacts.base_model import ModelManifest
+from loraline.models import accelerators
+from loraline.models.config import ModelConfig
+from loraline.models.device import DTYPES, pick_device, pick_dtype
+from loraline.models.folder import write_manifest
+from loraline.models.footprint import FootprintConfig
+from loraline.models.memory_changes import SuggestedChange, suggest_changes
+from loraline.models.memory_items import MemoryItem, count_adapter_parameters, memory_items
+from loraline.models.meta_model import build_meta_model
+from loraline.sources.model import fetch_config
+from loraline.units import format_bytes
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The memory that training needs, the memory of the device, and what to change if that is too little."""
+
+    device: str
+    """The device or accelerator."""
+    capacity: int
+    """Bytes of the device that are available."""
+    parameters: int
+    """Weights of the base model."""
+    trainable_parameters: int
+    """Weights of the adapter."""
+    items: list[MemoryItem]
+    changes: list[SuggestedChange]
+    """Changes that suffice alone, or else several combined. Empty where training fits."""
+
+    @property
+    def needed(self) -> int:
+        """Bytes in all."""
+        return sum(item.size for item in self.items)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has as much as training needs."""
+        return self.needed <= self.capacity
+
+    def explain(self) -> str:
+        """Why training does not fit, and what to change."""
+        shares = ", ".join(f"{item.name} {format_bytes(item.size)}" for item in self.items)
+        advice = "; ".join(
+            f"{change.setting} would need {format_bytes(change.needed)}{'' if change.fits else ', still too much'}"
+            for change in self.changes
+        )
+        return (
+            f"training needs {format_bytes(self.needed)}, and {self.device} has {format_bytes(self.capacity)} "
+            f"({shares}). What to change: {advice or 'nothing in the recipe helps; take a larger device'}"
+        )
+
+
+def estimate_memory(config: ModelConfig, footprint: FootprintConfig, accelerator: str | None = None) -> MemoryEstimate:
+    """Estimate the memory that training needs, from the model's configuration alone.
+
+    Args:
+        config: the recipe's model section.
+        footprint: the training settings that memory depends on.
+        accelerator: a key of `accelerators.ACCELERATORS`; None: the device that would be used on this machine.
+
+    Raises:
+        ConfigurationError: the accelerator is unknown.
+        ModelLoadingError: the configuration cannot be fetched, or transformers does not support it.
+    """
+    device, capacity, dtype = _target(config, accelerator)
+    model = _meta_model(config, dtype)
+    items = memory_items(model, config, footprint)
+    fits = sum(item.size for item in items) <= capacity
+    return MemoryEstimate(
+        device=device,
+        capacity=capacity,
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        trainable_parameters=count_adapter_parameters(model, footprint),
+        items=items,
+        changes=[] if fits else suggest_changes(model, config, footprint, capacity),
+    )
+
+
+def _target(config: ModelConfig, accelerator: str | None) -> tuple[str, int, torch.dtype]:
+    """Name, available bytes and dtype of a named accelerator, or of this machine's device."""
+    if accelerator is None:
+        device = pick_device(config.device)
+        return str(device), accelerators.free_memory(device), pick_dtype(device, config.compute_dtype)
+    capacity, dtype = accelerators.named_memory(accelerator), accelerators.named_dtype(accelerator)
+    return accelerator, capacity, dtype if config.compute_dtype == "auto" else DTYPES[config.compute_dtype]
+
+
+def _meta_model(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fetch_config(config.source, config.revision, folder, config.trust_remote_code)
+        write_manifest(folder, ModelManifest(trust_remote_code=config.trust_remote_code))
+        return build_meta_model(folder, config.source, dtype)
