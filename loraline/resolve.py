@@ -10,7 +10,7 @@ from loraline.evaluation.config import EvaluateConfig, check_task_folder
 from loraline.evidence.lineage import Lineage, PolicyPin, SourcePin
 from loraline.identity.code import code_digest
 from loraline.recipe import Recipe
-from loraline.registry.champion import pin_champion
+from loraline.registry.champion_pin import pin_champion
 from loraline.safety.policy import Policy
 from loraline.safety.policy_files import load_policy
 from loraline.settings import (

@@ -121,3 +121,21 @@ def test_files_and_functions_fit_in_a_glance(file: Path) -> None:
 def test_every_module_is_ascii() -> None:
     for file in [*MODULES, *(ROOT / "tests").rglob("*.py")]:
         assert file.read_text().isascii(), file
+
+
+def test_no_two_modules_share_a_name() -> None:
+    """But those that play the same part everywhere, and those that are named after what they check or describe."""
+    same_part = {"__init__.py", "component.py", "config.py"}
+    named_after = ("loraline/gate/checks/", "loraline/artifacts/")
+    names = [f.name for f in MODULES if f.name not in same_part and not name(f).startswith(named_after)]
+    assert {one for one in names if names.count(one) > 1} == set()
+
+
+def test_no_two_classes_share_a_name() -> None:
+    classes = [
+        node.name
+        for file in MODULES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert {one for one in classes if classes.count(one) > 1} == set()

@@ -18,7 +18,7 @@ def evaluate_model(
     import json
     from pathlib import Path
 
-    from loraline.evaluation.step import run_evaluation
+    from loraline.evaluation.run_evaluation import run_evaluation
     from loraline.settings import EvaluateSettings
 
     folders = Path(model.path), Path(dataset.path), Path(evaluation.path), Path(adapter.path) if adapter else None

@@ -17,7 +17,7 @@ from loraline.data.reading.chunker import Chunker
 from loraline.data.row_screening import RowScreener
 from loraline.data.similarity.compare import SimilarityResult, compare_rows
 from loraline.data.validation.bad_rows import BadRowLog
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.models.folder import load_tokenizer
 from loraline.report.dataset_page import render_dataset_page
 from loraline.safety.policy import Policy

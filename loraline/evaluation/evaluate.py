@@ -34,7 +34,7 @@ from loraline.evaluation.generate import Answer, answer_prompts
 from loraline.evaluation.metrics import exact_match, mean, rouge_l, token_f1
 from loraline.evaluation.probing import encode_probes, run_probes
 from loraline.identity import model_digests
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.models.loaded import LoadedModel
 from loraline.safety.policy import Policy
 

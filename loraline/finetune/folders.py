@@ -13,7 +13,7 @@ from loraline.finetune import phases
 from loraline.finetune.inputs import cached_base, policy_of
 from loraline.finetune.results import EvaluationResult, ReportPage, TrainResult
 from loraline.recipe import Recipe
-from loraline.sources.adapter import base_of_adapter
+from loraline.sources.adapter_source import base_of_adapter
 
 BASE, TUNED = "base", "tuned"
 """The two evaluations below the folder of `evaluate_into`."""

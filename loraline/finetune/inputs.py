@@ -9,7 +9,7 @@ from loraline.config import StepConfig
 from loraline.data.config import DataConfig
 from loraline.finetune.workspace import Workspace
 from loraline.identity.digests import cache_folder
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.models.config import ModelConfig
 from loraline.progress_display import shown
 from loraline.recipe import Recipe

@@ -11,15 +11,14 @@ from loraline.artifacts.dataset import DatasetReport
 from loraline.artifacts.evaluation import EvaluationReport
 from loraline.artifacts.training import TrainReport
 from loraline.errors import ConfigurationError
-from loraline.finetune import kept, phases
-from loraline.finetune import settings as job_settings
+from loraline.finetune import kept, overrides, phases
 from loraline.finetune.inputs import PreparedRows, cached_base, policy_of, prepare_rows
 from loraline.finetune.results import EvaluationResult, MergeResult, PreparedDataset, ReportPage, TrainResult
-from loraline.finetune.rows import Rows, as_source
+from loraline.finetune.row_inputs import Rows, as_source
 from loraline.finetune.workspace import Workspace
 from loraline.identity.digests import json_digest
 from loraline.recipe import Recipe
-from loraline.sources.adapter import find_adapter
+from loraline.sources.adapter_source import find_adapter
 
 if TYPE_CHECKING:
     from loraline.serving.conversation import Conversation
@@ -76,11 +75,11 @@ class FineTune:
         """
         # Before torch is imported: OpenMP threads that spin while they wait starve each other on a busy machine.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        values = job_settings.starting_values(model)
+        values = overrides.starting_values(model)
         given = {"source": rows, "eval_source": eval_rows, "general_source": general_rows}
         kept_rows = Path(folder or _HOME) / "rows"
         sources = {name: None if one is None else as_source(one, kept_rows) for name, one in given.items()}
-        recipe = job_settings.build(job_settings.with_rows(values, **sources), settings)
+        recipe = overrides.build(overrides.with_rows(values, **sources), settings)
         self._values = recipe.model_dump(exclude_unset=True)
         self._settings_used: dict[str, Mapping[str, Any]] = {}
         self._workspace = Workspace(Path(folder) if folder else _HOME / _folder_name(recipe))
@@ -249,8 +248,8 @@ class FineTune:
 
     def _recipe(self, section: str = "", settings: Mapping[str, Any] | None = None) -> Recipe:
         used = {name: one for name, one in self._settings_used.items() if name != section}
-        values = job_settings.build(self._values, used).model_dump(exclude_unset=True)
-        return job_settings.build(values, settings or {}, section)
+        values = overrides.build(self._values, used).model_dump(exclude_unset=True)
+        return overrides.build(values, settings or {}, section)
 
     def _rows(self, recipe: Recipe) -> PreparedRows:
         if not recipe.data.source:

@@ -14,7 +14,7 @@ from loraline.gate.config import GateConfig
 from loraline.gate.gather import ReportReader, compare_ids, pair_examples, pair_losses, pair_probes
 from loraline.gate.weigh import weigh
 from loraline.identity.digests import json_digest
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.safety.policy import Policy
 
 

@@ -14,7 +14,7 @@ from loraline.artifacts.training import TrainReport
 from loraline.data.rows import read_rows
 from loraline.errors import AdapterError
 from loraline.identity import model_digests
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.merging.config import MergeConfig
 from loraline.merging.merged_folder import write_other_files
 from loraline.merging.parity import Parity, ParityModels, measure_parity

@@ -6,7 +6,7 @@ from loraline import progress
 from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
 from loraline.identity.digests import digest_folder
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.models.config import ModelConfig
 from loraline.models.device import resolve_device
 from loraline.models.folder import write_manifest

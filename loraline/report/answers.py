@@ -12,7 +12,7 @@ _MOST_SHOWN = {"fixed": 6, "broken": 6, "changed": 4, "unchanged": 2}
 
 
 @dataclass(frozen=True)
-class Span:
+class TextSpan:
     """A part of an answer."""
 
     text: str
@@ -38,16 +38,16 @@ def answer_groups(evidence: Evidence) -> list[AnswerGroup]:
     return [AnswerGroup(name, len(found), found[: _MOST_SHOWN[name]]) for name, found in groups.items()]
 
 
-def spans(answer: str | None, reference: str | None) -> list[Span]:
+def spans(answer: str | None, reference: str | None) -> list[TextSpan]:
     """An answer in spans, each equal to the reference or not. Empty where the answer is."""
     words, expected = (re.findall(r"\s+|\w+|[^\w\s]", shorten(text)) for text in (answer, reference))
     if not words:
         return []
     if not expected or max(len(words), len(expected)) > _MOST_WORDS:
-        return [Span(shorten(answer), False)]
+        return [TextSpan(shorten(answer), False)]
     matcher = difflib.SequenceMatcher(None, expected, words, autojunk=False)
     return [
-        Span("".join(words[begin:end]), kind != "equal")
+        TextSpan("".join(words[begin:end]), kind != "equal")
         for kind, _, _, begin, end in matcher.get_opcodes()
         if end > begin
     ]

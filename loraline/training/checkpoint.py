@@ -16,7 +16,7 @@ import torch
 from loraline import progress, storage
 from loraline.data.rows import Row
 from loraline.identity.digests import digest_folder, json_digest
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.models.folder import read_manifest
 from loraline.training.config import TrainConfig
 

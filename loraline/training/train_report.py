@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from loraline.artifacts.training import TrainReport
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.models.folder import read_manifest
 from loraline.training.packing.packing_check import check_packing
 from loraline.training.sampler import PackedRows

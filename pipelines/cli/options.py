@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.client.cluster_settings import cluster_settings
 from pipelines.client.connection import Cluster, connect
-from pipelines.client.settings import cluster_settings
 
 Endpoint = Annotated[
     str | None,

@@ -97,7 +97,7 @@ def evaluate(
     """
     with _ready(model, data), tempfile.TemporaryDirectory() as folder:
         from loraline.finetune.folders import evaluate_into
-        from loraline.sources.adapter import find_adapter
+        from loraline.sources.adapter_source import find_adapter
 
         recipe = _recipe(model, overrides)
         chosen = find_adapter(adapter) if adapter else None
@@ -127,7 +127,7 @@ def merge(
         from loraline.finetune.inputs import cached_base
         from loraline.finetune.phases import merge as merge_phase
         from loraline.finetune.results import MergeResult
-        from loraline.sources.adapter import base_of_adapter, find_adapter
+        from loraline.sources.adapter_source import base_of_adapter, find_adapter
 
         chosen = find_adapter(adapter)
         named, revision = base_of_adapter(chosen)
@@ -197,7 +197,7 @@ def _page(evidence: Path, overrides: list[str] | None, folders: dict[str, Path |
     if missing := [option for option, folder in folders.items() if folder is None]:
         raise ConfigurationError(f"to judge the folders of the phases, name all of them: {', '.join(missing)} missing")
     from loraline.finetune.folders import judge_into
-    from loraline.sources.adapter import base_of_adapter
+    from loraline.sources.adapter_source import base_of_adapter
 
     rows, evaluation, adapter, merged = given
     recipe = _recipe(base_of_adapter(adapter)[0] or "unknown", overrides)
@@ -222,7 +222,7 @@ def _recipe(
     model: str, overrides: list[str] | None, sources: dict[str, str | None] | None = None, revision: str = ""
 ) -> "Recipe":
     """Settings of a phase: those of a model or a recipe, with the command line's over them."""
-    from loraline.finetune.settings import build, starting_values, with_rows
+    from loraline.finetune.overrides import build, starting_values, with_rows
     from loraline.recipe_file import override
 
     values = with_rows(starting_values(model), **(sources or {}))

@@ -11,7 +11,7 @@ import certifi
 import urllib3
 
 from loraline.errors import ClusterAwayError, ClusterError, ConfigurationError
-from pipelines.client.settings import REACHING_KFP, ClusterSettings
+from pipelines.client.cluster_settings import REACHING_KFP, ClusterSettings
 
 MINIMUM_VERSION = (2, 14)
 """The oldest KFP version that, by its change log, has all features that the commands and compiled pipelines use.

@@ -15,8 +15,8 @@ from kfp import local
 
 from pipelines.compile import load_pipeline
 from pipelines.local.forks import fork_steps
+from pipelines.local.kfp_tasks import watched
 from pipelines.local.services import services
-from pipelines.local.tasks import watched
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from kfp import local
 from kfp.local import docker_task_handler
 
 from pipelines.finetune import finetune
-from pipelines.local.tasks import emit, watched
+from pipelines.local.kfp_tasks import emit, watched
 
 _PASSED_ON = ("AWS_", "MLFLOW_", "LORALINE_RUN_ID", "LORALINE_EVENTS", "OMP_")
 

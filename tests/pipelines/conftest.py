@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from loraline.recipe import Recipe
+from pipelines.client.cluster_settings import cluster_settings
 from pipelines.client.connection import Cluster, connect
-from pipelines.client.settings import cluster_settings
 from pipelines.compile import compile_pipeline
 from tests.pipelines.client.server import KfpServer
 

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from loraline.errors import ModelLoadingError
-from loraline.identity.step import step_identity
+from loraline.identity.step_identity import step_identity
 from loraline.models import accelerators
 from loraline.models.config import ModelConfig
 from loraline.models.fetch import fetch_base

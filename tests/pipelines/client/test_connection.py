@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from loraline.errors import ClusterAwayError, ClusterError, ConfigurationError
+from pipelines.client.cluster_settings import cluster_settings
 from pipelines.client.connection import Cluster, connect, listed
-from pipelines.client.settings import cluster_settings
 from tests.pipelines.client.server import LOGIN_PAGE, Answer, KfpServer
 
 

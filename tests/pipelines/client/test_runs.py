@@ -7,10 +7,10 @@ import pytest
 
 from loraline.errors import ClusterAwayError, ClusterError, ConfigurationError
 from pipelines.client import follow as follow_module
+from pipelines.client.cluster_settings import cluster_settings
 from pipelines.client.connection import Cluster, connect
 from pipelines.client.follow import ClusterStep, follow, steps_of
 from pipelines.client.runs import PipelineVersion, choose_version, find_run, list_runs, run_namespace, run_spec, submit
-from pipelines.client.settings import cluster_settings
 from pipelines.client.spec import arguments, step_labels
 from pipelines.client.upload import upload
 from tests.pipelines.client.server import Answer, KfpServer

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from loraline.errors import ClusterError, ConfigurationError
+from pipelines.client.cluster_settings import cluster_settings
 from pipelines.client.connection import Cluster, connect
-from pipelines.client.settings import cluster_settings
 from pipelines.client.upload import Revision, code_revision, upload, version_name
 from tests.pipelines.client.server import Answer, KfpServer
 

@@ -12,7 +12,7 @@ import pandas
 import pytest
 
 from loraline import DatasetError
-from loraline.finetune.rows import as_source
+from loraline.finetune.row_inputs import as_source
 
 RECORDS = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]
 

@@ -13,9 +13,9 @@ from loraline import storage
 from loraline.artifacts.base_model import ModelManifest
 from loraline.artifacts.evaluation import ChampionPin, ChampionReport, EvaluationReport, ScoredChampion
 from loraline.errors import ModelLoadingError, ValidationError
-from loraline.evaluation.champion import evaluate_champion
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.evaluate import evaluate
+from loraline.evaluation.evaluate_champion import evaluate_champion
 from loraline.identity.digests import digest_file
 from loraline.models.folder import write_manifest
 from loraline.registry.files import FILE_LIST, FileList, StoredFile

@@ -21,7 +21,7 @@ def run_evaluation(
     name = "evaluate champion" if settings.evaluates_champion else "evaluate tuned" if adapter else "evaluate base"
     with step(name), tracking.child_run(name) as tracker:
         if settings.evaluates_champion:
-            from loraline.evaluation.champion import evaluate_champion
+            from loraline.evaluation.evaluate_champion import evaluate_champion
 
             report = evaluate_champion(settings.config, model, dataset, output, settings.champion, settings.policy)
             figures = report.figures() if report else {}
