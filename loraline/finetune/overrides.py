@@ -64,13 +64,12 @@ def build(values: Values, settings: Mapping[str, Any], section: str = "") -> Rec
     """
     changed, problems = _lay_over(values, settings, section)
     changed.setdefault("registry", {}).setdefault("model_name", _model_name(changed))
+    recipe = None
     try:
         recipe = Recipe.checked(changed)
     except ConfigurationError as error:
-        if not problems:
-            raise
         problems += str(error).splitlines()[1:]
-    if problems:
+    if recipe is None or problems:  # raised here and not above, so that no traceback of pydantic's stands before it
         raise ConfigurationError(f"{len(problems)} invalid setting{'s' * (len(problems) > 1)}:\n" + "\n".join(problems))
     return recipe
 

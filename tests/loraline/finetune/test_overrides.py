@@ -45,6 +45,7 @@ def test_the_environment_is_laid_over_a_recipe_and_arguments_over_both(monkeypat
 def test_every_invalid_setting_is_said_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         job("scratch:dates", rnak=8, batch_size=1, quantization="nf5", training=3, learning_rate=-1)
+    assert caught.value.__context__ is None, "pydantic's own error does not stand before it in a REPL"
     message = str(caught.value)
     assert "rnak = 8: there is no such setting. Did you mean 'rank'?" in message
     assert "training={'batch_size': 1} or evaluation={'batch_size': 1}" in message
