@@ -1,6 +1,6 @@
-"""Training speed beside TRL's SFTTrainer, on the same rows and the same model. Not a test: run it by hand.
+"""Training throughput against TRL's SFTTrainer, on the same rows and the same model. Not a test: run it by hand.
 
-TRL lives in an environment of its own, because it is a peer and not a dependency:
+TRL is installed in an environment of its own, because it is not a dependency:
 
     python -m venv trl-venv
     trl-venv/bin/pip install torch==2.13.0
@@ -198,7 +198,7 @@ def _trl(work: Path, texts: list[dict[str, str]], best: bool) -> dict[str, Any]:
         **settings,
     )
     tokenizer = AutoTokenizer.from_pretrained(work / "model")
-    # The space keeps the last word of the prompt and the first of the completion apart.
+    # The space separates the last word of the prompt from the first of the completion.
     rows = Dataset.from_list([{**text, "completion": f" {text['completion']}"} for text in texts])
     trainer = SFTTrainer(
         model=str(work / "model"),

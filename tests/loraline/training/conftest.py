@@ -42,7 +42,7 @@ FAMILIES = {
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer that takes any text, without a chat template."""
+    """A byte-level tokenizer for any text, without a chat template."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -56,7 +56,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
-    """Makes a folder with a random model of a family, as load_model would write it."""
+    """Creates a folder with a random model of a family, as load_model writes it."""
     made: dict[tuple[str, str], Path] = {}
 
     def make(family: str = "llama", dtype: str = "float32") -> Path:
@@ -65,7 +65,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTo
             torch.manual_seed(1)
             config = AutoConfig.for_model(family, **{**_SIZES, **FAMILIES[family]})
             model = AutoModelForCausalLM.from_config(config)
-            for parameter in model.parameters():  # larger than at birth, so that attention matters
+            for parameter in model.parameters():  # larger than the default initialization, so that attention matters
                 if parameter.dim() > 1:
                     torch.nn.init.normal_(parameter, std=0.1)
             model.to(getattr(torch, dtype)).save_pretrained(folder)
@@ -88,14 +88,14 @@ def write_rows(folder: Path, train: list[Row], evaluation: list[Row]) -> Path:
 
 
 def chat_row(number: int) -> Row:
-    """A row whose answer can be learned and whose length differs from others'."""
+    """A row with an answer that can be learned, and a length of its own."""
     user = {"role": "user", "content": f"copy {number} " + "x" * (number % 17)}
     return Row.of(messages=[user, {"role": "assistant", "content": f"{number} {number}"}], origin=f"rows:{number}")
 
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty rows to learn and eight to evaluate on."""
+    """Sixty training rows and eight evaluation rows."""
     return write_rows(
         tmp_path_factory.mktemp("dataset"), [chat_row(i) for i in range(60)], [chat_row(i) for i in range(100, 108)]
     )

@@ -1,4 +1,4 @@
-"""The fused adapter computes what PEFT computes, and a dead one is noticed."""
+"""Fused LoRA equals PEFT's forward pass; invalid target modules and missing gradients are errors."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from loraline.training.adapter import (
 from loraline.training.config import TrainConfig
 
 
-def test_fused_equals_peft(make_model: Callable[..., Path]) -> None:
+def test_fused_lora_equals_peft(make_model: Callable[..., Path]) -> None:
     folder = make_model()
     ours = add_adapter(load_model(folder), TrainConfig(rank=4, alpha=8))
     plan = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -39,7 +39,7 @@ def test_fused_equals_peft(make_model: Callable[..., Path]) -> None:
     assert all(torch.allclose(gradients[n], wanted_gradients[n], rtol=1e-3, atol=1e-5) for n in wanted_gradients)
 
 
-def test_dead_adapter_is_an_error(make_model: Callable[..., Path]) -> None:
+def test_error_for_an_adapter_layer_without_gradient(make_model: Callable[..., Path]) -> None:
     model = add_adapter(load_model(make_model()), TrainConfig(rank=4, alpha=8))
     model(input_ids=torch.arange(20)[None]).logits.square().mean().backward()
     check_gradients(model)
@@ -50,18 +50,18 @@ def test_dead_adapter_is_an_error(make_model: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
-def test_one_end_of_tied_embeddings_is_refused(make_model: Callable[..., Path], family: str) -> None:
+def test_error_for_the_output_head_of_tied_embeddings(make_model: Callable[..., Path], family: str) -> None:
     targets = ["lm_head", "o_proj" if family == "gemma2" else "c_proj"]
     with pytest.raises(ConfigurationError, match="'lm_head' shares its weights with the model's input embeddings"):
         add_adapter(load_model(make_model(family)), TrainConfig(rank=4, target_modules=targets))
 
 
-def test_a_head_of_its_own_takes_an_adapter(make_model: Callable[..., Path]) -> None:
+def test_untied_output_head_gets_an_adapter(make_model: Callable[..., Path]) -> None:
     model = add_adapter(load_model(make_model("llama")), TrainConfig(rank=4, target_modules=["lm_head"]))
     assert {name.rsplit(".lora_", 1)[0] for name in trainable_parameters(model)} == {"base_model.model.lm_head"}
 
 
-def test_the_base_is_named_as_the_recipe_names_it(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_adapter_config_names_the_base_as_the_recipe_does(make_model: Callable[..., Path], tmp_path: Path) -> None:
     model = add_adapter(load_model(make_model("llama")), TrainConfig(rank=4))
     save_adapter(model, tmp_path)
     settings = json.loads((tmp_path / "adapter_config.json").read_text())

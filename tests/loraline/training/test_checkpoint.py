@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, on disk and in a real S3 store, and never in training's way."""
+"""Checkpoints in a folder and in an S3 store: complete or not used, and training never fails because of them."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"s3://checkpoints/{tmp_path.name.replace('_', '-')}"
 
 
-def test_newest_comes_back_and_old_ones_go(where: str) -> None:
+def test_latest_checkpoint_is_loaded_and_old_ones_are_removed(where: str) -> None:
     store = CheckpointStore(where, "key")
     assert store.latest() is None
     for step in (1, 2, 10):
@@ -29,7 +29,7 @@ def test_newest_comes_back_and_old_ones_go(where: str) -> None:
     assert CheckpointStore(where, "other").latest() is None
 
 
-def test_broken_one_is_passed_over(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_corrupt_checkpoint_is_skipped(where: str, capsys: pytest.CaptureFixture[str]) -> None:
     store = CheckpointStore(where, "key")
     for step in (1, 2):
         store.save(step, {"step": step})
@@ -39,7 +39,7 @@ def test_broken_one_is_passed_over(where: str, capsys: pytest.CaptureFixture[str
     assert "is corrupt and not used" in capsys.readouterr().out
 
 
-def test_a_store_that_is_away_is_said_once(
+def test_unreachable_store_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, s3: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -53,7 +53,7 @@ def test_a_store_that_is_away_is_said_once(
     assert store.latest() == {"step": 2}
 
 
-def test_nowhere_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_saved_without_a_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = CheckpointStore("", "key")
     store.save(1, {"step": 1})

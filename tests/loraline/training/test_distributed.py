@@ -1,6 +1,5 @@
-"""Training in several processes: torchrun and gloo, through the step's own entry point, to one process's numbers."""
+"""Data parallel training with torchrun and gloo gives the results of a single process."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from loraline import tracking
+from loraline.artifacts.training import TrainReport
 from loraline.data.rows import Row
 from loraline.errors import ConfigurationError, TrainingError
 from loraline.training.config import TrainConfig
@@ -64,27 +63,23 @@ def adapter_bytes(folder: Path) -> bytes:
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
-def read_report(folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((folder / "training.json").read_text())
-    return report
-
-
 def assert_same(one: Path, other: Path) -> None:
-    """The same training but for the order in which floats were added up."""
-    for here, there in zip(read_report(one)["history"], read_report(other)["history"], strict=True):
-        for name in here.keys() - {"tokens_per_second"}:
-            expected = there[name] if there[name] is None else pytest.approx(there[name], rel=2e-5)
-            assert here[name] == expected, (here["step"], name)
+    """Both trainings are equal up to the order in which floats were added."""
+    report, expected = TrainReport.load(one), TrainReport.load(other)
+    for here, there in zip(report.history, expected.history, strict=True):
+        for name, value in there.model_dump(exclude={"tokens_per_second"}).items():
+            expected_value = value if value is None else pytest.approx(value, rel=2e-5)
+            assert getattr(here, name) == expected_value, (here.step, name)
     for name in ("tokens", "labelled_tokens", "steps", "kept_step", "epochs", "padding_fraction"):
-        assert read_report(one)[name] == pytest.approx(read_report(other)[name]), name
+        assert getattr(report, name) == pytest.approx(getattr(expected, name)), name
     weights, others = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
     assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in others)
 
 
-def assert_tracked_once(store: str, report: dict[str, Any]) -> None:
-    """The step has one run below the pipeline's, with the curve of all ranks together.
+def assert_tracked_once(store: str, report: TrainReport) -> None:
+    """The step has one child run, with the metrics of all ranks together.
 
-    What the killed try had not sent yet is lost.
+    Metrics that the killed attempt had not sent are lost.
     """
     client = MlflowClient(store)
     (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "tests"]
@@ -92,13 +87,13 @@ def assert_tracked_once(store: str, report: dict[str, Any]) -> None:
     assert runs.keys() == {"test-run", "train_lora"}
     assert runs["train_lora"].info.status == "FINISHED"
     losses = {m.step: m.value for m in client.get_metric_history(runs["train_lora"].info.run_id, "loss")}
-    history = {figures["step"]: figures["loss"] for figures in report["history"] if figures["step"]}
+    history = {metrics.step: metrics.loss for metrics in report.history if metrics.step}
     assert losses.items() <= history.items()
-    assert losses.keys() >= {step for step in history if step > report["resumed_from"]}
+    assert losses.keys() >= {step for step in history if step > (report.resumed_from or 0)}
 
 
 def workers(kept: Path) -> list[int]:
-    """Ids of the processes that train into a folder of checkpoints."""
+    """Return the ids of the processes that save checkpoints to a folder."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -112,10 +107,10 @@ def workers(kept: Path) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
-def test_two_processes_killed_and_started_again_are_one(
+def test_two_killed_and_resumed_processes_equal_one(
     make_model: ModelMaker, dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], mlflow_store: str
 ) -> None:
-    """Killed with SIGKILL, the step takes what it started along; the next start goes on to one process's numbers."""
+    """Processes end with the step that is killed; the next attempt resumes, to the results of a single process."""
     kept = tmp_path / "kept"
     places = [str(make_model()), str(dataset), str(tmp_path / "two"), str(kept)]
     step = subprocess.Popen([sys.executable, "-c", PROGRAM, *places, CONFIG.model_dump_json()], env=os.environ)
@@ -131,14 +126,14 @@ def test_two_processes_killed_and_started_again_are_one(
     assert "18/18 steps" in capfd.readouterr().out
     alone = CONFIG.model_copy(update={"nodes": 1})
     train(alone, make_model(), dataset, tmp_path / "one")
-    assert 0 < read_report(tmp_path / "two")["resumed_from"] < read_report(tmp_path / "two")["steps"]
-    assert (read_report(tmp_path / "two")["processes"], read_report(tmp_path / "one")["processes"]) == (2, 1)
+    assert 0 < TrainReport.load(tmp_path / "two").resumed_from < TrainReport.load(tmp_path / "two").steps
+    assert (TrainReport.load(tmp_path / "two").processes, TrainReport.load(tmp_path / "one").processes) == (2, 1)
     assert_same(tmp_path / "two", tmp_path / "one")
-    assert_tracked_once(mlflow_store, read_report(tmp_path / "two"))
+    assert_tracked_once(mlflow_store, TrainReport.load(tmp_path / "two"))
 
     # On another number of machines, from the same checkpoints: nothing is left to do.
     train(alone, make_model(), dataset, tmp_path / "fewer", str(kept))
-    assert read_report(tmp_path / "fewer")["resumed_from"] == read_report(tmp_path / "two")["steps"]
+    assert TrainReport.load(tmp_path / "fewer").resumed_from == TrainReport.load(tmp_path / "two").steps
     assert adapter_bytes(tmp_path / "fewer") == adapter_bytes(tmp_path / "two")
 
 
@@ -150,7 +145,7 @@ def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes] | Non
         time.sleep(0.01)
 
 
-def test_the_error_of_a_process_is_the_steps(make_model: ModelMaker, tmp_path: Path) -> None:
+def test_error_of_a_process_is_raised_by_torchrun(make_model: ModelMaker, tmp_path: Path) -> None:
     lost = Row.of(messages=[{"role": "user", "content": "q" * 500}, {"role": "assistant", "content": "y"}])
     dataset = write_rows(tmp_path / "data", [lost], [])
     job = TorchrunJob(config=CONFIG, model=make_model(), dataset=dataset, output=tmp_path / "adapter")
@@ -158,11 +153,11 @@ def test_the_error_of_a_process_is_the_steps(make_model: ModelMaker, tmp_path: P
         torchrun(job, 1, "--standalone", "--local-addr=127.0.0.1")
 
 
-def test_processes_without_work_are_refused() -> None:
+def test_error_for_more_processes_than_rows_in_a_step() -> None:
     with pytest.raises(ConfigurationError, match="an optimizer step has 12 packed rows"):
         Distributed(world_size=13).check_world_size(CONFIG)
 
 
-def test_more_nodes_than_rows_in_a_step_are_refused() -> None:
+def test_error_for_more_nodes_than_rows_in_a_step() -> None:
     with pytest.raises(ValueError, match=r"nodes=3 is more than the 2 packed rows of an optimizer step"):
         TrainConfig(batch_size=2, gradient_accumulation_steps=1, nodes=3)

@@ -1,4 +1,4 @@
-"""Where training runs, and that it is refused where it does not fit."""
+"""launch refuses a training that does not fit into memory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from loraline.training.config import TrainConfig
 from loraline.training.launch import launch
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_loaded(
+def test_training_that_does_not_fit_is_refused_before_loading(
     make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loraline.models.accelerators.free_memory", lambda _: 1 << 20)

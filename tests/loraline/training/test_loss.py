@@ -9,7 +9,7 @@ from loraline.training.loss import _ChunkedLoss
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("scale", [0.1, 2.0])
-def test_equals_cross_entropy(dtype: torch.dtype, tolerance: float, scale: float) -> None:
+def test_chunked_loss_equals_cross_entropy(dtype: torch.dtype, tolerance: float, scale: float) -> None:
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(700, 16, generator=generator).to(dtype).requires_grad_()
     weight = (torch.randn(90, 16, generator=generator) * scale).to(dtype)

@@ -1,4 +1,4 @@
-"""The mask that people and programs see is the one that training read."""
+"""mask.json and mask.html show the loss mask that training reads."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def written(rows: list[Row], make_model: Callable[..., Path], tmp_path_factory: 
     return folder
 
 
-def test_the_page_shows_what_training_read(written: Path, rows: list[Row], tokenizer: PreTrainedTokenizerFast) -> None:
+def test_page_shows_the_arrays_of_training(written: Path, rows: list[Row], tokenizer: PreTrainedTokenizerFast) -> None:
     page = Page((written / "adapter" / "mask.html").read_text(encoding="utf-8"))
     in_order = sorted(rows, key=lambda row: row.id)
     assert len(page.rows) == 5 + len(rows)  # the samples, and a whole pass
@@ -77,7 +77,7 @@ def test_the_page_shows_what_training_read(written: Path, rows: list[Row], token
             assert text == tokenizer.decode(encoded.token_ids)
 
 
-def test_the_page_hides_no_white_space_and_breaks_on_nothing(written: Path) -> None:
+def test_page_shows_white_space_and_escapes_html(written: Path) -> None:
     page = Page((written / "adapter" / "mask.html").read_text(encoding="utf-8"))
     texts = ["".join(token for token, _ in row) for row in page.rows]
     text = next(text for text in texts if "<b>" in text)
@@ -86,7 +86,7 @@ def test_the_page_hides_no_white_space_and_breaks_on_nothing(written: Path) -> N
     assert "</b>&amp;" in text
 
 
-def test_the_page_asks_for_nothing(written: Path) -> None:
+def test_page_makes_no_requests(written: Path) -> None:
     text = (written / "adapter" / "mask.html").read_text(encoding="utf-8")
     assert not Page(text).requests
     assert "url(" not in text
@@ -94,7 +94,7 @@ def test_the_page_asks_for_nothing(written: Path) -> None:
     assert 'name="viewport"' in text
 
 
-def test_borders_between_packed_documents(written: Path, rows: list[Row]) -> None:
+def test_boundaries_between_packed_sequences(written: Path, rows: list[Row]) -> None:
     text = (written / "adapter" / "mask.html").read_text(encoding="utf-8")
     packed = text[text.index('<div class="packed">') :]
     assert packed.count("<figure ") == len(rows)
@@ -102,7 +102,7 @@ def test_borders_between_packed_documents(written: Path, rows: list[Row]) -> Non
     assert "border-top-style: double" in text
 
 
-def test_prompts_are_digested_as_training_encodes_them(written: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_prompt_digests_are_those_of_training(written: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     mask = json.loads((written / "adapter" / "mask.json").read_text(encoding="utf-8"))
     lowest = [row for row in read_rows(written / "data" / EVAL_ROWS)[:64] if row.messages]
     assert mask["prompts"] == {

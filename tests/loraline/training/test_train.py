@@ -1,4 +1,4 @@
-"""Training: it learns, repeats itself to the bit, and goes on where it was killed."""
+"""Training: the loss falls, runs are reproducible bit by bit, and a killed run resumes."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def adapter_bytes(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_learns_and_tells(dtype: str, make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+def test_loss_falls_and_is_reported(dtype: str, make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     report = train(SMALL, make_model("llama", dtype), dataset, tmp_path)
 
     assert report.history[0].step == 0
@@ -61,7 +61,7 @@ def test_adapter_loads_on_its_base(make_model: ModelMaker, dataset: Path, tmp_pa
     assert all(weight.dtype == torch.float32 and weight.any() for weight in weights.values())
 
 
-def test_same_run_same_bytes(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_adapter(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"dropout": 0.1, "epochs": 1})
     for name in ("one", "two"):
         train(config, make_model(), dataset, tmp_path / name)
@@ -70,8 +70,8 @@ def test_same_run_same_bytes(make_model: ModelMaker, dataset: Path, tmp_path: Pa
     assert adapter_bytes(tmp_path / "one") != adapter_bytes(tmp_path / "other")
 
 
-def test_accumulation_is_a_larger_batch(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
-    """The gradient is weighted by tokens over the whole step, so how the step is cut up changes nothing."""
+def test_gradient_accumulation_equals_a_larger_batch(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+    """The gradient is weighted by tokens over the whole step, so that its split into forward passes changes nothing."""
     for name, changes in {
         "batch": {"batch_size": 4},
         "accumulated": {"batch_size": 1, "gradient_accumulation_steps": 4},
@@ -82,7 +82,9 @@ def test_accumulation_is_a_larger_batch(make_model: ModelMaker, dataset: Path, t
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
 
 
-def test_checkpointing_changes_nothing(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+def test_gradient_checkpointing_does_not_change_the_adapter(
+    make_model: ModelMaker, dataset: Path, tmp_path: Path
+) -> None:
     config = SMALL.model_copy(update={"epochs": 1})
     train(config, make_model(), dataset, tmp_path / "plain")
     train(config.model_copy(update={"gradient_checkpointing": True}), make_model(), dataset, tmp_path / "recomputed")
@@ -91,13 +93,13 @@ def test_checkpointing_changes_nothing(make_model: ModelMaker, dataset: Path, tm
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gpt2", "bloom"])
-def test_any_family_learns(family: str, make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+def test_loss_falls_for_other_families(family: str, make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     report = train(SMALL, make_model(family), dataset, tmp_path)
     assert report.history[-1].eval_loss < report.history[0].eval_loss - 0.3
 
 
-def test_adapter_that_peft_refuses(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
-    """Mamba's kernel reads the weights of out_proj past any adapter."""
+def test_error_for_an_adapter_that_peft_refuses(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+    """Mamba's kernel reads the weights of out_proj directly, without the adapter."""
     with pytest.raises(ConfigurationError, match=r"out_proj.*the model has dt_proj, in_proj"):
         train(SMALL, make_model("mamba"), dataset, tmp_path)
 
@@ -105,7 +107,9 @@ def test_adapter_that_peft_refuses(make_model: ModelMaker, dataset: Path, tmp_pa
 @pytest.mark.parametrize(
     "changes", [{"use_dora": True}, {"use_rslora": True}, {"dropout": 0.1}, {"target_modules": ["q_proj", "lm_head"]}]
 )
-def test_kinds_of_adapter(changes: dict[str, object], make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+def test_loss_falls_for_other_adapters(
+    changes: dict[str, object], make_model: ModelMaker, dataset: Path, tmp_path: Path
+) -> None:
     report = train(SMALL.model_copy(update=changes), make_model(), dataset, tmp_path)
     assert report.history[-1].eval_loss < report.history[0].eval_loss - 0.3
     told = json.loads((tmp_path / "adapter_config.json").read_text())
@@ -114,7 +118,7 @@ def test_kinds_of_adapter(changes: dict[str, object], make_model: ModelMaker, da
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_an_attention_implementation_that_is_asked_for_is_the_one_that_trains(
+def test_requested_attention_implementation_trains_on_padded_sequences(
     attention: str, make_model: ModelMaker, dataset: Path, tmp_path: Path
 ) -> None:
     config = SMALL.model_copy(update={"max_steps": 3})
@@ -131,8 +135,10 @@ def test_an_attention_implementation_that_is_asked_for_is_the_one_that_trains(
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_quantized_base_learns_after_an_evaluation(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
-    """bitsandbytes on some CPUs ends all gradients after one pass in eval mode."""
+def test_loss_falls_on_a_quantized_base_after_an_evaluation(
+    make_model: ModelMaker, dataset: Path, tmp_path: Path
+) -> None:
+    """On some CPUs bitsandbytes has no gradients after a forward pass in eval mode."""
     quantized = tmp_path / "quantized"
     source = make_model("llama", "bfloat16")
     recipe = BitsAndBytesConfig(
@@ -155,7 +161,7 @@ def test_quantized_base_learns_after_an_evaluation(make_model: ModelMaker, datas
     assert report.history[-1].eval_loss < report.history[0].eval_loss - 0.5
 
 
-def test_early_stopping_keeps_the_best(make_model: ModelMaker, tmp_path: Path) -> None:
+def test_early_stopping_keeps_the_best_adapter(make_model: ModelMaker, tmp_path: Path) -> None:
     wrong = [
         Row.of(messages=[{"role": "user", "content": f"copy {i}"}, {"role": "assistant", "content": "!!!"}])
         for i in range(9)
@@ -171,8 +177,8 @@ def test_early_stopping_keeps_the_best(make_model: ModelMaker, tmp_path: Path) -
     assert report.best_eval_loss == min(evaluated)
 
 
-def test_resumes_to_the_bit_after_kill(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
-    """A real process, killed with SIGKILL once it has a checkpoint, and started again."""
+def test_resumed_run_equals_an_uninterrupted_one(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+    """A process is killed with SIGKILL once it has saved a checkpoint, and started again."""
     config = SMALL.model_copy(update={"epochs": 3, "dropout": 0.1, "save_steps": 2, "early_stopping_patience": 9})
     program = (
         "import sys; from pathlib import Path; from loraline.training.config import TrainConfig;"
@@ -199,7 +205,7 @@ def test_resumes_to_the_bit_after_kill(make_model: ModelMaker, dataset: Path, tm
     assert losses[0] == losses[1]
 
 
-def test_other_settings_do_not_resume(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+def test_no_resume_with_other_settings(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"max_steps": 2})
     train(config, make_model(), dataset, tmp_path / "a", str(tmp_path / "kept"))
     again = train(config, make_model(), dataset, tmp_path / "b", str(tmp_path / "kept"))
@@ -208,7 +214,7 @@ def test_other_settings_do_not_resume(make_model: ModelMaker, dataset: Path, tmp
     assert adapter_bytes(tmp_path / "a") == adapter_bytes(tmp_path / "b")
 
 
-def test_order_depends_on_content_alone(make_model: ModelMaker, tmp_path: Path) -> None:
+def test_order_of_the_dataset_file_does_not_matter(make_model: ModelMaker, tmp_path: Path) -> None:
     rows = [chat_row(i) for i in range(30)]
     config = SMALL.model_copy(update={"max_steps": 3})
     for name, given in {"forward": rows, "backward": rows[::-1]}.items():
@@ -216,7 +222,7 @@ def test_order_depends_on_content_alone(make_model: ModelMaker, tmp_path: Path) 
     assert adapter_bytes(tmp_path / "forward-adapter") == adapter_bytes(tmp_path / "backward-adapter")
 
 
-def test_long_rows_are_cut_and_counted(make_model: ModelMaker, tmp_path: Path) -> None:
+def test_long_rows_are_truncated_and_counted(make_model: ModelMaker, tmp_path: Path) -> None:
     question = {"role": "user", "content": "q"}
     cut = Row.of(messages=[question, {"role": "assistant", "content": "y" * 500}])
     lost = Row.of(messages=[{"role": "user", "content": "q" * 500}, {"role": "assistant", "content": "y"}])
@@ -236,25 +242,27 @@ def _prompt_tokens(model: Path, question: dict[str, str]) -> int:
     return len(chat.encode_prompt(load_tokenizer(model), [question]))
 
 
-def test_nothing_to_learn_is_an_error(make_model: ModelMaker, tmp_path: Path) -> None:
+def test_error_where_no_token_carries_loss(make_model: ModelMaker, tmp_path: Path) -> None:
     lost = Row.of(messages=[{"role": "user", "content": "q" * 500}, {"role": "assistant", "content": "y"}])
     dataset = write_rows(tmp_path / "data", [lost], [])
     with pytest.raises(TrainingError, match="no token of the 1 training rows carries loss, with the Alpaca template"):
         train(SMALL, make_model(), dataset, tmp_path / "adapter")
 
 
-def test_patience_needs_evaluation_rows(make_model: ModelMaker, tmp_path: Path) -> None:
+def test_error_for_early_stopping_without_evaluation_rows(make_model: ModelMaker, tmp_path: Path) -> None:
     dataset = write_rows(tmp_path / "data", [chat_row(1)], [])
     with pytest.raises(DatasetError, match="early_stopping_patience=3"):
         train(SMALL.model_copy(update={"early_stopping_patience": 3}), make_model(), dataset, tmp_path / "adapter")
 
 
-def test_unknown_target_names_those_there_are(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+def test_error_for_an_unknown_target_module_lists_the_available_ones(
+    make_model: ModelMaker, dataset: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigurationError, match=r"'query'; this model has down_proj, .*q_proj"):
         train(SMALL.model_copy(update={"target_modules": ["q_proj", "query"]}), make_model(), dataset, tmp_path)
 
 
-def test_nan_stops(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+def test_error_for_a_loss_that_is_not_finite(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"learning_rate": 1e30, "warmup_ratio": 0.0})
     with pytest.raises(TrainingError, match=r"step \d: the loss is .* lower training.learning_rate"):
         train(config, make_model(), dataset, tmp_path)

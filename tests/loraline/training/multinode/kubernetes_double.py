@@ -1,8 +1,8 @@
-"""A Kubernetes API server with Kubeflow Trainer behind it, as far as train_lora speaks to them, over real HTTP.
+"""A test double of the Kubernetes API and Kubeflow Trainer over HTTP, with the requests that train_lora makes.
 
-It takes a TrainJob only if it is one by the official models, starts each node's command as a process with the
-environment that Trainer's torch plugin gives it, and keeps its output as the pod's log. There is one try: what the
-TrainingRuntime says of restarts is JobSet's, and not played here.
+It accepts a TrainJob only if the official models validate it, starts each node's command as a process with the
+environment that Trainer's torch plugin sets, and keeps its output as the pod's log. Restarts, which JobSet does, are
+not simulated.
 """
 
 import json
@@ -30,8 +30,8 @@ _INHERITED = ("PATH", "HOME", "LANG", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "LOR
 Answer = tuple[int, Any]
 
 
-def problem(manifest: dict[str, Any]) -> str:
-    """What the official models have against a TrainJob: a wrong type, or a field that they do not know."""
+def validation_error(manifest: dict[str, Any]) -> str:
+    """Validate a TrainJob with the official models: a wrong type, or an unknown field; empty if it is valid."""
     try:
         model = TrainerV1alpha1TrainJob.from_dict(manifest)
     except ValueError as error:
@@ -51,20 +51,20 @@ def _difference(given: Any, known: Any, path: str = "") -> str:
 
 @dataclass
 class Cluster:
-    """A cluster's state, and what became of the jobs."""
+    """The state of a cluster."""
 
     folder: Path
     pod: dict[str, Any]
     """The step's own pod."""
     secrets: dict[str, dict[str, str]]
     command: list[str] = field(default_factory=list)
-    """What nodes run in place of training, where that is given; what they are told comes behind it."""
+    """A command that nodes run instead of training; their arguments are appended."""
     refusals: dict[str, list[int]] = field(default_factory=dict)
-    """Statuses that the next requests of a method are refused with; 0: one that is answered."""
+    """HTTP statuses for the next requests of a method; 0: the request is answered."""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     nodes: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
     created: list[dict[str, Any]] = field(default_factory=list)
-    """Every TrainJob that was made."""
+    """Every TrainJob that was created."""
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> Answer:
         """Answer one request."""
@@ -93,10 +93,10 @@ class Cluster:
 
     def _create(self, job: dict[str, Any]) -> Answer:
         name = job["metadata"]["name"]
-        if wrong := problem(job):
-            return 422, {"message": wrong}
+        if error := validation_error(job):
+            return 422, {"message": error}
         if name in self.jobs:
-            return 409, {"message": "it is there already"}
+            return 409, {"message": "it exists already"}
         self.jobs[name] = job
         self.created.append(job)
         with socket.socket() as probe:
@@ -166,7 +166,7 @@ def _node_pod(name: str, number: int, status: int | None) -> dict[str, Any]:
 
 @contextmanager
 def serve(cluster: Cluster) -> Iterator[Path]:
-    """Serve a cluster until the context ends; gives a file that KUBECONFIG may name."""
+    """Serve a cluster until the context ends; yields a file for KUBECONFIG."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -186,7 +186,7 @@ def serve(cluster: Cluster) -> Iterator[Path]:
         do_GET = do_POST = do_DELETE = _answer  # noqa: N815
 
         def log_message(self, *arguments: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     lock = threading.Lock()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

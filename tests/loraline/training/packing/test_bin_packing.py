@@ -1,4 +1,4 @@
-"""Rows hold every document once, are nearly full, and depend on the seed alone."""
+"""Packed rows hold every sequence once, are nearly full, and depend on the seed alone."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from loraline.training.tokenized_dataset import TokenizedDataset
 LENGTHS = np.clip(np.random.default_rng(0).lognormal(4.8, 0.8, 3000), 4, 600).astype(np.int64)
 
 
-def test_every_document_once_in_rows_nearly_full() -> None:
+def test_every_sequence_is_packed_once_into_nearly_full_rows() -> None:
     rows = shuffled_rows(LENGTHS, 1024, seed=1, epoch=0)
     assert sorted(np.concatenate(rows)) == list(range(3000))
     sums = [int(LENGTHS[row].sum()) for row in rows]
@@ -34,7 +34,7 @@ def test_order_depends_on_seed_and_epoch() -> None:
 
 
 @pytest.mark.parametrize(("changes", "steps", "ends"), [({}, 6, [2, 4, 6]), ({"max_steps": 3}, 3, [2, 3])])
-def test_plan(changes: dict[str, int], steps: int, ends: list[int]) -> None:
+def test_number_of_steps_and_epoch_ends(changes: dict[str, int], steps: int, ends: list[int]) -> None:
     lengths = np.full(16, 16)
     tokens = np.zeros(256, np.int32)
     dataset = TokenizedDataset([""] * 16, [""] * 16, tokens, tokens == 0, lengths, 0, 0)
@@ -44,7 +44,7 @@ def test_plan(changes: dict[str, int], steps: int, ends: list[int]) -> None:
     assert all(len(step) == 4 and all(len(row) == 2 for row in step) for step in planned)
 
 
-def test_ranks_share_every_row_and_a_forward_pass_is_no_larger_than_alone() -> None:
+def test_ranks_share_all_rows_in_micro_batches_of_the_same_size() -> None:
     step = [np.array([2 * i, 2 * i + 1]) for i in range(7)]
     shares = [micro_batches(Distributed(number, 3).shard(step), 2) for number in range(3)]
     assert [[chosen.tolist() for chosen in share] for share in shares] == [
@@ -56,7 +56,7 @@ def test_ranks_share_every_row_and_a_forward_pass_is_no_larger_than_alone() -> N
     assert not micro_batches(Distributed(2, 3).shard(step[:1]), 2)
 
 
-def test_schedules() -> None:
+def test_learning_rate_schedules() -> None:
     def rates(lr_scheduler_type: str) -> list[float]:
         config = TrainConfig.model_validate(
             {"lr_scheduler_type": lr_scheduler_type, "warmup_ratio": 0.2, "learning_rate": 1.0}

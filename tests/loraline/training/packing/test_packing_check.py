@@ -1,4 +1,4 @@
-"""Rows that training packed are compared with the same rows alone, and a leak between them shows."""
+"""The losses of packed sequences are compared with those alone, and attention across boundaries is detected."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,9 @@ def trained(model: Path, dataset: Path, output: Path) -> TrainReport:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_packed_rows_are_as_alone(make_model: Callable[..., Path], dataset: Path, tmp_path: Path, dtype: str) -> None:
+def test_packed_losses_equal_losses_alone(
+    make_model: Callable[..., Path], dataset: Path, tmp_path: Path, dtype: str
+) -> None:
     packing = trained(make_model(dtype=dtype), dataset, tmp_path).packing
     assert packing
     assert packing.rows > 1
@@ -37,42 +39,40 @@ def test_packed_rows_are_as_alone(make_model: Callable[..., Path], dataset: Path
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_rows_that_see_one_another_are_caught(
+def test_attention_across_boundaries_is_detected(
     make_model: Callable[..., Path], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    def without_borders(lengths: np.ndarray, device: torch.device) -> PackedSequences:
+    def without_boundaries(lengths: np.ndarray, device: torch.device) -> PackedSequences:
         return PackedSequences(np.array([lengths.sum()]), device)
 
-    monkeypatch.setattr(collator, "PackedSequences", without_borders)
+    monkeypatch.setattr(collator, "PackedSequences", without_boundaries)
     packing = trained(make_model(dtype=dtype), dataset, tmp_path).packing
     assert packing
     assert packing.max_difference > 2 * packing.tolerance
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_positions_that_go_on_from_row_to_row_are_caught(
+def test_position_ids_that_do_not_restart_are_detected(
     make_model: Callable[..., Path], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     pack = collator._packed_batch
 
-    def counting_on(dataset: TokenizedDataset, indices: np.ndarray, device: torch.device) -> Batch:
+    def continued_position_ids(dataset: TokenizedDataset, indices: np.ndarray, device: torch.device) -> Batch:
         batch = pack(dataset, indices, device)
         batch.inputs["position_ids"] = torch.arange(batch.padded_tokens, device=device)[None]
         return batch
 
-    monkeypatch.setattr(collator, "_packed_batch", counting_on)
+    monkeypatch.setattr(collator, "_packed_batch", continued_position_ids)
     packing = trained(make_model("gpt2", dtype), dataset, tmp_path).packing
     assert packing
     assert packing.max_difference > 2 * packing.tolerance
 
 
-def test_padded_rows_need_no_proof(make_model: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
+def test_no_comparison_for_padded_sequences(make_model: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
     assert trained(make_model("bloom"), dataset, tmp_path).packing is None
 
 
-def test_the_losses_of_each_token_add_up_to_the_loss(
-    make_model: Callable[..., Path], tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_per_token_losses_sum_to_the_loss(make_model: Callable[..., Path], tokenizer: PreTrainedTokenizerFast) -> None:
     dataset = tokenize(tokenizer, [chat_row(i) for i in range(3)], 512)
     for family in ("llama", "gemma2"):  # the head in chunks, and the model's own
         model = load_model(make_model(family))

@@ -1,4 +1,4 @@
-"""A document's loss in a packed row is its loss alone, whatever the family."""
+"""The loss of a sequence in a packed row equals its loss alone, for every family."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +16,11 @@ from loraline.training.packing.packing_support import enable_packing
 from loraline.training.tokenized_dataset import TokenizedDataset, tokenize
 from tests.loraline.training.conftest import FAMILIES, chat_row
 
-_OWN_WAY = {"bloom", "mamba"}  # attention that cannot be replaced, and none at all
+_UNSUPPORTED = {"bloom", "mamba"}  # attention that cannot be replaced, and no attention
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_loss_is_loss_alone(
+def test_packed_loss_equals_loss_alone(
     family: str, make_model: Callable[..., Path], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = load_model(make_model(family))
@@ -28,7 +28,7 @@ def test_packed_loss_is_loss_alone(
     alone = [_reference(model, dataset, i) for i in range(7)]
 
     reason = enable_packing(model)
-    assert bool(reason) == (family in _OWN_WAY), reason
+    assert bool(reason) == (family in _UNSUPPORTED), reason
     batches = collate(dataset, np.arange(7), model.device, packing=not reason)
     together = 0.0
     for batch in batches:
