@@ -166,7 +166,7 @@ FAULTS = (
     Fault("a model that leaks", r"leak", rows=_with_the_secret),
     Fault(
         "rows that changed under their name",
-        r"rows at .* changed while the run was going on",
+        r"the data at .* changed during the run",
         plants={"prepare_dataset": _change_the_rows},
     ),
     Fault(
