@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from loraline.artifacts.dataset_files import TRAIN_ROWS
 from loraline.data.rows import read_rows
-from loraline.finetune.inputs import fetch_base
+from loraline.finetune.inputs import cached_base
 from loraline.identity.digests import json_digest
 from loraline.models.folder import load_tokenizer
 from loraline.models.load import load_model
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> list[float]:
     config = TrainConfig.model_validate({name: yaml.safe_load(value) for name, value in values.items()})
     folder = Path(options.model)
     if not folder.is_dir():
-        folder = fetch_base(Recipe.model_validate({"model": {"source": options.model}})).working
+        folder = cached_base(Recipe.model_validate({"model": {"source": options.model}})).working
     return train(config, folder, options.dataset, options.output)
 
 

@@ -23,6 +23,7 @@ from loraline.progress import EVENT_MARK
 
 # Whatever is wrong with the rows is then known in seconds, before a model is fetched.
 _FIRST = "prepare-dataset"
+_LIBRARIES = "LORALINE_LIBRARIES"
 
 
 class TaskFailedError(RuntimeError):
@@ -74,15 +75,14 @@ def _watching(execute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _name_libraries(task_spec: Any, others: Mapping[str, Any]) -> None:
-    """Put the versions of the libraries that compute in a step into its cache key.
+    """Put the versions of the libraries that compute in a step into its cache key, as a variable of its environment.
 
-    On a cluster the image, which is in the key, stands for them. Here this environment does, and no image is run.
+    On a cluster the image, which is in the key, stands for them. Here this environment does.
     """
     component = task_spec.component_ref.name.removeprefix("comp-").rstrip("-0123456789").replace("-", "_")
     executor = others["executors"].get(others["components"][task_spec.component_ref.name].executor_label)
-    if executor is not None:
-        image = executor.container.image.partition("+")[0]
-        executor.container.image = f"{image}+{json_digest(library_versions(component))[:16]}"
+    if executor is not None and not any(variable.name == _LIBRARIES for variable in executor.container.env):
+        executor.container.env.add(name=_LIBRARIES, value=json_digest(library_versions(component)))
 
 
 def _name(task_spec: Any) -> str:

@@ -99,7 +99,7 @@ def test_settings_are_what_the_steps_parse(source: str) -> None:
 
 
 def test_what_is_not_there_is_refused(source: str) -> None:
-    with pytest.raises(DatasetError, match="there is no such file"):
+    with pytest.raises(DatasetError, match="does not exist: no such file or folder"):
         resolve(recipe(source, data={"source": "/nowhere.jsonl"}))
     with pytest.raises(ConfigurationError, match="no such folder here"):
         resolve(recipe(source, evaluation={"tasks": ["mine"], "task_folder": "nowhere"}))

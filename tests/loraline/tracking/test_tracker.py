@@ -20,6 +20,7 @@ from mlflow.entities import Run
 from loraline import tracking
 from loraline.errors import StorageError
 from loraline.tracking import mlflow_runs
+from loraline.tracking import tracker as tracker_module
 
 
 def runs(uri: str, experiment: str = "tests") -> list[Run]:
@@ -169,7 +170,7 @@ def test_a_server_that_is_away_costs_seconds_and_loses_nothing(
     mlflow_store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setattr(tracking, "_SECONDS_TO_CLOSE", 1.0)
+    monkeypatch.setattr(tracker_module, "_SECONDS_TO_CLOSE", 1.0)
     with tracking.child_run("train_lora") as tracker:
         tracker.metrics({"loss": 1.0}, step=3)
         time.sleep(1.5)
@@ -249,7 +250,7 @@ class Way(socketserver.ThreadingTCPServer):
 def test_a_server_that_dies_and_comes_back_gets_every_figure(
     mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "_SECONDS_TO_CLOSE", 60.0)
+    monkeypatch.setattr(tracker_module, "_SECONDS_TO_CLOSE", 60.0)
     with server(tmp_path) as target:
         port = free_port()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
