@@ -12,6 +12,14 @@ MetricName = Literal["loss", "exact_match", "token_f1", "rouge_l"]
 """A metric that each example has, by which models are compared."""
 FigureName = Literal["loss", "perplexity", "exact_match", "token_f1", "rouge_l"]
 """A figure over all examples."""
+FIGURE_LABELS: dict[FigureName, str] = {
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "perplexity": "perplexity",
+    "loss": "loss",
+}
+"""The figures as people read them, in the order of the tables."""
 LOWER_IS_BETTER: frozenset[FigureName] = frozenset({"loss", "perplexity"})
 
 
@@ -123,12 +131,8 @@ class GeneralReport(Report):
     """Ids of rows without a labelled token within the context; not scored."""
 
 
-class EvaluationReport(Report):
-    """What an evaluation finds over all examples."""
-
-    FILE: ClassVar[str] = "metrics.json"
-
-    identity: StepIdentity
+class EvaluationFigures(Report):
+    """The figures of a model over the held-out examples."""
 
     loss: Measured
     """Mean over all labelled tokens (nats)."""
@@ -139,6 +143,25 @@ class EvaluationReport(Report):
     rouge_l: Measured
     examples: int
     """Examples scored."""
+
+    def figure(self, name: FigureName) -> float | None:
+        """A figure by its name."""
+        return {
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "exact_match": self.exact_match,
+            "token_f1": self.token_f1,
+            "rouge_l": self.rouge_l,
+        }[name]
+
+
+class EvaluationReport(EvaluationFigures):
+    """What an evaluation finds over all examples."""
+
+    FILE: ClassVar[str] = "metrics.json"
+
+    identity: StepIdentity
+
     tokens: int
     """Labelled tokens scored."""
     answered: int
@@ -162,16 +185,6 @@ class EvaluationReport(Report):
     adapter_digest: str | None
     """Digest of the adapter that was on the model (`loraline.identity.model_digests`); None where there was none."""
     seconds: float
-
-    def figure(self, name: FigureName) -> float | None:
-        """A figure by its name."""
-        return {
-            "loss": self.loss,
-            "perplexity": self.perplexity,
-            "exact_match": self.exact_match,
-            "token_f1": self.token_f1,
-            "rouge_l": self.rouge_l,
-        }[name]
 
     def figures(self) -> dict[str, float]:
         """The figures that are there, for a tracking server or a table."""

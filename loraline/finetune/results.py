@@ -9,13 +9,13 @@ from typing import Any
 from loraline.artifacts.base import read_lines
 from loraline.artifacts.dataset import DatasetReport
 from loraline.artifacts.dataset_files import PAGE
-from loraline.artifacts.evaluation import EXAMPLES, LOWER_IS_BETTER, EvaluationReport, ScoredExample
+from loraline.artifacts.evaluation import EXAMPLES, FIGURE_LABELS, LOWER_IS_BETTER, EvaluationReport, ScoredExample
 from loraline.artifacts.merging import MergeReport
 from loraline.artifacts.training import TrainReport
 from loraline.evidence.schema import Comparison, Evidence
 from loraline.gate.comparisons import compare
 from loraline.gate.gather import pair_examples
-from loraline.report.formatting import LABELS, figure, signed
+from loraline.report.formatting import figure, signed
 
 _CONFIDENCE = 0.95
 
@@ -94,7 +94,7 @@ class EvaluationResult(_Shown):
         if self.tuned is None:
             return [[title, "base"], *([label, figure(value)] for label, value in figures.items())]
         lines = [[title, "base", "tuned", "change", f"{_CONFIDENCE:.0%} interval"]]
-        intervals = {LABELS[one.metric]: _interval(one) for one in self.comparisons}
+        intervals = {FIGURE_LABELS[one.metric]: _interval(one) for one in self.comparisons}
         tuned = _figures(self.tuned)
         for label, value in figures.items():
             other = tuned.get(label)
@@ -137,7 +137,7 @@ def _interval(comparison: Comparison) -> str:
 
 def _figures(report: EvaluationReport) -> dict[str, float | None]:
     """All figures of an evaluation by their label."""
-    figures: dict[str, float | None] = {label: getattr(report, metric) for metric, label in LABELS.items()}
+    figures: dict[str, float | None] = {label: report.figure(name) for name, label in FIGURE_LABELS.items()}
     figures["loss on general rows"] = report.general.loss if report.general else None
     figures |= {f"{name}, {task.metric}": task.value for name, task in report.tasks.items()}
     rates = report.safety.model_dump() if report.safety else {}

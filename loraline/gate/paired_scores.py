@@ -5,10 +5,10 @@ The checks of gain, champion and forgetting share them.
 
 import math
 
-from loraline.artifacts.evaluation import MetricName, Score
+from loraline.artifacts.evaluation import FIGURE_LABELS, MetricName, Score
 from loraline.evidence.schema import ComparedModel, Comparison, EvaluatedModel, Findings, Pairing
 from loraline.gate.comparisons import METRIC_NAMES, value_of
-from loraline.gate.wording import METRICS, MODELS, change, some_ids
+from loraline.gate.wording import MODELS, change, some_ids
 
 
 def pairing_faults(pairing: Pairing | None, model: ComparedModel, rows: str = "examples") -> list[str]:
@@ -36,7 +36,7 @@ def figure_faults(findings: Findings, model: EvaluatedModel) -> list[str]:
     scores = [score for example in findings.examples if (score := example.score(model))]
     faults = []
     if report is None or report.figure(metric) is None:
-        faults.append(f"the {METRICS[metric]} of the {MODELS[model]} is not a number")
+        faults.append(f"the {FIGURE_LABELS[metric]} of the {MODELS[model]} is not a number")
     without_loss = [example.id for example in findings.examples if value_of(example.score(model), "loss") is None]
     if without_loss:
         count = len(without_loss)
@@ -50,7 +50,8 @@ def figure_faults(findings: Findings, model: EvaluatedModel) -> list[str]:
         if stated is not None and (computed is None or not math.isclose(stated, computed, rel_tol=1e-6, abs_tol=1e-9)):
             given = "none" if computed is None else f"{computed:.6g}"
             faults.append(
-                f"the {METRICS[name]} of the {MODELS[model]} is stated as {stated:.6g}, but its examples give {given}"
+                f"the {FIGURE_LABELS[name]} of the {MODELS[model]} is stated as {stated:.6g}, "
+                f"but its examples give {given}"
             )
     return faults
 
@@ -67,11 +68,12 @@ def example_faults(findings: Findings, against: ComparedModel) -> list[str]:
     faults = []
     if one_sided:
         faults.append(
-            f"{len(one_sided)} examples have a figure for {METRICS[metric]} on one side only ({some_ids(one_sided)})"
+            f"{len(one_sided)} examples have a figure for {FIGURE_LABELS[metric]} on one side only "
+            f"({some_ids(one_sided)})"
         )
     if scored < thresholds.min_examples:
         faults.append(
-            f"{scored} examples have a figure for {METRICS[metric]} on both sides, "
+            f"{scored} examples have a figure for {FIGURE_LABELS[metric]} on both sides, "
             f"fewer than gate.min_examples = {thresholds.min_examples}"
         )
     return faults

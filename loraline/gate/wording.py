@@ -2,15 +2,9 @@
 
 from collections.abc import Sequence
 
-from loraline.artifacts.evaluation import MetricName
+from loraline.artifacts.evaluation import FIGURE_LABELS, MetricName
 from loraline.evidence.schema import Check, Comparison, EvaluatedModel, Findings, PartName
 
-METRICS: dict[MetricName, str] = {
-    "loss": "loss",
-    "exact_match": "exact match",
-    "token_f1": "token F1",
-    "rouge_l": "ROUGE-L",
-}
 MODELS: dict[EvaluatedModel, str] = {"base": "base", "tuned": "tuned model", "champion": "champion"}
 PARTS: dict[PartName, str] = {
     "data": "the dataset's report (report.json)",
@@ -72,8 +66,8 @@ def interval(lower: float, upper: float, confidence: float) -> str:
 def change(metric: MetricName, other: float, tuned: float) -> str:
     """How a metric changed, as in `loss fell from 2.9 to 0.2`."""
     if other == tuned:
-        return f"{METRICS[metric]} stayed at {tuned:.4g}"
-    return f"{METRICS[metric]} {'rose' if tuned > other else 'fell'} from {other:.4g} to {tuned:.4g}"
+        return f"{FIGURE_LABELS[metric]} stayed at {tuned:.4g}"
+    return f"{FIGURE_LABELS[metric]} {'rose' if tuned > other else 'fell'} from {other:.4g} to {tuned:.4g}"
 
 
 def test_result(comparison: Comparison) -> str:

@@ -2,17 +2,8 @@
 
 import math
 
-from loraline.artifacts.evaluation import FigureName
 from loraline.artifacts.training import MaskToken
 
-LABELS: dict[FigureName, str] = {
-    "exact_match": "exact match",
-    "token_f1": "token F1",
-    "rouge_l": "ROUGE-L",
-    "perplexity": "perplexity",
-    "loss": "loss",
-}
-"""The figures of an evaluation, in the order of the tables."""
 NONE = "n/a"
 _VISIBLE = {" ": "\u00b7", "\t": "\u2192\t", "\n": "\u21b5\n", "\r": "\u240d", "\u00a0": "\u237d"}
 _LONGEST_TEXT = 1500

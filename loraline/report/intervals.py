@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loraline.artifacts.evaluation import MetricName
+from loraline.artifacts.evaluation import FIGURE_LABELS, MetricName
 from loraline.artifacts.verdict import Verdict
 from loraline.evidence.schema import Comparison, Evidence, Forgetting
 from loraline.report.charts import nice_ticks, short
-from loraline.report.formatting import LABELS, figure, interval, probability, signed
+from loraline.report.formatting import figure, interval, probability, signed
 
 _TESTS = {"mcnemar": "McNemar's test", "sign": "sign test"}
 
@@ -94,7 +94,7 @@ def verdict_chart(verdict: Verdict) -> IntervalChart | None:
     """The gain that decides, alone; None where it has no interval."""
     if verdict.lower is None or verdict.upper is None:
         return None
-    label = f"gain in {LABELS[verdict.metric]}"
+    label = f"gain in {FIGURE_LABELS[verdict.metric]}"
     threshold_label = f"lower limit has to be above {figure(verdict.min_gain)}"
     gain = Difference(label, verdict.gain, verdict.lower, verdict.upper, verdict.min_gain, threshold_label)
     return interval_chart(unit_of(verdict.metric), [gain])
@@ -137,7 +137,7 @@ def _of_comparison(evidence: Evidence, comparison: Comparison) -> Difference:
         f"{comparison.wins:,} won, {comparison.losses:,} lost, {comparison.ties:,} tied; "
         f"p {probability(comparison.p_value)} ({_TESTS[comparison.test]})"
     )
-    label = f"{LABELS[comparison.metric]}, tuned against {comparison.against}"
+    label = f"{FIGURE_LABELS[comparison.metric]}, tuned against {comparison.against}"
     value, lower, upper = comparison.difference, comparison.lower, comparison.upper
     return Difference(label, value, lower, upper, threshold, threshold_label, note, decides)
 

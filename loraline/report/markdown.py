@@ -1,7 +1,8 @@
 """The evidence in Markdown: the summary of a run, and the tables of the model card."""
 
+from loraline.artifacts.evaluation import FIGURE_LABELS
 from loraline.evidence.schema import Comparison, Evidence
-from loraline.report.formatting import LABELS, figure, interval, percent, probability, signed
+from loraline.report.formatting import figure, interval, percent, probability, signed
 from loraline.report.metric_table import metric_rows
 
 
@@ -42,7 +43,7 @@ def checks_table(evidence: Evidence) -> str:
 
 def _comparison(one: Comparison) -> str:
     counts = f"{one.wins}, {one.losses}, {one.ties}"
-    name = f"{one.against}, {LABELS[one.metric]}"
+    name = f"{one.against}, {FIGURE_LABELS[one.metric]}"
     p_value = probability(one.p_value).removeprefix("= ")
     return _line([name, signed(one.difference), interval(one.lower, one.upper), counts, p_value])
 

@@ -4,10 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from loraline.artifacts.evaluation import LOWER_IS_BETTER, FigureName
+from loraline.artifacts.evaluation import FIGURE_LABELS, LOWER_IS_BETTER, FigureName
 from loraline.evidence.schema import EvaluatedModel, Evidence
 from loraline.gate.wording import is_above
-from loraline.report.formatting import LABELS
 
 Change = Literal["better", "worse", "same", ""]
 """What a difference means; empty where it is not known."""
@@ -51,7 +50,7 @@ class TaskRow:
 def metric_rows(evidence: Evidence) -> list[MetricRow]:
     """The figures of the models; those that neither base nor tuned model has are left out."""
     rows = []
-    for name, label in LABELS.items():
+    for name, label in FIGURE_LABELS.items():
         base, tuned, champion = (model_figure(evidence, model, name) for model in ("base", "tuned", "champion"))
         if base is None and tuned is None:
             continue

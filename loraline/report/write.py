@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraline import progress, tracking
+from loraline.artifacts.evaluation import FIGURE_LABELS
 from loraline.artifacts.registration import Registration
 from loraline.evidence.schema import Evidence
-from loraline.report.formatting import LABELS
 from loraline.report.markdown import run_summary
 from loraline.report.metric_table import model_figure
 from loraline.report.model_card import render_model_card
@@ -73,7 +73,7 @@ def _figures(found: Evidence) -> dict[str, float]:
     figures = {
         f"{model}/{name}": model_figure(found, model, name)
         for model in ("base", "tuned", "champion")
-        for name in LABELS
+        for name in FIGURE_LABELS
     }
     figures |= {"gain": verdict.gain, "gain_lower": verdict.lower, "gain_upper": verdict.upper}
     figures["forgetting"] = found.forgetting.difference if found.forgetting else None

@@ -6,9 +6,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from loraline.artifacts.evaluation import FIGURE_LABELS
 from loraline.units import format_bytes
 from pipelines.local.run import LocalStep
-from pipelines.local.summary import EvaluationSummary, Summary
+from pipelines.local.summary import Summary
 
 if TYPE_CHECKING:
     from loraline.models.memory_estimate import MemoryEstimate
@@ -81,9 +82,8 @@ def show_summary(console: Console, summary: Summary) -> None:
     table = Table(title="held-out examples", title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("", "base", "tuned", "change"):
         table.add_column(column, justify="left" if not column else "right")
-    base_figures, tuned_figures = _figures(summary.base), _figures(summary.tuned)
-    for label, base in base_figures.items():
-        tuned = tuned_figures[label]
+    for name, label in FIGURE_LABELS.items():
+        base, tuned = summary.base.figure(name), summary.tuned.figure(name)
         if base is not None and tuned is not None:
             table.add_row(label, f"{base:.4g}", f"{tuned:.4g}", f"{tuned - base:+.4g}")
     console.print()
@@ -93,20 +93,10 @@ def show_summary(console: Console, summary: Summary) -> None:
     for reason in summary.reasons:
         console.print(f"  - {reason}", highlight=False, markup=False, soft_wrap=True)
     paths = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for name, path in summary.where.items():
-        paths.add_row(name.replace("_", " "), str(path))
+    for place, path in summary.where.items():
+        paths.add_row(place.replace("_", " "), str(path))
     console.print()
     console.print(paths, soft_wrap=True)
-
-
-def _figures(evaluation: EvaluationSummary) -> dict[str, float | None]:
-    return {
-        "exact match": evaluation.exact_match,
-        "token F1": evaluation.token_f1,
-        "ROUGE-L": evaluation.rouge_l,
-        "perplexity": evaluation.perplexity,
-        "loss": evaluation.loss,
-    }
 
 
 def show_memory_estimate(console: Console, estimate: "MemoryEstimate") -> None:

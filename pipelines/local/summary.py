@@ -8,24 +8,13 @@ from typing import ClassVar
 from loraline.artifacts.base import Measured, Report
 from loraline.artifacts.base_model import ModelManifest
 from loraline.artifacts.dataset import DatasetReport
-from loraline.artifacts.evaluation import EvaluationReport
+from loraline.artifacts.evaluation import EvaluationFigures, EvaluationReport
 from loraline.artifacts.merging import MergeReport
 from loraline.artifacts.registration import Registration
 from loraline.artifacts.training import TrainReport
 from loraline.artifacts.verdict import VerdictName
 from loraline.evidence.schema import Evidence
 from pipelines.local.run import LocalStep
-
-
-class EvaluationSummary(Report):
-    """The figures of a model over the held-out examples, as in `EvaluationReport`."""
-
-    loss: Measured
-    perplexity: Measured
-    exact_match: Measured
-    token_f1: Measured
-    rouge_l: Measured
-    examples: int
 
 
 class MergeSummary(Report):
@@ -75,8 +64,8 @@ class Summary(Report):
     """Name of the run's folder."""
     verdict: VerdictName
     reasons: list[str]
-    base: EvaluationSummary
-    tuned: EvaluationSummary
+    base: EvaluationFigures
+    tuned: EvaluationFigures
     merge: MergeSummary
     training: TrainingSummary
     seconds: dict[str, float]
@@ -121,8 +110,8 @@ def write_summary(folder: Path, steps: list[LocalStep]) -> Summary:
     return summary
 
 
-def _evaluation(folder: Path) -> EvaluationSummary:
-    return EvaluationSummary.model_validate(EvaluationReport.load(folder).model_dump())
+def _evaluation(folder: Path) -> EvaluationFigures:
+    return EvaluationFigures.model_validate(EvaluationReport.load(folder).model_dump())
 
 
 def _registration(outputs: dict[str, dict[str, Path]]) -> Registration | None:

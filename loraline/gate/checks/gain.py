@@ -1,5 +1,6 @@
 """The check `gain`: the tuned model is better than its base, by more than chance and more than the minimum."""
 
+from loraline.artifacts.evaluation import FIGURE_LABELS
 from loraline.evidence.schema import Check, Comparison, Findings
 from loraline.evidence.statistics import fewest_decisive
 from loraline.gate.measurements import Measurements
@@ -10,7 +11,7 @@ from loraline.gate.paired_scores import (
     pairing_faults,
     tokenized_differently,
 )
-from loraline.gate.wording import METRICS, interval, is_above, make_check, not_made, some_ids, test_result
+from loraline.gate.wording import interval, is_above, make_check, not_made, some_ids, test_result
 
 
 def check(findings: Findings, measurements: Measurements) -> Check:
@@ -27,7 +28,7 @@ def check(findings: Findings, measurements: Measurements) -> Check:
         *_token_faults(findings),
     ]
     if comparison is None or faults:
-        return make_check("gain", faults or [f"the gain in {METRICS[thresholds.metric]} cannot be computed"])
+        return make_check("gain", faults or [f"the gain in {FIGURE_LABELS[thresholds.metric]} cannot be computed"])
     found = f"{describe_change(findings, comparison)}: a gain of {comparison.difference:.4g}"
     if comparison.lower is None or comparison.upper is None:
         return make_check("gain", [f"{found}, on one example, which gives no interval"])
