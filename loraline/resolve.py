@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from loraline import progress
 from loraline.data.config import DataConfig
-from loraline.errors import ModelLoadingError
 from loraline.evaluation.config import EvaluateConfig, check_task_folder
 from loraline.evidence.lineage import Lineage, PolicyPin, SourcePin
 from loraline.identity.code import code_digest
@@ -114,11 +113,9 @@ def _check_memory(recipe: Recipe) -> None:
     is_here = parse_model_source(recipe.model.source).kind in ("folder", "scratch")
     if is_here or importlib.util.find_spec("torch") is None:
         return
-    from loraline.models.memory_estimate import estimate_memory
+    from loraline.models.memory_estimate import require_memory
 
-    estimate = estimate_memory(recipe.model, recipe.footprint())
-    if not estimate.fits:
-        raise ModelLoadingError(estimate.explain())
+    require_memory(recipe.model, recipe.footprint())
 
 
 def _pin_tasks(config: EvaluateConfig) -> str:

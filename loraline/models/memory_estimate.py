@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from loraline.artifacts.base_model import ModelManifest
+from loraline.errors import ModelLoadingError
 from loraline.models import accelerators
 from loraline.models.config import ModelConfig
 from loraline.models.device import DTYPES, pick_device, pick_dtype
@@ -57,6 +58,21 @@ class MemoryEstimate:
             f"training needs {format_bytes(self.needed)}, and {self.device} has {format_bytes(self.capacity)} "
             f"({shares}). What to change: {advice or 'nothing in the recipe helps; take a larger device'}"
         )
+
+
+def require_memory(config: ModelConfig, footprint: FootprintConfig) -> None:
+    """Estimate the memory that training needs on this machine, and refuse what does not fit.
+
+    Args:
+        config: the recipe's model section.
+        footprint: the training settings that memory depends on.
+
+    Raises:
+        ModelLoadingError: it does not fit; the message says what to change. Also as `estimate_memory`.
+    """
+    estimate = estimate_memory(config, footprint)
+    if not estimate.fits:
+        raise ModelLoadingError(estimate.explain())
 
 
 def estimate_memory(config: ModelConfig, footprint: FootprintConfig, accelerator: str | None = None) -> MemoryEstimate:

@@ -6,11 +6,10 @@ from pathlib import Path
 import torch
 
 from loraline import progress
-from loraline.errors import ModelLoadingError
 from loraline.models.config import ModelConfig
 from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
-from loraline.models.memory_estimate import estimate_memory
+from loraline.models.memory_estimate import require_memory
 from loraline.tracking import Tracker
 from loraline.training.config import TrainConfig
 from loraline.training.distributed import Distributed
@@ -57,10 +56,8 @@ def _gpus(model: Path) -> int:
 
 
 def _check_memory(config: TrainConfig, model: Path) -> None:
-    """Estimate what training needs on this machine, and refuse what does not fit."""
+    """Refuse what does not fit into the memory of this machine."""
     manifest = read_manifest(model)
     settings = {"source": str(model), "trust_remote_code": manifest.trust_remote_code}
     settings |= {name: getattr(manifest, name) for name in ("quantization", "compute_dtype", "device", "attention")}
-    estimate = estimate_memory(ModelConfig.model_validate(settings), config.footprint())
-    if not estimate.fits:
-        raise ModelLoadingError(estimate.explain())
+    require_memory(ModelConfig.model_validate(settings), config.footprint())
