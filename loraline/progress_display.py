@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from loraline import progress
 
@@ -59,6 +59,29 @@ def _display(phase: str) -> PhaseDisplay:
     return TerminalDisplay(phase, console) if console.is_terminal else LogDisplay(phase)
 
 
+def progress_bar(console: Console, indent: str = "") -> Progress:
+    """A bar that goes away when it is stopped; where the console is not a terminal, nothing is shown.
+
+    A task of it needs a field `detail`, the text behind the count.
+    """
+    return Progress(
+        TextColumn(indent + "{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def move_bar(bar: Progress, task: TaskID, event: dict[str, Any]) -> None:
+    """Show an event of progress: how much is done, in which unit, and the figures of the moment."""
+    figures = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in event["figures"].items())
+    bar.update(task, completed=event["done"], total=event["total"], detail=f"{event['unit']}  {figures}")
+
+
 def line(phase: str, state: str, seconds: float, headline: str) -> str:
     """The line of a phase that has ended."""
     took = f"{seconds:.1f} s" if state != "reused" else ""
@@ -98,15 +121,7 @@ class TerminalDisplay:
         self._phase = phase
         self._headline = ""
         self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bar = progress_bar(console)
         self._task = self._bar.add_task(f"{phase:<{_NAME_WIDTH}}", total=None, detail="")
         self._bar.start()
 
@@ -115,8 +130,7 @@ class TerminalDisplay:
         if kind == "headline":
             self._headline = text
         elif kind == "progress":
-            detail = f"{fields['unit']}  {_figures(fields)}"
-            self._bar.update(self._task, completed=fields["done"], total=fields["total"], detail=detail)
+            move_bar(self._bar, self._task, fields)
         else:
             self._console.print(f"{'':<{_NAME_WIDTH}}  {text}", style="dim", markup=False)
 
@@ -163,7 +177,3 @@ def _mime_bundle(lines: list[str], bar: str = "") -> dict[str, str]:
     text = "\n".join(lines)
     style = "margin: 0; padding: 0; background: transparent; white-space: pre-wrap"
     return {"text/plain": text, "text/html": f'<pre style="{style}">{bar}{html.escape(text)}</pre>'}
-
-
-def _figures(fields: dict[str, Any]) -> str:
-    return "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in fields["figures"].items())

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loraline.artifacts.evaluation import FIGURE_LABELS
+from loraline.progress_display import move_bar, progress_bar
 from loraline.units import format_bytes
 from pipelines.local.run import LocalStep
 from pipelines.local.summary import Summary
@@ -25,16 +25,7 @@ class ConsoleWatcher:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self.bar = progress_bar(console, indent="  ")
 
     def __enter__(self) -> "ConsoleWatcher":
         self.bar.start()
@@ -50,13 +41,7 @@ class ConsoleWatcher:
 
     def progressed(self, step: LocalStep, event: dict[str, Any]) -> None:
         """Update the progress bar."""
-        figures = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in event["figures"].items())
-        self.bar.update(
-            self.bar.task_ids[-1],
-            completed=event["done"],
-            total=event["total"],
-            detail=f"{event['unit']}  {figures}",
-        )
+        move_bar(self.bar, self.bar.task_ids[-1], event)
 
     def noted(self, text: str) -> None:
         """Write a line above the progress bar."""
