@@ -10,9 +10,10 @@ that a mutable tag stands for. It needs no library that the step has, so that an
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from loraline.identity.digests import digest_pairs
 
@@ -48,13 +49,16 @@ _ROOT = Path(__file__).parents[2]
 _MESSAGES = {"advance", "emit", "headline", "note"}  # of loraline.progress
 
 
+T = TypeVar("T")
+
+
 def code_digest(step: str) -> str:
     """SHA-256 over the code that a step's result depends on.
 
     Args:
         step: a key of `STEPS`.
     """
-    return digest_pairs((module, _module_digest(module_file(module))) for module in closure(step))
+    return digest_pairs((module, _remembered(_digest, module_file(module))) for module in closure(step))
 
 
 def closure(step: str) -> set[str]:
@@ -64,7 +68,7 @@ def closure(step: str) -> set[str]:
     while waiting:
         module = waiting.pop()
         seen.add(module)
-        imported = {found for name in imports(module_file(module).read_bytes()) if (found := _module_of(name))}
+        imported = {found for name in _remembered(_imports, module_file(module)) if (found := _module_of(name))}
         waiting |= {found for found in imported if not has_no_effect(found)} - seen
     return seen
 
@@ -105,14 +109,19 @@ def module_file(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _module_digest(file: Path) -> str:
+def _remembered(read: Callable[[Path, int, int], T], file: Path) -> T:
+    """What is read of a file, once as long as the file stays as it is: steps share most of their modules."""
     stat = file.stat()
-    return _digest(file, stat.st_mtime_ns, stat.st_size)
+    return read(file, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _imports(file: Path, _modified: int, _size: int) -> frozenset[str]:
+    return frozenset(imports(file.read_bytes()))
 
 
 @cache
 def _digest(file: Path, _modified: int, _size: int) -> str:
-    """Digest of a file's syntax; remembered as long as the file stays as it is."""
     return hashlib.sha256(normalized(file.read_bytes()).encode()).hexdigest()
 
 
