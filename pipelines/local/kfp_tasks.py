@@ -79,20 +79,21 @@ def _name_libraries(task_spec: Any, others: Mapping[str, Any]) -> None:
 
     On a cluster the image, which is in the key, stands for them. Here this environment does.
     """
-    component = task_spec.component_ref.name.removeprefix("comp-").rstrip("-0123456789").replace("-", "_")
     executor = others["executors"].get(others["components"][task_spec.component_ref.name].executor_label)
     if executor is not None and not any(variable.name == _LIBRARIES for variable in executor.container.env):
-        executor.container.env.add(name=_LIBRARIES, value=json_digest(library_versions(component)))
+        executor.container.env.add(name=_LIBRARIES, value=json_digest(library_versions(_component(task_spec))))
 
 
 def _name(task_spec: Any) -> str:
     """The display name where the pipeline gives one, else the component's."""
     name: str = task_spec.task_info.name
-    return (
-        name
-        if " " in name
-        else task_spec.component_ref.name.removeprefix("comp-").rstrip("-0123456789").replace("-", "_")
-    )
+    return name if " " in name else _component(task_spec)
+
+
+def _component(task_spec: Any) -> str:
+    """The component's name; kfp numbers a component's second task and the ones after it."""
+    name: str = task_spec.component_ref.name
+    return name.removeprefix("comp-").rstrip("-0123456789").replace("-", "_")
 
 
 def _stack(tasks: Mapping[str, Any]) -> list[str]:
