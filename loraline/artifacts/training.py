@@ -29,17 +29,24 @@ class StepMetrics(Report):
     """Loss on the evaluation rows, in nats a token; None where it was not evaluated at this step."""
 
 
-class TrainReport(Report):
-    """How training went."""
+class TrainedBase(Report):
+    """The base that an adapter was trained on: the part of training.json that a merge depends on."""
 
     FILE: ClassVar[str] = "training.json"
+
+    base_digest: str = ""
+    """Digest of the base that the adapter belongs to; of the 16-bit one, also where training ran on it quantized."""
+    quantization: str = "none"
+    """How the base was held while training: none, int8 or nf4."""
+
+
+class TrainReport(TrainedBase):
+    """How training went."""
 
     identity: StepIdentity
 
     base_digest: str
-    """Digest of the base that the adapter belongs to; of the 16-bit one, also where training ran on it quantized."""
     quantization: str
-    """How the base was held while training: none, int8 or nf4."""
     steps: int
     """Optimizer steps that were done."""
     planned_steps: int

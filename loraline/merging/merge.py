@@ -4,13 +4,12 @@ import json
 import time
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from loraline import progress
-from loraline.artifacts.base import Report
 from loraline.artifacts.dataset_files import EVAL_ROWS
 from loraline.artifacts.merging import MergeReport, QuantizedReport
-from loraline.artifacts.training import TrainReport
+from loraline.artifacts.training import TrainedBase
 from loraline.data.rows import read_rows
 from loraline.errors import AdapterError
 from loraline.identity import model_digests
@@ -24,15 +23,6 @@ from loraline.merging.streaming_merge import merge_file
 from loraline.merging.weight_updates import plan_updates
 from loraline.models.folder import read_manifest
 from loraline.models.safetensors_files import FLOAT_DTYPES, read_header, weight_files
-
-
-class _TrainedBase(Report):
-    """The base that an adapter was trained on: the part of training.json that a merge needs."""
-
-    FILE: ClassVar[str] = TrainReport.FILE
-
-    base_digest: str = ""
-    quantization: str = "none"
 
 
 def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path | None, output: Path) -> MergeReport:
@@ -93,12 +83,12 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path | None, 
     return report
 
 
-def _trained_base(adapter: Path) -> _TrainedBase:
+def _trained_base(adapter: Path) -> TrainedBase:
     """Read which base the adapter was trained on; an adapter trained elsewhere has no training.json."""
-    return _TrainedBase.load(adapter) if (adapter / _TrainedBase.FILE).exists() else _TrainedBase()
+    return TrainedBase.load(adapter) if (adapter / TrainedBase.FILE).exists() else TrainedBase()
 
 
-def _check_base(base: Path, adapter: Path, trained_on: _TrainedBase) -> str:
+def _check_base(base: Path, adapter: Path, trained_on: TrainedBase) -> str:
     """Check that the base is not quantized and is the one that the adapter was trained on; return its digest."""
     manifest = read_manifest(base)
     settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
