@@ -107,8 +107,8 @@ def _prepare_settings(
 def _check_memory(recipe: Recipe) -> None:
     """Refuse what does not fit this machine before its weights cross a network.
 
-    Where there is no torch, as in the light image on a cluster, this cannot be told; train_lora estimates it again on
-    the machine that trains, before it loads anything.
+    Where there is no torch, as in the light image on a cluster, this cannot be determined; train_lora estimates it
+    again on the machine that trains, before it loads anything.
     """
     is_here = parse_model_source(recipe.model.source).kind in ("folder", "scratch")
     if is_here or importlib.util.find_spec("torch") is None:

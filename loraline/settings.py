@@ -1,4 +1,4 @@
-"""What each step is told: one class for each step, handed over as JSON text and parsed once.
+"""The settings of each step: one class for each, handed over as JSON text and parsed once.
 
 Settings travel as text because KFP turns the integers of a dict into floats and refuses nulls. They are all that
 KFP's cache sees of a recipe, so each holds the digests of what the step reads, and of the code that it runs.

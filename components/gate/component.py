@@ -24,6 +24,6 @@ def gate(
     from loraline.step import step
 
     with step("gate"):
-        told = GateSettings.parse(settings)
+        parsed = GateSettings.parse(settings)
         folders = [Path(artifact.path) for artifact in (dataset, base, tuned, champion, adapter, parity, evidence)]
-        return judge(told.config, told.lineage, told.policy, *folders)
+        return judge(parsed.config, parsed.lineage, parsed.policy, *folders)

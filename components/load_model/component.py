@@ -19,8 +19,8 @@ def load_model(settings: str, base: dsl.Output[dsl.Model], working: dsl.Output[d
     from loraline.step import step
 
     with step("load_model"):
-        told = LoadSettings.parse(settings)
-        manifest = fetch_base(told.config, Path(base.path), Path(working.path), told.digest)
+        parsed = LoadSettings.parse(settings)
+        manifest = fetch_base(parsed.config, Path(base.path), Path(working.path), parsed.digest)
     base.metadata["digest"] = manifest.digest
-    if told.config.quantization == "none":
+    if parsed.config.quantization == "none":
         working.uri = base.uri

@@ -23,8 +23,8 @@ def merge_adapter(
     from loraline.step import step
 
     with step("merge_adapter"):
-        told = MergeSettings.parse(settings)
-        report = merge(told.config, *(Path(artifact.path) for artifact in (base, adapter, dataset, merged)))
-        if told.policy:
-            write_policy(told.policy, Path(merged.path))
+        parsed = MergeSettings.parse(settings)
+        report = merge(parsed.config, *(Path(artifact.path) for artifact in (base, adapter, dataset, merged)))
+        if parsed.policy:
+            write_policy(parsed.policy, Path(merged.path))
         report.save(Path(parity.path))

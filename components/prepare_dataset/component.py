@@ -20,9 +20,9 @@ def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.O
     from loraline.step import step
 
     with step("prepare_dataset"), tempfile.TemporaryDirectory() as folder:
-        told = PrepareSettings.parse(settings)
-        fetch_tokenizer(told.tokenizer_source, told.tokenizer_revision, Path(folder))
-        report = prepare(told.config, Path(folder), Path(dataset.path), told.max_length, told.policy)
-        check_datasets(told.config.sources(), told.digest)  # after reading: what changed before shows as well
+        parsed = PrepareSettings.parse(settings)
+        fetch_tokenizer(parsed.tokenizer_source, parsed.tokenizer_revision, Path(folder))
+        report = prepare(parsed.config, Path(folder), Path(dataset.path), parsed.max_length, parsed.policy)
+        check_datasets(parsed.config.sources(), parsed.digest)  # after reading: what changed before shows as well
         shutil.copyfile(Path(dataset.path) / PAGE, page.path)
     dataset.metadata["fingerprint"] = report.fingerprint

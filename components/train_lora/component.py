@@ -18,6 +18,6 @@ def train_lora(
     from loraline.training.launch import launch
 
     with step("train_lora"), tracking.child_run("train_lora") as tracker:
-        told = TrainSettings.parse(settings)
+        parsed = TrainSettings.parse(settings)
         folders = Path(model.path), Path(dataset.path), Path(adapter.path)
-        launch(told.config, *folders, told.checkpoints, tracker)
+        launch(parsed.config, *folders, parsed.checkpoints, tracker)

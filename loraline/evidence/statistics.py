@@ -116,7 +116,7 @@ def sign_test(differences: Sequence[float]) -> SignTest:
 
 
 def fewest_decisive(confidence: float) -> int:
-    """How many pairs must differ before any split of them could be told from chance at this confidence."""
+    """How many pairs must differ before any split of them can be distinguished from chance at this confidence."""
     return math.ceil(1 - math.log2(1 - confidence))
 
 

@@ -131,7 +131,7 @@ def normalized(source: bytes) -> str:
 
 
 class _Normalizer(ast.NodeTransformer):
-    """Takes out docstrings (of fields as well), calls that report progress, and what an error is told."""
+    """Takes out docstrings (of fields as well), calls that report progress, and the arguments of errors."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
