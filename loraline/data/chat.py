@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from loraline.artifacts.dataset_files import Message
 from loraline.data.chat_template import render_answer, render_prompt
+from loraline.data.messages import message_text
 from loraline.data.rows import Row
 from loraline.errors import DatasetError, ModelLoadingError
 
@@ -78,7 +79,7 @@ def split_last_turn(row: Row) -> tuple[list[Message], str]:
     if row.messages is None:
         return [], ""
     last = _last_answer(row)
-    return row.messages[:last], row.messages[last]["content"]
+    return row.messages[:last], message_text(row.messages[last])
 
 
 def last_prompt(encoded: EncodedRow) -> list[int]:
@@ -105,7 +106,7 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = 
     configured = getattr(generation_config, "eos_token_id", None)
     stops = set(configured if isinstance(configured, list) else [configured])
     stops.add(tokenizer.eos_token_id)
-    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    probe: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     stops.add(_tokenize(tokenizer, [_conversation_segments(tokenizer, probe)])[0].token_ids[-1])
     found = sorted(stop for stop in stops if stop is not None)
     return found or [_eos(tokenizer)]

@@ -91,9 +91,10 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], generat
     if not messages and tokenizer.chat_template:
         return ""  # few templates accept an empty conversation; Alpaca's does
     template = served_template(tokenizer)
+    conversations: list[Any] = [messages]
     try:
         rendered: Any = tokenizer.apply_chat_template(
-            [messages], chat_template=template, tokenize=False, add_generation_prompt=generation_prompt
+            conversations, chat_template=template, tokenize=False, add_generation_prompt=generation_prompt
         )
     except (jinja2.TemplateError, ValueError) as error:
         roles = ", ".join(message["role"] for message in messages)

@@ -11,6 +11,7 @@ from loraline.artifacts.dataset import PersonalDataFindings, PolicyFindings, Scr
 from loraline.artifacts.dataset_files import Message
 from loraline.data.description.excerpts import MAX_EXAMPLES
 from loraline.data.formats.row_formats import RowContent
+from loraline.data.messages import SYSTEM_ROLES, map_message, map_value, message_text, tools_text
 from loraline.data.rows import Row
 from loraline.safety.personal_data import Span, find_personal_data, mask_personal_data
 from loraline.safety.policy import Policy
@@ -45,7 +46,10 @@ class RowScreener:
     def screen(self, content: RowContent, origin: str) -> Row | DropReason:
         """Make a row of a content, or return why it is dropped."""
         messages, text = self._with_system_prompt(content.messages), content.text
-        turns = [text or ""] if messages is None else [turn["content"] for turn in messages]
+        tools = content.tools
+        turns = [text or ""] if messages is None else [message_text(turn) for turn in messages]
+        if tools:
+            turns.append(tools_text(tools))
         # All turns are searched at once first, because most rows have no personal data.
         if find_personal_data("\n\n".join(turns)):
             self._add_personal_data(turns, origin)
@@ -53,14 +57,15 @@ class RowScreener:
                 self._personal_data.dropped += 1
                 return "personal_data"
             if self._action == "mask":
-                messages = messages and [{**turn, "content": mask_personal_data(turn["content"])} for turn in messages]
+                messages = messages and [map_message(mask_personal_data, turn) for turn in messages]
                 text = text and mask_personal_data(text)
-        row = Row.of(messages, text, origin)
+                tools = tools and map_value(mask_personal_data, tools)
+        row = Row.of(messages, text, origin, tools)
         return "policy" if self._policy and self._is_dropped(self._policy, row) else row
 
     def _with_system_prompt(self, messages: list[Message] | None) -> list[Message] | None:
         prompt = self._policy.system_prompt if self._policy else ""
-        if not messages or not prompt or messages[0]["role"] == "system":
+        if not messages or not prompt or messages[0]["role"] in SYSTEM_ROLES:
             return messages
         return [{"role": "system", "content": prompt}, *messages]
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -16,18 +16,21 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from loraline.artifacts.dataset_files import Message
+from loraline.artifacts.dataset_files import Message, Tool
 from loraline.errors import DatasetError
 
-_TURN = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+# `extra` has the rare keys of a turn as a JSON object, such as tool calls and reasoning; null where it has none.
+_TURN = pyarrow.struct([(name, pyarrow.string()) for name in ("role", "content", "extra")])
 SCHEMA = pyarrow.schema(
     [
         ("id", pyarrow.string()),
         ("messages", pyarrow.list_(_TURN)),
         ("text", pyarrow.string()),
         ("origin", pyarrow.string()),
+        ("tools", pyarrow.string()),
     ]
 )
+_EXTRA_KEYS = sorted(Message.__annotations__.keys() - {"role", "content"})
 _ROWS_PER_GROUP = 1024
 _BYTES_PER_GROUP = 4 << 20  # a row group is held in memory until it is written
 _ROWS_PER_BATCH = 256
@@ -43,11 +46,19 @@ class Row:
     text: str | None
     origin: str
     """Where the row was read: `file:line`."""
+    tools: list[Tool] | None = None
+    """The tools that a conversation's assistant may call."""
 
     @classmethod
-    def of(cls, messages: list[Message] | None = None, text: str | None = None, origin: str = "") -> Self:
+    def of(
+        cls,
+        messages: list[Message] | None = None,
+        text: str | None = None,
+        origin: str = "",
+        tools: list[Tool] | None = None,
+    ) -> Self:
         """Make a row, with the id of its content."""
-        return cls(content_hash(messages, text), messages, text, origin)
+        return cls(content_hash(messages, text, tools), messages, text, origin, tools)
 
     @property
     def id_hash(self) -> int:
@@ -55,11 +66,24 @@ class Row:
         return int(self.id[:16], 16)
 
 
-def content_hash(messages: list[Message] | None, text: str | None) -> str:
+def content_hash(messages: list[Message] | None, text: str | None, tools: list[Tool] | None = None) -> str:
     """Hash the content of a row: 32 hexadecimal digits of SHA-256."""
-    turns = None if messages is None else [[turn["role"], turn["content"]] for turn in messages]
-    content = json.dumps([turns, text], ensure_ascii=False, separators=(",", ":"))
+    turns = None if messages is None else [_turn_values(turn) for turn in messages]
+    content = json.dumps([turns, text, tools] if tools else [turns, text], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _turn_values(turn: Message) -> list[str | None]:
+    extra = _extra(turn)
+    return [turn["role"], turn["content"]] if extra is None else [turn["role"], turn["content"], extra]
+
+
+def _extra(turn: Message) -> str | None:
+    """The keys of a turn beside role and content as JSON, in a fixed order; None where there are none."""
+    if len(turn) == 2:
+        return None
+    extra = {key: turn[key] for key in _EXTRA_KEYS if key in turn}  # type: ignore[literal-required]
+    return json.dumps(extra, ensure_ascii=False, separators=(",", ":")) if extra else None
 
 
 class RowWriter:
@@ -73,7 +97,7 @@ class RowWriter:
     def write(self, row: Row) -> None:
         """Write a row."""
         self._pending.append(row)
-        self._pending_bytes += sum(len(turn["content"]) for turn in row.messages or []) + len(row.text or "")
+        self._pending_bytes += _size(row)
         if len(self._pending) >= _ROWS_PER_GROUP or self._pending_bytes >= _BYTES_PER_GROUP:
             self._flush()
 
@@ -84,6 +108,7 @@ class RowWriter:
             _message_array([row.messages for row in rows]),
             _string_array([row.text for row in rows]),
             _string_array([row.origin for row in rows]),
+            _string_array([_tools_json(row) for row in rows]),
         ]
         self._writer.write_table(pyarrow.Table.from_arrays(columns, schema=SCHEMA))
         self._pending, self._pending_bytes = [], 0
@@ -99,8 +124,20 @@ class RowWriter:
         self._writer.close()
 
 
+def _size(row: Row) -> int:
+    """Characters of a row, about."""
+    size = len(row.text or "") + len(_tools_json(row) or "")
+    for turn in row.messages or ():
+        size += len(turn["content"] or "") + (0 if len(turn) == 2 else len(_extra(turn) or ""))
+    return size
+
+
+def _tools_json(row: Row) -> str | None:
+    return json.dumps(row.tools, ensure_ascii=False) if row.tools else None
+
+
 # pyarrow.array() does the same as these two, but its first call imports pandas, which is slow.
-def _string_array(values: list[str | None] | list[str]) -> pyarrow.StringArray:
+def _string_array(values: Sequence[str | None]) -> pyarrow.StringArray:
     builder = pyarrow.lib.StringBuilder()
     builder.append_values(values)
     return builder.finish()
@@ -108,7 +145,11 @@ def _string_array(values: list[str | None] | list[str]) -> pyarrow.StringArray:
 
 def _message_array(rows: list[list[Message] | None]) -> pyarrow.ListArray:
     turns = [turn for messages in rows for turn in messages or []]
-    fields = [_string_array([turn[name] for turn in turns]) for name in ("role", "content")]
+    fields = [
+        _string_array([turn["role"] for turn in turns]),
+        _string_array([turn["content"] for turn in turns]),
+        _string_array([_extra(turn) for turn in turns]),
+    ]
     ends = array("i", accumulate((len(messages or []) for messages in rows), initial=0))
     present = sum(1 << number for number, messages in enumerate(rows) if messages is not None)
     return pyarrow.ListArray.from_buffers(
@@ -136,7 +177,7 @@ def read_rows(parquet: Path) -> list[Row]:
             f"{str(parquet)!r} has no column {', '.join(missing)}; its columns are {table.column_names}. "
             "Give the folder that prepare_dataset wrote."
         )
-    rows = [Row(**record) for record in table.select(SCHEMA.names).to_pylist()]
+    rows = [row for batch in table.to_batches() for row in _rows(batch)]
     return sorted(rows, key=lambda row: row.id)
 
 
@@ -144,8 +185,7 @@ def stream_rows(path: Path) -> Iterator[Row]:
     """Yield all rows of a parquet file in file order, few in memory at a time."""
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROWS_PER_BATCH):
-            ids, texts, origins = (batch.column(name).to_pylist() for name in ("id", "text", "origin"))
-            yield from map(Row, ids, _message_lists(batch.column("messages")), texts, origins)
+            yield from _rows(batch)
 
 
 def stream_origins(path: Path) -> Iterator[tuple[str, str]]:
@@ -155,11 +195,24 @@ def stream_origins(path: Path) -> Iterator[tuple[str, str]]:
             yield from zip(batch.column("id").to_pylist(), batch.column("origin").to_pylist(), strict=True)
 
 
+def _rows(batch: pyarrow.RecordBatch) -> Iterator[Row]:
+    ids, texts, origins, tools = (batch.column(name).to_pylist() for name in ("id", "text", "origin", "tools"))
+    parsed = [one if one is None else json.loads(one) for one in tools]
+    return map(Row, ids, _message_lists(batch.column("messages")), texts, origins, parsed)
+
+
 def _message_lists(column: pyarrow.ListArray) -> list[list[Message] | None]:
     """The same as column.to_pylist(), in a third of the time."""
     turns = column.flatten()
     roles, contents = (turns.field(name).to_pylist() for name in ("role", "content"))
-    messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+    messages: list[Message] = [
+        {"role": role, "content": content} for role, content in zip(roles, contents, strict=True)
+    ]
+    extras = turns.field("extra")
+    if extras.null_count < len(extras):
+        for message, extra in zip(messages, extras.to_pylist(), strict=True):
+            if extra is not None:
+                message.update(json.loads(extra))
     ends = list(accumulate(length or 0 for length in column.value_lengths().to_pylist()))
     present = column.is_valid().to_pylist()
     return [messages[start:end] if here else None for start, end, here in zip([0, *ends], ends, present, strict=False)]
@@ -177,8 +230,8 @@ def read_rows_at(path: Path, numbers: Iterable[int]) -> dict[int, Row]:
             if here:
                 table = file.read_row_group(group, columns=SCHEMA.names)
                 for number in here:
-                    (record,) = table.slice(number - first, 1).to_pylist()
-                    found[number] = Row(**record)
+                    (batch,) = table.slice(number - first, 1).to_batches()
+                    found[number] = next(_rows(batch))
             first += rows
     return found
 

@@ -4,6 +4,7 @@ import hashlib
 from typing import Literal
 
 from loraline.artifacts.dataset_files import Split
+from loraline.data.messages import last_answer, message_text, tools_text
 from loraline.data.rows import Row
 from loraline.data.similarity.hash_set import HashSet
 
@@ -45,11 +46,12 @@ class Splitter:
 
 
 def prompt_of(row: Row) -> str:
-    """All turns before a row's last assistant turn, or all of a plain text; in lower case, with single spaces."""
+    """Tools and all turns before a row's last answer, or all of a plain text; in lower case, with single spaces."""
     if row.messages is None:
         prompt = row.text or ""
     else:
-        prompt = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row.messages[:-1])
+        turns = row.messages[: last_answer(row.messages)]
+        prompt = tools_text(row.tools) + "\n".join(f"{turn['role']}: {message_text(turn)}" for turn in turns)
     return " ".join(prompt.casefold().split())
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from loraline import progress
 from loraline.artifacts.dataset_files import Message
 from loraline.data.chat import EncodedRow, encode_rows
+from loraline.data.messages import message_text
 from loraline.data.rows import Row
 from loraline.errors import DatasetError, ValidationError
 from loraline.evaluation.example_loss import ExampleLoss, example_losses, labelled_tokens
@@ -76,5 +77,5 @@ def score_examples(loaded: LoadedModel, examples: list[Example], unit: str) -> l
 def prompt_text(messages: list[Message]) -> str:
     """A conversation as text for people: a single user message as it is, several messages with their roles."""
     if [message["role"] for message in messages] == ["user"]:
-        return messages[0]["content"]
-    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+        return message_text(messages[0])
+    return "\n".join(f"{message['role']}: {message_text(message)}" for message in messages)

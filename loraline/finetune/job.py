@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraline.artifacts.dataset import DatasetReport
+from loraline.artifacts.dataset_files import Message
 from loraline.artifacts.evaluation import EvaluationReport
 from loraline.artifacts.training import TrainReport
 from loraline.errors import ConfigurationError
@@ -194,7 +195,7 @@ class FineTune:
 
     def generate(
         self,
-        prompt: str | list[dict[str, str]],
+        prompt: str | list[Message],
         *,
         adapter: str | PathLike[str] | None = None,
         max_new_tokens: int = 256,
@@ -217,7 +218,7 @@ class FineTune:
         Raises:
             ConfigurationError: a value is out of its range, or the prompt fills the model's context.
         """
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        messages: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         pieces = self._load_conversation(self._choose(adapter)).answer(
             messages, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
         )

@@ -32,7 +32,7 @@ def serving_prompt_digests(folder: Path, rows: list[Row]) -> dict[str, str]:
     It is rendered as servers do: by the folder's own tokenizer and chat template, in one call.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=read_manifest(folder).trust_remote_code)
-    prompts = {row.id: split_last_turn(row)[0] for row in rows[:_PROMPTS]}
+    prompts: dict[str, Any] = {row.id: split_last_turn(row)[0] for row in rows[:_PROMPTS]}
     digests = {}
     for row_id, messages in prompts.items():
         if messages:

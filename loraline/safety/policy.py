@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, model_validator
 
 from loraline.config import StepConfig
+from loraline.data.messages import SYSTEM_ROLES
 from loraline.identity.digests import json_digest
 from loraline.safety.patterns import NormalizedText
 from loraline.safety.policy_schema import (
@@ -98,7 +99,7 @@ class Policy(BaseModel):
 
     def with_system_prompt(self, messages: "Sequence[Message]") -> "list[Message]":
         """Prepend the policy's system prompt, unless the conversation has a system message."""
-        if not self.system_prompt or any(message["role"] == "system" for message in messages):
+        if not self.system_prompt or any(message["role"] in SYSTEM_ROLES for message in messages):
             return list(messages)
         return [{"role": "system", "content": self.system_prompt}, *messages]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from loraline.data.messages import message_text, tools_text
 from loraline.safety import classifier
 from loraline.safety.patterns import NormalizedText, compile_pattern
 from loraline.safety.personal_data import find_personal_data, mask_personal_data
@@ -28,11 +29,12 @@ class Match:
 
     category: str
     action: Literal["drop", "report"]
-    where: int | Literal["text"]
-    """Index of the turn, or "text" for a plain text."""
+    where: int | Literal["text", "tools"]
+    """Index of the turn, "tools" for the definitions of tools, or "text" for a plain text."""
     start: int
     end: int
-    """Character offsets in that turn or text. A match of the classifier spans all of it."""
+    """Character offsets in that text (of a turn: `loraline.data.messages.message_text`). A match of the classifier
+    spans all of it."""
     excerpt: str
     """The match with its context; personal data masked."""
 
@@ -57,11 +59,13 @@ def screen_row(policy: Policy, row: "Row") -> list[Match]:
 
     The policy's own system prompt, which names what it forbids, is skipped.
     """
-    places: list[tuple[int | Literal["text"], str]] = [
-        (turn, message["content"])
+    places: list[tuple[int | Literal["text", "tools"], str]] = [
+        (turn, message_text(message))
         for turn, message in enumerate(row.messages or [])
         if not (message["role"] == "system" and message["content"] == policy.system_prompt)
     ]
+    if row.tools:
+        places.append(("tools", tools_text(row.tools)))
     if row.text is not None:
         places.append(("text", row.text))
     return [
@@ -73,15 +77,16 @@ def screen_row(policy: Policy, row: "Row") -> list[Match]:
 
 
 def check_prompt(policy: Policy, messages: "Sequence[Message]") -> Decision:
-    """Decide whether the model may be run, from the user messages after the last assistant message."""
+    """Decide whether the model may be run, from the messages of user and tools after the last assistant message."""
     last_answer = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
-    prompt = "\n\n".join(message["content"] for message in messages[last_answer + 1 :] if message["role"] == "user")
+    asked = (message for message in messages[last_answer + 1 :] if message["role"] in ("user", "tool"))
+    prompt = "\n\n".join(map(message_text, asked))
     return _decide(policy, "prompt", [category for category, _, _ in _matches(policy, "prompt", prompt)])
 
 
 def check_answer(policy: Policy, messages: "Sequence[Message]", answer: str) -> Decision:
     """Decide whether an answer may be shown. Personal data from the conversation itself may be repeated."""
-    known = "\n".join(message["content"] for message in messages)
+    known = "\n".join(map(message_text, messages))
     return _decide(policy, "answer", [category for category, _, _ in _matches(policy, "answer", answer, known)])
 
 

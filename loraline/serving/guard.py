@@ -91,7 +91,8 @@ class Guard:
         if self._trail is None:
             return
         policy = self._policy
-        prompt = json.dumps([[turn["role"], turn["content"]] for turn in messages])
+        # Of plain turns role and text, as all records have had it; else all that the turn has.
+        prompt = json.dumps([[turn["role"], turn["content"]] if len(turn) == 2 else turn for turn in messages])
         fields: dict[str, Any] = {
             "exchange": exchange,
             "model": self._model,

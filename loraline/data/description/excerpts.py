@@ -1,6 +1,7 @@
 """Excerpts of rows for reports, without personal data."""
 
 from loraline.artifacts.dataset import SampleRow
+from loraline.data.messages import SYSTEM_ROLES, map_message, message_text
 from loraline.data.rows import Row
 from loraline.safety.personal_data import mask_personal_data
 
@@ -12,7 +13,7 @@ _SAMPLE_CHARACTERS = 2000
 
 def excerpt_of(row: Row) -> str:
     """The beginning of a row's turns or text on one line, without system messages; personal data masked."""
-    turns = [turn["content"] for turn in row.messages or [] if turn["role"] != "system"]
+    turns = [message_text(turn) for turn in row.messages or [] if turn["role"] not in SYSTEM_ROLES]
     text = " | ".join(turns) if row.text is None else row.text
     shown = " ".join(mask_personal_data(text[: 4 * _EXCERPT_CHARACTERS]).split())
     return shown if len(shown) <= _EXCERPT_CHARACTERS else f"{shown[: _EXCERPT_CHARACTERS - 4]} ..."
@@ -20,7 +21,7 @@ def excerpt_of(row: Row) -> str:
 
 def sample_of(row: Row) -> SampleRow:
     """A row for a report; long contents are cut."""
-    turns = row.messages and [{"role": turn["role"], "content": _cut(turn["content"])} for turn in row.messages]
+    turns = row.messages and [map_message(_cut, turn) for turn in row.messages]
     return SampleRow(id=row.id, origin=row.origin, messages=turns, text=row.text and _cut(row.text))
 
 

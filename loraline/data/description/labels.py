@@ -3,6 +3,7 @@
 from collections import Counter
 
 from loraline.artifacts.dataset_files import Split
+from loraline.data.messages import last_answer
 from loraline.data.rows import Row
 
 _MAX_LABELS, _MIN_ROWS_PER_LABEL, _MAX_LABEL_CHARACTERS = 50, 10, 60
@@ -18,7 +19,7 @@ class LabelCounter:
         """Count the answer of a row."""
         if self._counts is None:
             return
-        answer = row.messages[-1]["content"].strip() if row.messages else ""
+        answer = _answer(row)
         if not answer or len(answer) > _MAX_LABEL_CHARACTERS:
             self._counts = None
             return
@@ -33,3 +34,11 @@ class LabelCounter:
             return None
         ordered = sorted(counts, key=lambda label: (-counts[label].total(), label))
         return {label: {"train": counts[label]["train"], "eval": counts[label]["eval"]} for label in ordered}
+
+
+def _answer(row: Row) -> str:
+    """The text of a row's last answer; "" where it is a plain text or calls tools."""
+    last = last_answer(row.messages) if row.messages else None
+    if row.messages is None or last is None or "tool_calls" in row.messages[last]:
+        return ""
+    return (row.messages[last]["content"] or "").strip()

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from loraline.artifacts.dataset import LengthReport, LengthStatistics, TextPart
 from loraline.artifacts.dataset_files import Split
+from loraline.data.messages import message_text, tools_text
 from loraline.data.rows import Row
 
 _ROWS_PER_BATCH, _CHARACTERS_PER_BATCH = 512, 1 << 20
@@ -41,10 +42,13 @@ class LengthCounter:
         }
 
     def add(self, split: Split, row: Row) -> None:
-        """Add a row. The completion is all assistant turns, or a plain text; the prompt is all other turns."""
+        """Add a row. The completion is all assistant turns, or a plain text; the prompt is all other turns
+        and the tools."""
         turns = row.messages or []
-        answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-        others = [turn["content"] for turn in turns if turn["role"] != "assistant"]
+        answers = [message_text(turn) for turn in turns if turn["role"] == "assistant"]
+        others = [message_text(turn) for turn in turns if turn["role"] != "assistant"]
+        if row.tools:
+            others.append(tools_text(row.tools))
         completion = "\n".join(answers) if row.text is None else row.text
         prompt = "\n".join(others)
         self._pending.append((split, row, prompt, completion))

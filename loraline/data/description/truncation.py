@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from loraline.artifacts.dataset import TruncatedRow, Truncation
+from loraline.artifacts.dataset_files import Message
 from loraline.data.chat import encode_rows
 from loraline.data.description.excerpts import MAX_EXAMPLES
 from loraline.data.rows import Row
@@ -44,7 +45,7 @@ class TruncationCounter:
         """Number of tokens that the chat template adds to a row with these roles."""
         roles = tuple(turn["role"] for turn in row.messages or [])
         if roles not in self._template_tokens:
-            messages = [{"role": role, "content": "a"} for role in roles]
+            messages: list[Message] = [{"role": role, "content": "a"} for role in roles]
             shortest = Row("", messages or None, None if messages else "a", row.origin)
             self._template_tokens[roles] = len(encode_rows(self._tokenizer, [shortest])[0].token_ids)
         return self._template_tokens[roles]

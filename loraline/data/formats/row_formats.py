@@ -6,17 +6,19 @@ To add a format: write a RowFormat, put it into ROW_FORMATS, and add its columns
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loraline.artifacts.dataset_files import Message
+from loraline.artifacts.dataset_files import Message, Tool
 from loraline.data.formats.turns import read_conversation
 from loraline.data.validation.fields import FieldReader
 
 
 @dataclass(frozen=True, slots=True)
 class RowContent:
-    """The normalized content of a row. Exactly one of the two is set."""
+    """The normalized content of a row. Exactly one of messages and text is set."""
 
     messages: list[Message] | None = None
     text: str | None = None
+    tools: list[Tool] | None = None
+    """The tools that the assistant of a conversation may call."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,8 @@ def _plain_text(fields: FieldReader) -> RowContent:
 
 
 def _one_turn(fields: FieldReader, prompt: str, answer_column: str) -> RowContent:
-    user, assistant = (
-        {"role": "user", "content": prompt},
-        {"role": "assistant", "content": fields.answer(answer_column)},
-    )
+    user: Message = {"role": "user", "content": prompt}
+    assistant: Message = {"role": "assistant", "content": fields.answer(answer_column)}
     return RowContent([*fields.system_messages(), user, assistant])
 
 

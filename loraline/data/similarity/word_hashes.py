@@ -1,7 +1,7 @@
 """The words of rows as 32-bit hashes on disk, for comparing rows with one another.
 
 A word is a run of letters and digits in lower case, or one character of a script without spaces between words.
-Punctuation is ignored, and so are system messages, which many rows share word for word.
+Punctuation is ignored, and so are system messages and tools, which many rows share word for word.
 """
 
 import re
@@ -16,6 +16,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from loraline.data.messages import SYSTEM_ROLES, last_answer, message_text
 from loraline.data.rows import Row
 
 WORDS_PER_BLOCK = 1 << 18
@@ -92,11 +93,13 @@ class WordHashWriter:
 
 
 def prompt_and_answer(row: Row) -> tuple[str, str]:
-    """All turns before the last but system messages, and the last; of a plain text "" and the text."""
+    """All turns before the last answer but system messages, and that answer; of a plain text "" and the text."""
     if row.messages is None:
         return "", row.text or ""
-    prompt = "\n".join(turn["content"] for turn in row.messages[:-1] if turn["role"] != "system")
-    return prompt, row.messages[-1]["content"]
+    last = last_answer(row.messages)
+    last = len(row.messages) - 1 if last is None else last
+    prompt = "\n".join(message_text(turn) for turn in row.messages[:last] if turn["role"] not in SYSTEM_ROLES)
+    return prompt, message_text(row.messages[last])
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from loraline.artifacts.dataset import DatasetReport
-from loraline.artifacts.dataset_files import PAGE, ROW_FILES
+from loraline.artifacts.dataset_files import PAGE, ROW_FILES, Message
 from loraline.data.formats.row_formats import RowContent
+from loraline.data.messages import message_text, tools_text
 from loraline.data.row_screening import RowScreener
-from loraline.data.rows import read_rows
+from loraline.data.rows import Row, read_rows
 from loraline.errors import DatasetError
 from loraline.safety.personal_data import find_personal_data
 from loraline.safety.policy import Policy
@@ -119,3 +120,41 @@ def test_the_report_contains_no_personal_data(tmp_path: Path, run: Prepare) -> N
     policy = DatasetReport.load(tmp_path / "out").policy
     assert policy
     assert policy.dropped == 0
+
+
+def test_personal_data_in_tool_calls_results_reasoning_and_tools_are_found_and_masked() -> None:
+    messages: list[Message] = [
+        {"role": "user", "content": "Write to her."},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "She is jane.doe@mail.org.",
+            "tool_calls": [
+                {"name": "send", "arguments": {"to": ["a\njohn@mail.org"], "card": 4111111111111111, "n": 3}},
+            ],
+        },
+        {"role": "tool", "content": "sent to max@mail.org"},
+        {"role": "assistant", "content": "Done."},
+    ]
+    tools = [{"type": "function", "function": {"name": "send", "description": "As help@mail.org does."}}]
+    screener = RowScreener("mask", None)
+    row = screener.screen(RowContent(messages, tools=tools), "a:1")
+    assert screener.personal_data().counts == {"email": 4, "card": 1}
+    assert isinstance(row, Row)
+    assert row.messages
+    assert row.tools
+    texts = [*map(message_text, row.messages), tools_text(row.tools)]
+    assert not any(find_personal_data(text) for text in texts)
+    assert row.messages[1]["tool_calls"] == [
+        {"name": "send", "arguments": {"to": ["a\n[EMAIL]"], "card": "[CARD]", "n": 3}}
+    ]
+
+
+def test_the_policy_looks_into_tool_calls() -> None:
+    call: Message = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"name": "buy", "arguments": {"x": "Arsenic"}}],
+    }
+    screener = RowScreener("report", Policy.model_validate(_POLICY))
+    assert screener.screen(RowContent([{"role": "user", "content": "Go."}, call]), "a:1") == "policy"
