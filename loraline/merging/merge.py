@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import defaultdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from loraline.merging.parity import Parity, ParityModels, measure_parity
 from loraline.merging.parity_inputs import choose_inputs
 from loraline.merging.serving_prompts import serving_prompt_digests
 from loraline.merging.streaming_merge import merge_file
-from loraline.merging.weight_updates import plan_updates
+from loraline.merging.weight_updates import WeightUpdate, plan_updates
 from loraline.models.folder import read_manifest
 from loraline.models.safetensors_files import FLOAT_DTYPES, read_header, weight_files
 
@@ -113,7 +114,9 @@ def _merge_weights(base: Path, adapter: Path, output: Path) -> int:
     """Write the merged safetensors files; return the number of weights that the adapter changed."""
     files = weight_files(base)
     tensors = {tensor.name: tensor for file in files for tensor in read_header(file)}
-    updates = {update.tensor: update for update in plan_updates(base, adapter, tensors)}
+    updates: dict[str, list[WeightUpdate]] = defaultdict(list)
+    for update in plan_updates(base, adapter, tensors):
+        updates[update.tensor].append(update)
     unsupported = [f"{name} is {tensors[name].dtype}" for name in updates if tensors[name].dtype not in FLOAT_DTYPES]
     if unsupported:
         raise AdapterError(f"the base in {base} is not in 16 or 32 bit: {unsupported[0]}; merge into its 16-bit form")

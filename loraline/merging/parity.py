@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 from loraline import progress
 from loraline.artifacts.merging import GreedyReport
 from loraline.merging.divergence import Divergence, DivergenceMeter
 from loraline.merging.greedy import GreedyReference
 from loraline.merging.parity_inputs import ParityInputs
+from loraline.models.auto_class import auto_class
 from loraline.models.device import pick_device
-from loraline.models.folder import read_manifest
+from loraline.models.folder import load_config, read_manifest
 from loraline.models.load import load_model
 from loraline.models.load_base import quiet_libraries
 from loraline.models.safetensors_files import FLOAT_DTYPES, count_parameters, read_header, weight_files
@@ -149,13 +149,17 @@ def _weight_dtype(base: Path) -> torch.dtype:
 def _load_in_float32(folder: Path, device: torch.device) -> Any:
     """Load a model's weights as they are stored, without rounding them to the recipe's compute dtype."""
     quiet_libraries()
-    return AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        device_map={"": device},
-        trust_remote_code=read_manifest(folder).trust_remote_code,
-        use_safetensors=True,
-    ).eval()
+    return (
+        auto_class(load_config(folder))
+        .from_pretrained(
+            folder,
+            dtype=torch.float32,
+            device_map={"": device},
+            trust_remote_code=read_manifest(folder).trust_remote_code,
+            use_safetensors=True,
+        )
+        .eval()
+    )
 
 
 @torch.inference_mode()

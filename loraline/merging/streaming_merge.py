@@ -5,7 +5,8 @@ are copied byte for byte, and a merged tensor is written at the offset of the or
 `merge_and_unload`: float32, rounded once to the dtype of the base's weight.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,7 @@ _COPY_BYTES = 1 << 22
 
 
 def merge_file(
-    source: Path, target: Path, adapter: Path, updates: dict[str, WeightUpdate], advance: Callable[[], None]
+    source: Path, target: Path, adapter: Path, updates: Mapping[str, list[WeightUpdate]], advance: Callable[[], None]
 ) -> None:
     """Write one safetensors file of the merged model.
 
@@ -54,23 +55,18 @@ def _copy(reader: BinaryIO, writer: BinaryIO, count: int) -> None:
 
 
 def _merge_tensor(
-    reader: BinaryIO, writer: BinaryIO, adapter: Path, tensor: StoredTensor, update: WeightUpdate
+    reader: BinaryIO, writer: BinaryIO, adapter: Path, tensor: StoredTensor, updates: list[WeightUpdate]
 ) -> None:
-    lora_b, lora_a, magnitude = _read_update(adapter, update)
+    factors = [_Factors.read(adapter, update) for update in updates]
     rows, columns = tensor.shape
-    # DoRA's norms run across the rows of a transposed weight: such a weight is merged in one block.
-    in_one_block = update.transposed and magnitude is not None
-    step = rows if in_one_block else max(1, _BLOCK_VALUES // columns)
+    step = rows if any(one.in_one_block for one in factors) else max(1, _BLOCK_VALUES // columns)
     reader.seek(tensor.begin)
     for begin in range(0, rows, step):
         end = min(begin + step, rows)
         stored = _read_rows(reader, tensor, end - begin)
-        merged = (lora_b @ lora_a[:, begin:end]).T.contiguous() if update.transposed else lora_b[begin:end] @ lora_a
-        merged.mul_(update.scale).add_(stored)
-        if magnitude is not None:
-            norms = torch.linalg.norm(merged, dim=0 if update.transposed else 1)
-            factor = magnitude / norms if update.transposed else magnitude[begin:end] / norms
-            merged *= factor[None, :] if update.transposed else factor[:, None]
+        merged = stored.float()
+        for one in factors:
+            merged = one.merged(merged, begin, end)
         rounded = merged.to(stored.dtype)
         lowest, highest = torch.aminmax(rounded)  # both are NaN if any value is; faster than isfinite
         if not (torch.isfinite(lowest) and torch.isfinite(highest)):
@@ -81,12 +77,45 @@ def _merge_tensor(
         writer.write(rounded.view(torch.uint8).numpy().data)
 
 
-def _read_update(adapter: Path, update: WeightUpdate) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Read LoRA's B and A, and DoRA's magnitude vector, in float32."""
-    with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as weights:
-        lora_b, lora_a = weights.get_tensor(update.lora_b).float(), weights.get_tensor(update.lora_a).float()
-        magnitude = weights.get_tensor(update.magnitude).float() if update.magnitude else None
-    return lora_b, lora_a, magnitude
+@dataclass(frozen=True)
+class _Factors:
+    """An update with its factors in memory, in float32."""
+
+    update: WeightUpdate
+    lora_b: torch.Tensor
+    """Shape ``(rows of the stored tensor, rank)``, or ``(out, rank)`` where that is transposed."""
+    lora_a: torch.Tensor
+    magnitude: torch.Tensor | None
+
+    @classmethod
+    def read(cls, adapter: Path, update: WeightUpdate) -> "_Factors":
+        """Read LoRA's B and A, and DoRA's magnitude vector."""
+        with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as weights:
+            lora_b, lora_a = weights.get_tensor(update.lora_b).float(), weights.get_tensor(update.lora_a).float()
+            magnitude = weights.get_tensor(update.magnitude).float() if update.magnitude else None
+        if update.rows is not None:
+            lora_b, magnitude = lora_b[update.rows], None if magnitude is None else magnitude[update.rows]
+        return cls(update, lora_b, lora_a, magnitude)
+
+    @property
+    def in_one_block(self) -> bool:
+        """DoRA's norms run across the rows of a transposed weight: such a weight is merged in one block."""
+        return self.update.transposed and self.magnitude is not None
+
+    def merged(self, stored: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+        """Rows `begin` to `end` of the merged weight, float32; rows that are not this update's stay as they are."""
+        if self.update.transposed:
+            merged = (self.lora_b @ self.lora_a[:, begin:end]).T.contiguous()
+        else:
+            merged = self.lora_b[begin:end] @ self.lora_a
+        merged.mul_(self.update.scale).add_(stored)
+        if self.magnitude is not None:
+            norms = torch.linalg.norm(merged, dim=0 if self.update.transposed else 1)
+            factor = self.magnitude / norms if self.update.transposed else self.magnitude[begin:end] / norms
+            merged *= factor[None, :] if self.update.transposed else factor[:, None]
+        if self.update.rows is None:
+            return merged
+        return torch.where((self.update.rows[begin:end] >= 0)[:, None], merged, stored)
 
 
 def _read_rows(reader: BinaryIO, tensor: StoredTensor, rows: int) -> torch.Tensor:

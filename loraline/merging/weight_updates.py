@@ -15,10 +15,11 @@ import torch
 from safetensors import safe_open
 from transformers.pytorch_utils import Conv1D
 
-from loraline.errors import AdapterError
+from loraline.errors import AdapterError, ModelLoadingError
 from loraline.models.meta_model import build_meta_model
 from loraline.models.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from loraline.models.safetensors_files import StoredTensor
+from loraline.models.stored_layout import StoredLayout, StoredPart
 
 _MAGNITUDE = "lora_magnitude_vector"
 _LINEAR_FACTORS = ("lora_A.weight", "lora_B.weight")
@@ -42,7 +43,10 @@ _SHOWN_PROBLEMS = 10
 
 @dataclass(frozen=True)
 class WeightUpdate:
-    """The update of one weight W: W + scale * B @ A; with DoRA its rows are then scaled to the magnitudes."""
+    """The update of one weight W: W + scale * B @ A; with DoRA its rows are then scaled to the magnitudes.
+
+    A stored tensor that holds rows of several parameters has several updates.
+    """
 
     tensor: str
     """Name of the weight in the base's files."""
@@ -55,6 +59,9 @@ class WeightUpdate:
     scale: float
     transposed: bool
     """The weight is stored as ``(in, out)``: an embedding, or a Conv1D of GPT-2."""
+    rows: torch.Tensor | None = None
+    """The row of B for each row of the stored tensor, -1 for a row that this update leaves as it is. None: they are the
+    same."""
 
 
 def plan_updates(base: Path, adapter: Path, tensors: dict[str, StoredTensor]) -> list[WeightUpdate]:
@@ -74,13 +81,12 @@ def plan_updates(base: Path, adapter: Path, tensors: dict[str, StoredTensor]) ->
         shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}  # noqa: SIM118
     modules, problems = _group(shapes)
     network = build_meta_model(base, str(base))
-    updates = []
+    layout = StoredLayout(network, {name: tensor.shape for name, tensor in tensors.items()})
+    updates: list[WeightUpdate] = []
     for module, parts in sorted(modules.items()):
         try:
-            updates.append(
-                _update(module, parts=parts, shapes=shapes, settings=settings, network=network, tensors=tensors)
-            )
-        except AdapterError as error:
+            updates += _updates(module, parts=parts, shapes=shapes, settings=settings, network=network, layout=layout)
+        except (AdapterError, ModelLoadingError) as error:
             problems.append(str(error))
     if not updates and not problems:
         problems.append("it has no weights")
@@ -124,15 +130,15 @@ def _group(keys: Any) -> tuple[dict[str, dict[str, str]], list[str]]:
     return modules, problems
 
 
-def _update(
+def _updates(
     module: str,
     *,
     parts: dict[str, str],
     shapes: dict[str, tuple[int, ...]],
     settings: dict[str, Any],
     network: Any,
-    tensors: dict[str, StoredTensor],
-) -> WeightUpdate:
+    layout: StoredLayout,
+) -> list[WeightUpdate]:
     layer = _layer(module, network)
     is_embedding = isinstance(layer, torch.nn.Embedding)
     factors = _EMBEDDING_FACTORS if is_embedding else _LINEAR_FACTORS
@@ -140,21 +146,35 @@ def _update(
     missing = [part for part in names if part not in parts]
     if missing:
         raise AdapterError(f"{module} lacks {', '.join(missing)}")
-    tensor = _stored_name(module, network, tensors)
     lora_a, lora_b = (parts[name] for name in factors)
     transposed = is_embedding or isinstance(layer, Conv1D)
     expected = (shapes[lora_b][0], shapes[lora_a][1])
     expected = expected[::-1] if transposed else expected
-    if tensors[tensor].shape != expected or shapes[lora_b][1] != shapes[lora_a][0]:
+    if tuple(layer.weight.shape) != expected or shapes[lora_b][1] != shapes[lora_a][0]:
         raise AdapterError(
-            f"the update of {module} has shape {expected}, and the base's weight {tensors[tensor].shape}"
+            f"the update of {module} has shape {expected}, and the base's weight {tuple(layer.weight.shape)}"
         )
     rank = shapes[lora_a][0]
     scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    return WeightUpdate(tensor, lora_b, lora_a, parts.get(_MAGNITUDE), scale, transposed)
+    stored = layout.parts(f"{module}.weight")
+    _check_form(module, stored, layer, layout)
+    magnitude = parts.get(_MAGNITUDE)
+    return [WeightUpdate(one.tensor, lora_b, lora_a, magnitude, scale, transposed, one.rows) for one in stored]
 
 
-def _layer(module: str, network: Any) -> torch.nn.Module:
+def _check_form(module: str, stored: list[StoredPart], layer: Any, layout: StoredLayout) -> None:
+    """Refuse a weight whose stored form this merge cannot write."""
+    for part in stored:
+        shape = layout.shape(part.tensor)
+        if part.rows is None and shape != tuple(layer.weight.shape):
+            raise AdapterError(
+                f"the weight of {module} has shape {tuple(layer.weight.shape)}, and {part.tensor} in the files {shape}"
+            )
+        if part.transposed or (part.rows is not None and not isinstance(layer, torch.nn.Linear)):
+            raise AdapterError(f"{module} is stored transposed, as {part.tensor}, which this merge does not support")
+
+
+def _layer(module: str, network: Any) -> Any:
     try:
         layer = network.get_submodule(module)
     except AttributeError:
@@ -168,15 +188,3 @@ def _layer(module: str, network: Any) -> torch.nn.Module:
             "adapter changes only one of them; leave it out of training.target_modules"
         )
     return layer
-
-
-def _stored_name(module: str, network: Any, tensors: dict[str, StoredTensor]) -> str:
-    """Find the name of a module's weight in the files. Some files leave out the prefix of the base model."""
-    name = f"{module}.weight"
-    for candidate in (name, name.removeprefix(f"{network.base_model_prefix}.")):
-        if candidate in tensors:
-            return candidate
-    raise AdapterError(
-        f"the base's files have no tensor {name}: their names differ from the model's parameters; "
-        "save the base again with save_pretrained"
-    )

@@ -2,13 +2,12 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from loraline.artifacts.base_model import ResolvedDevice
 from loraline.errors import ModelLoadingError
+from loraline.models.auto_class import model_class
 from loraline.models.folder import load_config, read_manifest
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -106,7 +105,7 @@ def _flash_attention_obstacle(device: torch.device, dtype: torch.dtype) -> str:
 
 def _supported_by_architecture(folder: Path, attention: str, reason: str) -> tuple[str, str]:
     """Fall back where the model's architecture does not support an implementation; remote code is not checked."""
-    architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(load_config(folder)), None)
+    architecture = model_class(load_config(folder))
     if architecture is None:
         return attention, reason
     if attention == "flash_attention_2" and not architecture._supports_flash_attn:

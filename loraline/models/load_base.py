@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from loraline.errors import ModelLoadingError
+from loraline.models.auto_class import auto_class
 from loraline.models.bitsandbytes_layers import prepare_quantized, quantization_config
 from loraline.models.device import DTYPES, resolve_device
-from loraline.models.folder import read_manifest
+from loraline.models.folder import load_config, read_manifest
 
 _SHOWN_WEIGHTS = 5
 
@@ -36,7 +37,7 @@ def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
     config = quantization_config(quantization, dtype)
     loaded: Any
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded = auto_class(load_config(folder)).from_pretrained(
             folder,
             dtype=dtype,
             device_map={"": resolved.device},

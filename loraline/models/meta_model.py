@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from loraline.errors import ModelLoadingError
+from loraline.models.auto_class import auto_class
 from loraline.models.folder import load_config, read_manifest
 
 
@@ -25,7 +26,7 @@ def build_meta_model(folder: Path, source: str, dtype: torch.dtype = torch.float
     model: Any
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
+            model = auto_class(config).from_config(
                 config, dtype=dtype, trust_remote_code=read_manifest(folder).trust_remote_code
             )
     except (ValueError, TypeError, KeyError, ImportError) as error:

@@ -1,0 +1,39 @@
+"""Stored tensors are mapped to parameters as transformers maps them on loading: names, joined and split weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig
+
+from loraline.models.auto_class import auto_class
+from loraline.models.stored_layout import StoredLayout, StoredPart
+from tests.families.families import family
+
+
+def rebuilt(parts: list[StoredPart], stored: dict[str, torch.Tensor], shape: torch.Size) -> torch.Tensor:
+    """A parameter put together from its parts."""
+    rows = torch.full((shape[:-1].numel(), shape[-1]), torch.nan)
+    for part in parts:
+        tensor = stored[part.tensor].transpose(-1, -2) if part.transposed else stored[part.tensor]
+        tensor = tensor.reshape(-1, tensor.shape[-1])
+        numbers = torch.arange(len(rows)) if part.rows is None else part.rows
+        rows[numbers[numbers >= 0]] = tensor[numbers >= 0]
+    return rows.view(shape)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen3_5", "gemma3", "mixtral", "qwen3_moe", "gpt2"])
+def test_parameters_are_their_stored_parts(model_type: str, tmp_path: Path) -> None:
+    family(model_type).save(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    auto: Any = auto_class(AutoConfig.from_pretrained(tmp_path))
+    network = auto.from_pretrained(tmp_path, dtype=torch.float32)
+    layout = StoredLayout(network, {name: tuple(tensor.shape) for name, tensor in stored.items()})
+    for name, weight in network.named_parameters():
+        if weight.dim() > 1:
+            assert torch.equal(rebuilt(layout.parts(name), stored, weight.shape), weight), name
+    assert layout.missing() == []
+    assert all("visual" in name for name in layout.unused)
+    assert bool(layout.unused) == (model_type == "qwen3_5")
