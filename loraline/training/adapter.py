@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from loraline.errors import ConfigurationError, TrainingError
 from loraline.models.folder import read_manifest
 from loraline.models.peft_files import ADAPTER_CONFIG
-from loraline.models.target_modules import ALL_LINEAR, is_match, linear_layers
+from loraline.models.target_modules import ALL_LINEAR, is_match, linear_layers, target_layers, unreachable_targets
 from loraline.training.config import TrainConfig
 from loraline.training.fused_lora import use_fused_lora
 
@@ -20,7 +20,8 @@ def add_adapter(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
     """Add a new adapter to a frozen base model: float32 weights whose update is still zero.
 
     Raises:
-        ConfigurationError: a target module is not in the model, or is one end of tied embeddings.
+        ConfigurationError: a target module is not in the model, is not in its text decoder, or is one end of tied
+            embeddings.
         TrainingError: weights outside the adapter would be trained.
     """
     _check_target_modules(base, config.target_modules)
@@ -28,7 +29,7 @@ def add_adapter(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # a float is fine
         lora_dropout=config.dropout,
-        target_modules="all-linear" if config.target_modules == ALL_LINEAR else config.target_modules,
+        target_modules=list(target_layers(base, config.target_modules)),
         use_dora=config.use_dora,
         use_rslora=config.use_rslora,
         task_type="CAUSAL_LM",
@@ -63,6 +64,8 @@ def _check_target_modules(base: PreTrainedModel, target_modules: list[str]) -> N
             f"training.target_modules: no linear layer is called {', '.join(map(repr, unknown))}; this model has "
             f'{_available_names(base)}. ["all-linear"] selects all except the output head.'
         )
+    if unreachable := unreachable_targets(base, target_modules):
+        raise ConfigurationError("; ".join(unreachable))
     head = base.get_output_embeddings()
     head_names = [name for name, module in base.named_modules() if head is not None and module is head]
     tied = head is not None and head.weight is base.get_input_embeddings().weight

@@ -18,7 +18,7 @@ class TrainConfig(StepConfig):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability on the adapter's input (0 to 1)."""
     target_modules: list[str] = Field(default=["all-linear"], min_length=1)
-    """Names of the linear layers that get an adapter. ["all-linear"]: all except the output head."""
+    """Names of the linear layers that get an adapter. ["all-linear"]: all of the text decoder, no output head."""
     use_dora: bool = False
     """Weight-decomposed LoRA (DoRA, arXiv 2402.09353)."""
     use_rslora: bool = False

@@ -28,7 +28,9 @@ def _fused_forward(layer: LoraLayer) -> Any:
     scaling = layer.scaling[_ADAPTER_NAME]
 
     def forward(x: Tensor) -> Tensor:
-        return _FusedLora.apply(x, base.weight, base.bias, a, b, scaling)
+        rows = _FusedLora.apply(x.reshape(-1, x.shape[-1]), base.weight, base.bias, a, b, scaling)
+        # Shaped here: autograd lets no model change in place what is a view made inside a function (Gemma 3n does).
+        return rows.view(*x.shape[:-1], -1)
 
     return forward
 
@@ -42,24 +44,23 @@ class _FusedLora(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
         a, b = a.to(weight.dtype), b.to(weight.dtype)
-        rows = x.reshape(-1, x.shape[-1])
         down = rows @ a.T
         output = functional.linear(rows, weight, bias).addmm_(down, b.T, alpha=scaling)
         ctx.save_for_backward(rows, weight, a, b, down)
-        ctx.scaling, ctx.shape = scaling, x.shape
-        return output.view(*x.shape[:-1], -1)
+        ctx.scaling = scaling
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, a, b, down = ctx.saved_tensors
-        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        gradient = gradients[0]
         up = (gradient @ b).mul_(ctx.scaling)
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = (gradient @ weight).addmm_(up, a).view(ctx.shape)
+            d_x = (gradient @ weight).addmm_(up, a)
         d_a = (up.T @ rows).float()
         d_b = (gradient.T @ down).float().mul_(ctx.scaling)
         return d_x, None, None, d_a, d_b, None

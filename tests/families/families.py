@@ -74,7 +74,7 @@ class Family:
 
     model_type: str
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of the configuration, over the common ones."""
+    """Of the configuration, over the common ones; None: without that."""
     text: dict[str, Any] | None = None
     """Of a composed model: the settings of its text decoder, over the common ones."""
     vision: dict[str, Any] | None = None
@@ -84,7 +84,8 @@ class Family:
     def config(self) -> PreTrainedConfig:
         """The tiny configuration."""
         if self.text is None:
-            return AutoConfig.for_model(self.model_type, **{**_TEXT, **self.settings})
+            settings = {name: value for name, value in {**_TEXT, **self.settings}.items() if value is not None}
+            return AutoConfig.for_model(self.model_type, **settings)
         parts = {"text_config": {**_TEXT, **self.text}}
         if self.vision is not None:
             parts["vision_config"] = {**_VISION, **self.vision}
@@ -182,7 +183,7 @@ FAMILIES = [
     Family("codegen", {**_GPT, "rotary_dim": 4, **_NO_DROPOUT, "n_ctx": 256}),
     Family("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.0}),
     Family("bloom"),
-    Family("falcon"),
+    Family("falcon", {"head_dim": None}),
     Family("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 256}),
     Family("olmo"),
     Family("olmo2"),
