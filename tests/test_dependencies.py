@@ -26,6 +26,7 @@ SUBPACKAGES = {"kfp.kubernetes": "kfp-kubernetes"}
 
 NOT_FOLLOWED = {
     ("loraline.resolve", "loraline.models.memory_estimate"): "memory is estimated where torch is installed only",
+    ("loraline.sources.gguf_source", "loraline.models.gguf_weights"): "weights are dequantized in load_model only",
     ("loraline.quickstart.scratch_model", "loraline.quickstart.scratch_pretraining"): "the scratch model is trained in"
     " load_model; a light step reads its tokenizer only",
 }

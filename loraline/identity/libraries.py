@@ -7,7 +7,7 @@ from importlib import metadata
 
 COMPUTING = {
     "prepare_dataset": ("datasets", "numpy", "pyarrow", "tokenizers", "torch", "transformers"),
-    "load_model": ("bitsandbytes", "safetensors", "torch", "transformers"),
+    "load_model": ("bitsandbytes", "gguf", "safetensors", "tokenizers", "torch", "transformers"),
     "train_lora": ("accelerate", "bitsandbytes", "numpy", "peft", "tokenizers", "torch", "transformers"),
     "evaluate_model": ("bitsandbytes", "lm-eval", "numpy", "peft", "tokenizers", "torch", "transformers"),
     "merge_adapter": ("bitsandbytes", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"),

@@ -9,7 +9,8 @@ class ModelConfig(StepConfig):
     """Which base model, and its quantization, dtype, device and attention implementation."""
 
     source: str
-    """The base: a local folder, `s3://bucket/prefix`, a Hub id, `models:/name@alias`, or `scratch:dates`."""
+    """The base: a local folder, `s3://bucket/prefix`, a Hub id, `models:/name@alias`, or `scratch:dates`; or a GGUF
+    file, dequantized once: a local one, one under s3://, or `owner/repository/file.gguf` on the Hub."""
     revision: str = ""
     """Commit, tag or branch of a Hub model, or version in the model registry. Each run pins it."""
     quantization: Literal["none", "int8", "nf4"] = "none"

@@ -50,7 +50,7 @@ def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
         raise ModelLoadingError(f"the model in {folder} cannot be loaded on {resolved.device}: {error}") from error
     model, loading_info = loaded
-    _refuse_missing_weights(folder, loading_info)
+    refuse_missing_weights(folder, loading_info)
     prepare_quantized(model, dtype)
     model.requires_grad_(False)
     frozen: PreTrainedModel = model.eval()
@@ -63,7 +63,7 @@ def quiet_libraries() -> None:
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
-def _refuse_missing_weights(folder: Path, loading_info: dict[str, Any]) -> None:
+def refuse_missing_weights(folder: Path, loading_info: dict[str, Any]) -> None:
     """Fail where transformers initialized missing weights at random, for which it only logs a warning."""
     missing = sorted(loading_info["missing_keys"]) + sorted(str(key) for key in loading_info["mismatched_keys"])
     if missing:

@@ -11,6 +11,7 @@ POLICY_FILE = "policy.yaml"
 """Name of the safety policy in a model folder that has one."""
 
 CONFIG = ("config.json", "generation_config.json")
+GGUF_SUFFIX = ".gguf"
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER = (
     "tokenizer*",
@@ -27,7 +28,7 @@ POLICY = (POLICY_FILE,)
 IGNORED = ("*/*", "consolidated*", "adapter_*", "training_args*")
 """Other copies of the weights, adapters, and all sub-folders (onnx, original, ...)."""
 
-_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 
 
 def is_selected(name: str, patterns: Iterable[str]) -> bool:
@@ -48,7 +49,7 @@ def verify_model(folder: Path, source: str) -> None:
     names = {path.name for path in folder.iterdir()}
     problems = [] if "config.json" in names else ["config.json is missing"]
     problems += _problems_of_weights(folder, names)
-    if not any(_matches(name, _VOCABULARIES) for name in names):
+    if not any(_matches(name, VOCABULARIES) for name in names):
         problems.append("there is no tokenizer (tokenizer.json, tokenizer.model or vocab.json)")
     if problems:
         raise ModelLoadingError(f"{source} is not a complete model: {'; '.join(problems)}")

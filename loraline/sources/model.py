@@ -1,12 +1,16 @@
 """The sources that a base model can come from, and how each is pinned and fetched.
 
 A source is a local folder, `s3://bucket/prefix`, a Hub id, `models:/name@alias` in the model registry, or
-`scratch:dates`, which is made here.
+`scratch:dates`, which is made here. A GGUF file (a local one, in the object store, or `owner/repository/file.gguf` on
+the Hub) becomes an ordinary model folder where it is fetched.
 """
 
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,13 +19,14 @@ from loraline import storage
 from loraline.errors import ConfigurationError, ModelLoadingError
 from loraline.identity import digests
 from loraline.models import model_files
-from loraline.models.model_files import CODE, CONFIG, IGNORED, POLICY, TOKENIZER, WEIGHTS
+from loraline.models.model_files import CODE, CONFIG, GGUF_SUFFIX, IGNORED, POLICY, TOKENIZER, WEIGHTS
 from loraline.quickstart import scratch_model
-from loraline.sources import hub
+from loraline.sources import gguf_source, hub
 from loraline.sources.pin import COMMIT, Pin, digest_at_s3
 from loraline.sources.registry_address import RegistryAddress
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_GGUF = re.compile(rf"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/(?P<file>[\w.-]+{GGUF_SUFFIX})")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,13 @@ class ModelSource:
     kind: Literal["folder", "s3", "hub", "registry", "scratch"]
     location: str
     """Path, URL, Hub id, registry address, or name of a scratch model."""
+    gguf: str = ""
+    """Name of the GGUF file at the location that the model is made from; empty for a model folder."""
+
+    @property
+    def is_model_folder(self) -> bool:
+        """Whether the source is a model folder on this machine, which can be used in place."""
+        return self.kind == "folder" and not self.gguf
 
 
 def parse_model_source(source: str) -> ModelSource:
@@ -45,21 +57,35 @@ def parse_model_source(source: str) -> ModelSource:
             raise ConfigurationError(f"model.source is {source!r}; available: {_scratch_names()}")
         return ModelSource("scratch", name)
     if source.startswith("s3://"):
-        return ModelSource("s3", str(storage.S3Url.parse(source)).rstrip("/"))
+        url = str(storage.S3Url.parse(source)).rstrip("/")
+        return ModelSource("s3", *url.rsplit("/", 1)) if url.endswith(GGUF_SUFFIX) else ModelSource("s3", url)
     if RegistryAddress.matches(source):
         try:
             return ModelSource("registry", str(RegistryAddress.parse(source)))
         except ConfigurationError as error:
             raise ConfigurationError(f"model.source: {error}") from error
     path = Path(source).expanduser()
-    if path.is_dir() or source.startswith(("/", ".", "~")):
-        return ModelSource("folder", str(path))
+    hub_file = _HUB_GGUF.fullmatch(source)
+    if path.exists() or source.startswith(("/", ".", "~")) or (path.suffix == GGUF_SUFFIX and not hub_file):
+        return _local_source(path)
+    if hub_file:
+        return ModelSource("hub", hub_file["repository"], hub_file["file"])
     if _HUB_ID.fullmatch(source):
         return ModelSource("hub", source)
     raise ConfigurationError(
-        f"model.source is {source!r}, which is neither a folder that exists, nor s3://bucket/prefix, nor a Hub id "
-        f"(owner/model), nor models:/name@alias, nor {_scratch_names()}"
+        f"model.source is {source!r}, which is neither a folder or GGUF file that exists, nor s3://bucket/prefix, nor "
+        f"a Hub id (owner/model, or owner/model/file.gguf), nor models:/name@alias, nor {_scratch_names()}"
     )
+
+
+def _local_source(path: Path) -> ModelSource:
+    if path.suffix == GGUF_SUFFIX and not path.is_dir():
+        return ModelSource("folder", str(path.parent), path.name)
+    if path.is_file():
+        raise ConfigurationError(
+            f"model.source is the file {str(path)!r}; give a model folder, or a {GGUF_SUFFIX} file"
+        )
+    return ModelSource("folder", str(path), gguf_source.only_gguf(path))
 
 
 def _scratch_names() -> str:
@@ -82,14 +108,16 @@ def pin_model(source: str, revision: str = "") -> Pin:
         )
     if parsed.kind == "hub":
         commit = revision if COMMIT.fullmatch(revision) else _download_from_hub(parsed.location, revision, CONFIG).name
-        return Pin(commit, commit)
+        return Pin(commit, f"{commit} {parsed.gguf}".strip())
     if parsed.kind == "scratch":
         return Pin("", scratch_model.digest(parsed.location))
     if parsed.kind == "folder":
+        if parsed.gguf:
+            return gguf_source.pin_gguf(Path(parsed.location, parsed.gguf), alone=source.endswith(GGUF_SUFFIX))
         files = _folder_files(Path(parsed.location), (*CONFIG, *WEIGHTS, *TOKENIZER, *CODE))
         return Pin("", digests.digest_pairs((path.name, digests.digest_file(path)) for path in files))
     if parsed.kind == "s3":
-        return Pin("", digest_at_s3(parsed.location))
+        return Pin("", digest_at_s3(f"{parsed.location}/{parsed.gguf}".rstrip("/")))
     version, url = _registered_version(parsed.location, revision)
     return Pin(version, digest_at_s3(url))
 
@@ -127,7 +155,10 @@ def fetch_config(source: str, revision: str, folder: Path, remote_code: bool = F
 def _fetch(source: str, revision: str, folder: Path, patterns: tuple[str, ...]) -> None:
     parsed = parse_model_source(source)
     folder.mkdir(parents=True, exist_ok=True)
-    if parsed.kind == "s3":
+    if parsed.gguf:
+        with _local_gguf(parsed, revision) as path:
+            gguf_source.write_gguf(path, folder, patterns, alone=source.endswith(GGUF_SUFFIX))
+    elif parsed.kind == "s3":
         _download_from_s3(parsed.location, folder, patterns)
     elif parsed.kind == "registry":
         _download_from_s3(_registered_version(parsed.location, revision)[1], folder, patterns)
@@ -140,6 +171,19 @@ def _fetch(source: str, revision: str, folder: Path, patterns: tuple[str, ...]) 
         origin = scratch_model.train_or_load(parsed.location) if parsed.kind == "scratch" else Path(parsed.location)
         for path in _folder_files(origin, patterns):
             shutil.copyfile(path, folder / path.name)
+
+
+@contextmanager
+def _local_gguf(parsed: ModelSource, revision: str) -> Iterator[Path]:
+    """The GGUF file of a source on this machine; one from the object store is gone afterwards."""
+    if parsed.kind == "folder":
+        yield Path(parsed.location, parsed.gguf)
+    elif parsed.kind == "hub":
+        yield _download_from_hub(parsed.location, revision, (parsed.gguf,)) / parsed.gguf
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            storage.download(f"{parsed.location}/{parsed.gguf}", Path(name))
+            yield Path(name, parsed.gguf)
 
 
 def _download_from_hub(repository: str, revision: str, patterns: tuple[str, ...]) -> Path:

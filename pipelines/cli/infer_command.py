@@ -122,7 +122,7 @@ def _fetch(model: str, folder: Path) -> tuple[Path, "Pin | None"]:
     from loraline.sources.model import fetch_model, parse_model_source, pin_model
 
     source = parse_model_source(model)
-    if source.kind == "folder":
+    if source.is_model_folder:
         return Path(source.location), None
     with services(HOME):
         pin = pin_model(model)
