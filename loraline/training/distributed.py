@@ -8,12 +8,13 @@ order in which floats are added.
 In a single process every method returns at once, without communication.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -23,7 +24,7 @@ from loraline import progress
 from loraline.errors import ConfigurationError
 from loraline.training.config import TrainConfig
 
-# How long a rank waits for the others: the main process saves checkpoints while the others go on to the next reduction.
+# How long a rank waits for the others: at first until all nodes have downloaded the model.
 _TIMEOUT = timedelta(hours=1)
 
 T = TypeVar("T")
@@ -79,12 +80,19 @@ class Distributed:
         return float(total)
 
     def broadcast(self, make: Callable[[], T]) -> T:
-        """Return on every rank what `make` returns in the main process; the others do not call it."""
+        """Return on every rank what `make` returns in the main process; the others do not call it.
+
+        Only tensors and plain values can be sent: what is received is never unpickled, so that no peer can run code.
+        """
         if self.world_size == 1:
             return make()
-        objects: list[Any] = [make() if self.is_main_process else None]
-        dist.broadcast_object_list(objects, src=0, device=torch.device("cpu"))
-        return objects[0]
+        content = _to_bytes(make()) if self.is_main_process else torch.empty(0, dtype=torch.uint8)
+        size = torch.tensor(len(content))
+        dist.broadcast(size, src=0)
+        if not self.is_main_process:
+            content = torch.empty(int(size), dtype=torch.uint8)
+        dist.broadcast(content, src=0)
+        return cast(T, _from_bytes(content))
 
     def note_idle_processes(self, max_rows_per_step: int) -> None:
         """Print a note where the dataset is too small to occupy all processes."""
@@ -106,21 +114,40 @@ class Distributed:
             )
 
 
+def _to_bytes(value: object) -> Tensor:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+
+
+def _from_bytes(content: Tensor) -> object:
+    return torch.load(io.BytesIO(content.numpy().tobytes()), map_location="cpu", weights_only=True)
+
+
 SINGLE_PROCESS = Distributed()
 
 
 @contextmanager
-def init_process_group() -> Iterator[Distributed]:
-    """Join the process group of the processes that torchrun started, until the context ends.
+def init_process_group(rendezvous: str) -> Iterator[Distributed]:
+    """Join the process group of the processes that `run_processes` started, until the context ends.
 
     Each process uses a GPU of its own where the machine has enough of them (NCCL), else reductions run on the CPU
     (gloo). After an error the process group is not destroyed, because that would wait for ranks that may be in the
-    middle of a reduction: torchrun ends them.
+    middle of a reduction: the process that started all ends them.
+
+    Args:
+        rendezvous: where the processes meet, as torch's `init_method`.
     """
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
     one_gpu_each = gpus >= int(os.environ["LOCAL_WORLD_SIZE"])
-    dist.init_process_group("cpu:gloo,cuda:nccl" if one_gpu_each else "gloo", timeout=_TIMEOUT)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if one_gpu_each else "gloo",
+        init_method=rendezvous,
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=_TIMEOUT,
+    )
     yield Distributed(dist.get_rank(), dist.get_world_size())
     dist.destroy_process_group()

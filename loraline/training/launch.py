@@ -13,7 +13,7 @@ from loraline.models.memory_estimate import require_memory
 from loraline.tracking import Tracker
 from loraline.training.config import TrainConfig
 from loraline.training.distributed import Distributed
-from loraline.training.torchrun import TorchrunJob, torchrun
+from loraline.training.worker_processes import WorkerJob, train_in_processes
 
 
 def launch(
@@ -33,7 +33,7 @@ def launch(
         LoralineError: as `train`, whichever process raised it.
         ClusterError: the Kubernetes API refuses a request.
     """
-    job = TorchrunJob(config=config, model=model, dataset=dataset, output=output, checkpoints=checkpoints)
+    job = WorkerJob(config=config, model=model, dataset=dataset, output=output, checkpoints=checkpoints)
     processes = max(config.nodes, _gpus(model))
     Distributed(world_size=processes).check_world_size(config)
     _check_memory(config, model)
@@ -43,7 +43,7 @@ def launch(
         train_on_nodes(job)
     elif processes > 1:
         progress.note(f"data parallel training in {processes} processes of this machine")
-        torchrun(job, processes, "--standalone", "--local-addr=127.0.0.1")
+        train_in_processes(job, processes)
     else:
         from loraline.training.train import train  # with PEFT, which a process that starts others does not need
 

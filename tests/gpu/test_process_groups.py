@@ -1,6 +1,5 @@
 """Data parallel training of two processes: NCCL with a GPU for each, gloo where they share one."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +9,15 @@ import torch
 
 from loraline.artifacts.training import TrainReport
 from loraline.training.config import TrainConfig
-from loraline.training.torchrun import TorchrunJob, torchrun
 from loraline.training.train import train
+from loraline.training.worker_processes import WorkerJob, run_processes, train_in_processes
 
-RENDEZVOUS = ("--standalone", "--local-addr=127.0.0.1")
 CONFIG = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, max_length=256, batch_size=2, max_steps=6, nodes=2)
 # Prints the name of the backend that reduces tensors on CUDA, after a reduction.
 BACKEND = """
-import torch, torch.distributed as dist
+import os, torch, torch.distributed as dist
 from loraline.training.distributed import init_process_group
-with init_process_group() as distributed:
+with init_process_group(os.environ["LORALINE_RENDEZVOUS"]) as distributed:
     total = torch.ones(3, device="cuda")
     dist.all_reduce(total)
     assert total.tolist() == [2.0, 2.0, 2.0]
@@ -44,8 +42,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_tensors_are_reduced(backend: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "backend.py"
     script.write_text(BACKEND)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *RENDEZVOUS, str(script)]
-    subprocess.run(command, check=True, timeout=300)
+    assert run_processes([sys.executable, str(script)], 2, tmp_path / "rendezvous") == 0
     assert f"backend {backend}" in capfd.readouterr().out.lower()
 
 
@@ -53,7 +50,7 @@ def test_tensors_are_reduced(backend: str, tmp_path: Path, capfd: pytest.Capture
 def test_two_processes_train_as_one(backend: str, model_on: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
     """In float32, where only the order in which floats are added differs."""
     model = model_on(torch.device("cuda"), "float32")
-    torchrun(TorchrunJob(config=CONFIG, model=model, dataset=dataset, output=tmp_path / "two"), 2, *RENDEZVOUS)
+    train_in_processes(WorkerJob(config=CONFIG, model=model, dataset=dataset, output=tmp_path / "two"), 2)
     one = train(CONFIG.model_copy(update={"nodes": 1}), model, dataset, tmp_path / "one")
     two = TrainReport.load(tmp_path / "two")
     assert (one.processes, two.processes) == (1, 2)

@@ -25,7 +25,7 @@ from loraline.training.multinode.trainjob import (
     run_label,
     trainjob_manifest,
 )
-from loraline.training.torchrun import TorchrunJob
+from loraline.training.worker_processes import WorkerJob
 
 _POLL_SECONDS = 5.0
 _LOG_LINES = 20  # of a failed node, in the error message
@@ -38,7 +38,7 @@ class _Status(NamedTuple):
     message: str
 
 
-def train_on_nodes(job: TorchrunJob, poll_seconds: float = _POLL_SECONDS) -> None:
+def train_on_nodes(job: WorkerJob, poll_seconds: float = _POLL_SECONDS) -> None:
     """Train in a TrainJob, and write its results into the job's output folder.
 
     Where this process is terminated it deletes the TrainJob, so that its GPUs are free; the next attempt creates
@@ -67,7 +67,7 @@ def train_on_nodes(job: TorchrunJob, poll_seconds: float = _POLL_SECONDS) -> Non
     download_folder(result, job.output)
 
 
-def _upload_inputs(job: TorchrunJob, result: str) -> NodeJob:
+def _upload_inputs(job: WorkerJob, result: str) -> NodeJob:
     """Upload model and dataset, once for all jobs that read them; return the arguments of the nodes."""
     urls = {}
     for name, folder in (("model", job.model), ("dataset", job.dataset)):

@@ -1,27 +1,32 @@
-"""Data parallel training with torchrun and gloo gives the results of a single process."""
+"""Data parallel training of several processes with gloo gives the results of a single process."""
 
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
+import loraline
 from loraline import tracking
 from loraline.artifacts.training import TrainReport
 from loraline.data.rows import Row
 from loraline.errors import ConfigurationError, TrainingError
 from loraline.training.config import TrainConfig
-from loraline.training.distributed import Distributed
+from loraline.training.distributed import Distributed, _from_bytes, _to_bytes
 from loraline.training.launch import launch
-from loraline.training.torchrun import TorchrunJob, torchrun
 from loraline.training.train import train
+from loraline.training.worker_processes import WorkerJob, train_in_processes
 from tests.loraline.training.conftest import chat_row, write_rows
 
 ModelMaker = Callable[..., Path]
@@ -101,21 +106,33 @@ def workers(kept: Path) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         jobs = [part for part in line.split("\0") if part.endswith("job.json")]
-        if "training.torchrun_worker" in line and jobs and str(kept) in Path(jobs[0]).read_text():
+        if "training.worker" in line and jobs and str(kept) in Path(jobs[0]).read_text():
             found.append(int(folder.name))
     return found
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_two_killed_and_resumed_processes_equal_one(
-    make_model: ModelMaker, dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], mlflow_store: str
+    make_model: ModelMaker,
+    dataset: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    mlflow_store: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Processes end with the step that is killed; the next attempt resumes, to the results of a single process."""
+    """Processes end with the step that is killed; the next attempt resumes, to the results of a single process.
+
+    While they train, nobody outside of this machine can connect to any of them.
+    """
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")  # a setting for several nodes does not undo it
     kept = tmp_path / "kept"
     places = [str(make_model()), str(dataset), str(tmp_path / "two"), str(kept)]
     step = subprocess.Popen([sys.executable, "-c", PROGRAM, *places, CONFIG.model_dump_json()], env=os.environ)
     wait_until(lambda: bool(list(kept.rglob("*.pt"))), step)
-    assert len(workers(kept)) >= 2
+    assert len(workers(kept)) == 2
+    addresses = listening(psutil.Process(step.pid))
+    assert len(addresses) == 2, "each listens for its peer"
+    assert set().union(*addresses.values()) <= {"127.0.0.1", "::1"}
     step.send_signal(signal.SIGKILL)
     step.wait()
     wait_until(lambda: not workers(kept))
@@ -137,6 +154,46 @@ def test_two_killed_and_resumed_processes_equal_one(
     assert adapter_bytes(tmp_path / "fewer") == adapter_bytes(tmp_path / "two")
 
 
+def listening(process: psutil.Process) -> dict[int, set[str]]:
+    """The addresses on which a process and its descendants listen, of those that do."""
+    found = {}
+    for one in [process, *process.children(recursive=True)]:
+        addresses = {s.laddr.ip for s in one.net_connections("inet") if s.status == psutil.CONN_LISTEN}
+        if addresses:
+            found[one.pid] = addresses
+    return found
+
+
+def test_what_is_received_is_never_unpickled(tmp_path: Path) -> None:
+    """A peer that sends a pickle which would run a command gets an error, and no command."""
+
+    class Attack:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    for content in (pickle.dumps(Attack()), bytes(_to_bytes(Attack()).tolist())):
+        with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+            _from_bytes(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    assert not (tmp_path / "ran").exists()
+    sent = {"step": 3, "weights": {"a": torch.ones(2)}, "none": None}
+    assert str(_from_bytes(_to_bytes(sent))) == str(sent)
+
+
+def test_no_module_unpickles_or_starts_a_rendezvous_that_does() -> None:
+    """torch's object collectives and its elastic rendezvous (c10d, etcd) unpickle what a peer sends."""
+    forbidden = (
+        r"^\s*(import|from) (pickle|cloudpickle|dill|shelve|multiprocessing)",
+        r"(broadcast|gather|scatter|recv|send)_object",
+        r"torch\.distributed\.(run|elastic|rpc|launch)",
+        r"weights_only=False",
+    )
+    unpickling = re.compile("|".join(forbidden), re.MULTILINE)
+    for file in Path(loraline.__file__).parent.rglob("*.py"):
+        text = file.read_text()
+        assert not unpickling.search(text), file
+        assert text.count("torch.load(") == text.count("weights_only=True"), file
+
+
 def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
     deadline = time.monotonic() + 120
     while not holds():
@@ -145,12 +202,12 @@ def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes] | Non
         time.sleep(0.01)
 
 
-def test_error_of_a_process_is_raised_by_torchrun(make_model: ModelMaker, tmp_path: Path) -> None:
+def test_error_of_a_process_is_raised_by_its_starter(make_model: ModelMaker, tmp_path: Path) -> None:
     lost = Row.of(messages=[{"role": "user", "content": "q" * 500}, {"role": "assistant", "content": "y"}])
     dataset = write_rows(tmp_path / "data", [lost], [])
-    job = TorchrunJob(config=CONFIG, model=make_model(), dataset=dataset, output=tmp_path / "adapter")
+    job = WorkerJob(config=CONFIG, model=make_model(), dataset=dataset, output=tmp_path / "adapter")
     with pytest.raises(TrainingError, match="no token of the 1 training rows carries loss"):
-        torchrun(job, 1, "--standalone", "--local-addr=127.0.0.1")
+        train_in_processes(job, 1)
 
 
 def test_error_for_more_processes_than_rows_in_a_step() -> None:

@@ -17,8 +17,8 @@ from loraline.training.config import TrainConfig
 from loraline.training.launch import launch
 from loraline.training.multinode.trainjob import NodeJob, trainjob_manifest
 from loraline.training.multinode.trainjob_runner import train_on_nodes
-from loraline.training.torchrun import TorchrunJob
 from loraline.training.train import train
+from loraline.training.worker_processes import WorkerJob
 from tests.loraline.training.multinode.kubernetes_double import NAMESPACE, Cluster, serve, validation_error
 from tests.loraline.training.test_distributed import assert_same
 
@@ -172,9 +172,9 @@ def test_two_nodes_train_the_adapter_of_one_process(
 
 
 @pytest.fixture
-def job(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> TorchrunJob:
+def job(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> WorkerJob:
     """A training with a key of its own for each test."""
-    return TorchrunJob(
+    return WorkerJob(
         config=CONFIG.model_copy(update={"learning_rate": 1e-3 + zlib.crc32(tmp_path.name.encode()) * 1e-15}),
         model=make_model(),
         dataset=dataset,
@@ -190,11 +190,11 @@ def ready(cluster: Cluster, tmp_path: Path) -> Path:
     return tmp_path / "ready"
 
 
-def run(job: TorchrunJob) -> None:
+def run(job: WorkerJob) -> None:
     train_on_nodes(job, poll_seconds=0.02)
 
 
-def lose_step_while_waiting(cluster: Cluster, job: TorchrunJob) -> None:
+def lose_step_while_waiting(cluster: Cluster, job: WorkerJob) -> None:
     """An attempt of the step that ends without deleting its TrainJob."""
     cluster.refusals["GET"] = [0, 0, 0, 401]  # answered for the pod, and for the job before and after its creation
     with pytest.raises(ClusterError, match="401"):
@@ -202,7 +202,7 @@ def lose_step_while_waiting(cluster: Cluster, job: TorchrunJob) -> None:
     assert len(cluster.jobs) == 1
 
 
-def test_failure_has_the_log_of_its_cause_and_is_retried(cluster: Cluster, job: TorchrunJob, ready: Path) -> None:
+def test_failure_has_the_log_of_its_cause_and_is_retried(cluster: Cluster, job: WorkerJob, ready: Path) -> None:
     substitute, cluster.command = cluster.command, ["-c", FAILING]
     with pytest.raises(TrainingError, match=r"JobsFailed.*exit status 65\):\n    train_lora failed: no token"):
         run(job)
@@ -214,7 +214,7 @@ def test_failure_has_the_log_of_its_cause_and_is_retried(cluster: Cluster, job: 
 
 
 def test_retry_waits_for_the_trainjob_of_a_killed_attempt(
-    cluster: Cluster, job: TorchrunJob, ready: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, job: WorkerJob, ready: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lose_step_while_waiting(cluster, job)
     threading.Timer(0.5, ready.touch).start()
@@ -230,7 +230,7 @@ def test_retry_waits_for_the_trainjob_of_a_killed_attempt(
 
 @pytest.mark.parametrize("created_by", ["run-1", "another-run"])
 def test_terminated_step_deletes_its_own_trainjob(
-    created_by: str, cluster: Cluster, job: TorchrunJob, ready: Path, monkeypatch: pytest.MonkeyPatch
+    created_by: str, cluster: Cluster, job: WorkerJob, ready: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORALINE_RUN_ID", created_by)
     lose_step_while_waiting(cluster, job)
@@ -249,7 +249,7 @@ def test_terminated_step_deletes_its_own_trainjob(
 
 
 def test_unreachable_api_is_retried(
-    cluster: Cluster, job: TorchrunJob, ready: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, job: WorkerJob, ready: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster.refusals = {"GET": [0, 0, 503, 0, 500, 429], "POST": [503]}
     ready.touch()
@@ -263,13 +263,13 @@ def test_unreachable_api_is_retried(
     ("status", "message"), [(403, "apply manifests/overlays/multi-node"), (404, "install Kubeflow Trainer")]
 )
 def test_error_for_a_cluster_without_permission_or_trainer(
-    status: int, message: str, cluster: Cluster, job: TorchrunJob, ready: Path
+    status: int, message: str, cluster: Cluster, job: WorkerJob, ready: Path
 ) -> None:
     cluster.refusals = {"POST": [status]}
     with pytest.raises(ConfigurationError, match=message):
         run(job)
 
 
-def test_error_without_an_object_store(job: TorchrunJob) -> None:
+def test_error_without_an_object_store(job: WorkerJob) -> None:
     with pytest.raises(ConfigurationError, match="needs an object store"):
         run(job.model_copy(update={"checkpoints": "/var/checkpoints"}))

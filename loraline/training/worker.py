@@ -1,4 +1,4 @@
-"""A process of a data parallel training, started by torchrun: `torchrun_worker JOB_FILE`."""
+"""A process of a data parallel training, started by worker_processes.py: `worker JOB_FILE`."""
 
 import os
 import signal
@@ -11,17 +11,17 @@ from pathlib import Path
 from loraline import tracking
 from loraline.step import raise_on_sigterm
 from loraline.training.distributed import Distributed, init_process_group
-from loraline.training.torchrun import ProcessFailure, TorchrunJob, error_file
 from loraline.training.train import train
+from loraline.training.worker_processes import RENDEZVOUS, ProcessFailure, WorkerJob, error_file
 
 
 def main() -> None:
-    """Join the process group and train; write an error to the file in which the caller of torchrun looks for it."""
+    """Join the process group and train; write an error to the file in which its starter looks for it."""
     raise_on_sigterm()
     threading.Thread(target=_exit_with_caller, daemon=True).start()
     job_file = Path(sys.argv[1])
-    job = TorchrunJob.model_validate_json(job_file.read_text())
-    with init_process_group() as distributed:
+    job = WorkerJob.model_validate_json(job_file.read_text())
+    with init_process_group(os.environ[RENDEZVOUS]) as distributed:
         try:
             _train(job, distributed)
         except Exception as error:
@@ -30,8 +30,8 @@ def main() -> None:
             os._exit(1)
 
 
-def _train(job: TorchrunJob, distributed: Distributed) -> None:
-    arguments = {name: getattr(job, name) for name in TorchrunJob.model_fields}
+def _train(job: WorkerJob, distributed: Distributed) -> None:
+    arguments = {name: getattr(job, name) for name in WorkerJob.model_fields}
     if distributed.is_main_process:
         with tracking.child_run("train_lora") as tracker:
             train(**arguments, tracker=tracker, distributed=distributed)
@@ -52,9 +52,9 @@ def _write_error(error: Exception, file: Path) -> None:
 
 
 def _exit_with_caller() -> None:
-    """Kill this process when standard input, inherited from the caller of torchrun, is closed: the caller has ended.
+    """Kill this process when standard input is closed: the process that started it has ended.
 
-    torchrun starts each process in a session of its own, so that no signal to a process group reaches it.
+    Each is in a session of its own, so that no signal to a process group reaches it.
     """
     while os.read(0, 1):
         pass
