@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loraline import progress
 from loraline.errors import StorageError
+from loraline.tracking.database import make_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -156,9 +157,9 @@ class Tracker:
             if not self._warned:
                 self._warned = True
                 first_line = str(error).strip().split("\n")[0][:200]
-                progress.note(
-                    f"MLflow at {tracking_uri()} is away ({first_line}); going on, figures are kept for later"
-                )
+                away = f"MLflow at {tracking_uri()} is away ({first_line})"
+                problem = str(error) if isinstance(error, StorageError) else away
+                progress.note(f"{problem}; going on, figures are kept for later")
             return False
         self._warned = False
         return True
@@ -320,6 +321,7 @@ def _make_client() -> "MlflowClient":
     _calm_mlflow()
     from mlflow import MlflowClient
 
+    make_database(tracking_uri())
     return MlflowClient(tracking_uri=tracking_uri(), registry_uri=tracking_uri())
 
 

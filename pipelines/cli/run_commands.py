@@ -47,6 +47,9 @@ def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) 
     if uri.startswith("http"):
         typer.echo(f"runs are tracked at {uri}: open it in a browser")
         return
+    from loraline.tracking.database import make_database
+
+    make_database(uri)
     typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     # Without job execution it starts in 10 s with 0.5 GB, instead of a minute with 2 GB.
