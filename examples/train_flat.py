@@ -38,7 +38,7 @@ from loraline.training.packing.packed_sequences import use_packed_sequences
 from loraline.training.packing.packing_support import enable_packing
 from loraline.training.tokenized_dataset import tokenize
 
-NOT_USED = {"eval_steps", "early_stopping_patience", "nodes"}
+NOT_USED = {"eval_steps", "early_stopping_patience", "nodes", "save_minutes"}
 
 
 def train(config: TrainConfig, model_folder: Path, dataset_folder: Path, output: Path) -> list[float]:

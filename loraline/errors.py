@@ -37,6 +37,10 @@ class StorageError(LoralineError, OSError):
     """The object store or the tracking server refuses a request or is away."""
 
 
+class StorageAwayError(StorageError):
+    """The object store does not answer now; the same request may succeed later."""
+
+
 class ClusterError(LoralineError, ConnectionError):
     """The Kubeflow Pipelines server refuses a request, wants a login, or is not the one that was expected."""
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
-from minio.error import MinioException
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from loraline.errors import ConfigurationError, StorageError
+from loraline.errors import ConfigurationError, StorageAwayError, StorageError
 
 _CHUNK_SIZE = 1 << 20  # bytes
 _MAX_ATTEMPTS = 4
@@ -80,7 +80,17 @@ def connect() -> Minio:
 
 def _storage_error(operation: str, error: Exception) -> StorageError:
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-    return StorageError(f"{operation} failed at {endpoint}: {error}")
+    error_class = StorageAwayError if _is_away(error) else StorageError
+    return error_class(f"{operation} failed at {endpoint}: {error}")
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the server did not answer, or said that it cannot now; else it has refused."""
+    if isinstance(error, S3Error):
+        return bool(error.response.status >= 500 or error.response.status == 429)
+    if isinstance(error, InvalidResponseError):
+        return error._code >= 500 or error._code == 429
+    return isinstance(error, urllib3.exceptions.HTTPError | ServerError)
 
 
 def list_objects(url: str, missing_bucket_ok: bool = False) -> list[StoredObject]:
@@ -91,7 +101,7 @@ def list_objects(url: str, missing_bucket_ok: bool = False) -> list[StoredObject
         missing_bucket_ok: a bucket that does not exist holds no objects; `upload` creates it. Else it is an error.
 
     Raises:
-        StorageError: the store cannot be reached or refuses.
+        StorageError: the store refuses; StorageAwayError: it cannot be reached.
     """
     at = S3Url.parse(url)
     try:

@@ -5,24 +5,35 @@ work only. A checkpoint is one object whose name holds the digest of its content
 """
 
 import hashlib
-import io
+import math
 import os
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from loraline import progress, storage
 from loraline.data.rows import Row
+from loraline.errors import StorageAwayError
 from loraline.identity.digests import digest_folder, json_digest
 from loraline.identity.step_identity import step_identity
 from loraline.models.folder import read_manifest
 from loraline.training.config import TrainConfig
 
+_WITHOUT_EFFECT = {"nodes", "save_minutes", "save_steps"}
+
 Checkpoint = dict[str, Any]
 """The content of a checkpoint, as `torch.load` reads it with `weights_only`."""
 
+T = TypeVar("T")
+
+_SECONDS_TO_WAIT = 900.0  # for a store that is away when a training begins; peers wait for an hour (distributed.py)
+_SECONDS_BETWEEN_TRIES = 5.0
+_SECONDS_BETWEEN_NOTES = 60.0
 _MAX_CHECKPOINTS = 2  # the newest, and the one before it in case the newest is corrupt
 
 
@@ -30,19 +41,21 @@ def run_key(config: TrainConfig, model: Path, rows: list[Row]) -> str:
     """Digest of all that the adapter depends on: settings, base, rows, the training code and its libraries.
 
     The number of nodes is not included: it changes the order in which floats are added and, with dropout, the
-    dropout masks. So a run can resume from its checkpoint on more nodes, or fewer, than it started on.
+    dropout masks. So a run can resume from its checkpoint on more nodes, or fewer, than it started on. Nor is how often
+    it saves.
     """
     manifest = read_manifest(model)
     base = [manifest.digest or digest_folder(model), manifest.quantization, manifest.compute_dtype]
     base += [manifest.device, manifest.attention]
     identity = step_identity("train_lora").digest
-    return json_digest([config.model_dump(exclude={"nodes"}), base, [row.id for row in rows], identity])
+    return json_digest([config.model_dump(exclude=_WITHOUT_EFFECT), base, [row.id for row in rows], identity])
 
 
 class CheckpointStore:
     """The checkpoints of one run, in a local folder or under an `s3://` address.
 
-    A store that cannot be reached never stops training: a note is printed once, and the next checkpoint tries again.
+    A store that is away never stops a training that runs: that a checkpoint is not saved is told. When a training
+    begins, it is waited for, because only a store that was looked into can say that there is none to resume from.
     """
 
     def __init__(self, location: str, key: str) -> None:
@@ -53,46 +66,94 @@ class CheckpointStore:
             key: digest of all that the run's result depends on.
         """
         is_s3 = location.startswith("s3://")
-        self._backend = _S3Backend(f"{location.rstrip('/')}/{key}") if is_s3 else _FolderBackend(Path(location) / key)
+        self._backend: _Backend = (
+            _S3Backend(f"{location.rstrip('/')}/{key}") if is_s3 else _FolderBackend(Path(location) / key)
+        )
         self._enabled = bool(location)
         self._warned = False
 
-    def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint after a step, and remove old ones."""
+    def save(self, step: int, checkpoint: Checkpoint) -> bool:
+        """Save a checkpoint after a step, and remove old ones; return whether that was done."""
         if not self._enabled:
-            return
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        content = buffer.getvalue()
+            return True
         try:
-            self._backend.write(f"{step:09d}-{_digest(content)}.pt", content)
+            with self._backend.scratch() as file:
+                torch.save(checkpoint, file)
+                self._backend.put(file, f"{step:09d}-{_digest(file)}.pt")
             for name in sorted(self._backend.names())[:-_MAX_CHECKPOINTS]:
                 self._backend.remove(name)
         except OSError as error:
-            self._warn(f"step {step} is not saved", error)
+            if not self._warned:
+                progress.note(f"step {step} is not saved: {error}; training goes on, and saving is tried again")
+            self._warned = True
+            return False
+        self._warned = False
+        return True
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is not corrupt, with its tensors on the CPU."""
-        if not self._enabled:
-            return None
-        try:
-            for name in sorted(self._backend.names(), reverse=True):
-                content = self._backend.read(name)
-                if name.endswith(f"-{_digest(content)}.pt"):
-                    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-                progress.note(f"the checkpoint {name} is corrupt and not used")
-        except OSError as error:
-            self._warn("training starts from the beginning", error)
+        """Return the newest checkpoint that is not corrupt, with its tensors on the CPU; None where there is none.
+
+        Raises:
+            StorageError: the store refuses, or is still away after a quarter of an hour.
+        """
+        return _wait_for_store(self._latest) if self._enabled else None
+
+    def _latest(self) -> Checkpoint | None:
+        for name in sorted(self._backend.names(), reverse=True):
+            with self._backend.fetch(name) as file:
+                if name.endswith(f"-{_digest(file)}.pt"):
+                    return dict(torch.load(file, map_location="cpu", weights_only=True))
+            progress.note(f"the checkpoint {name} is corrupt and not used")
         return None
 
-    def _warn(self, consequence: str, error: OSError) -> None:
-        if not self._warned:
-            progress.note(f"checkpoints cannot be reached, {consequence}; training goes on: {error}")
-        self._warned = True
+
+def _wait_for_store(operation: Callable[[], T]) -> T:
+    """Return what an operation on the store returns; while the store is away, wait and try again."""
+    began, told = time.monotonic(), -math.inf
+    while True:
+        try:
+            result = operation()
+        except StorageAwayError as error:
+            waited = time.monotonic() - began
+            if waited >= _SECONDS_TO_WAIT:
+                raise StorageAwayError(
+                    f"training does not begin anew, because after {waited / 60:.0f} minutes it is not known whether "
+                    f"there is a checkpoint to resume from: {error}. Start it again when the store answers"
+                ) from error
+            if waited - told >= _SECONDS_BETWEEN_NOTES:
+                told = waited
+                progress.note(
+                    f"waiting for the store of checkpoints, {waited:.0f} s of at most {_SECONDS_TO_WAIT:.0f}: {error}"
+                )
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        else:
+            if told >= 0:
+                progress.note(f"the store of checkpoints answers, after {time.monotonic() - began:.0f} s")
+            return result
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+
+
+class _Backend(Protocol):
+    """Where checkpoints are kept, by name. Methods raise OSError."""
+
+    def names(self) -> list[str]:
+        """Names of all checkpoints; none only where the place was looked into, or does not exist."""
+
+    def fetch(self, name: str) -> AbstractContextManager[Path]:
+        """A file with the content of a checkpoint, in the context."""
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """A path for a file that `put` will take, in the context."""
+
+    def put(self, file: Path, name: str) -> None:
+        """Keep a file as a checkpoint, whole or not at all."""
+
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint."""
 
 
 class _FolderBackend:
@@ -102,19 +163,24 @@ class _FolderBackend:
         self._folder = folder
 
     def names(self) -> list[str]:
-        return [path.name for path in self._folder.glob("*.pt")]
+        try:
+            return [name for name in os.listdir(self._folder) if name.endswith(".pt")]
+        except FileNotFoundError:
+            return []
 
-    def read(self, name: str) -> bytes:
-        return (self._folder / name).read_bytes()
+    @contextmanager
+    def fetch(self, name: str) -> Iterator[Path]:
+        yield self._folder / name
 
-    def write(self, name: str, content: bytes) -> None:
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f"{name}.{os.getpid()}.tmp"
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._folder / name)
+        yield self._folder / "unfinished.tmp"  # always the same, so that kills leave one behind at most
+
+    def put(self, file: Path, name: str) -> None:
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+        file.replace(self._folder / name)
 
     def remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
@@ -129,15 +195,18 @@ class _S3Backend:
     def names(self) -> list[str]:
         return [item.key.rsplit("/", 1)[-1] for item in storage.list_objects(self._url, missing_bucket_ok=True)]
 
-    def read(self, name: str) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            return storage.download(f"{self._url}/{name}", Path(folder))[0].read_bytes()
+    @contextmanager
+    def fetch(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="loraline-") as folder:
+            yield storage.download(f"{self._url}/{name}", Path(folder))[0]
 
-    def write(self, name: str, content: bytes) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / name
-            file.write_bytes(content)
-            storage.upload(file, f"{self._url}/{name}")
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="loraline-") as folder:
+            yield Path(folder) / "checkpoint.pt"
+
+    def put(self, file: Path, name: str) -> None:
+        storage.upload(file, f"{self._url}/{name}")
 
     def remove(self, name: str) -> None:
         storage.remove(f"{self._url}/{name}")

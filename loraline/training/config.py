@@ -51,6 +51,8 @@ class TrainConfig(StepConfig):
     """Stop after this many evaluations without a lower loss, and keep the best adapter. 0: no early stopping."""
     save_steps: int = Field(default=0, ge=0)
     """Optimizer steps between two checkpoints. 0: save at the end of each epoch."""
+    save_minutes: float = Field(default=10.0, ge=0)
+    """Minutes between two checkpoints, beside those by steps. 0: by steps alone."""
     seed: int = Field(default=42, ge=0)
     """Random seed of the adapter's initial weights, the order of the examples and dropout."""
     nodes: int = Field(default=1, ge=1)

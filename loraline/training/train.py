@@ -25,6 +25,7 @@ from loraline.models.folder import load_tokenizer
 from loraline.tracking import Tracker
 from loraline.training.adapter import save_adapter
 from loraline.training.checkpoint import CheckpointStore, run_key
+from loraline.training.checkpoint_saver import CheckpointSaver, is_due
 from loraline.training.config import TrainConfig
 from loraline.training.distributed import SINGLE_PROCESS, Distributed
 from loraline.training.mask_report import write_mask
@@ -63,6 +64,7 @@ def train(
         TrainingError: no token carries loss, the loss is not finite, or an adapter layer has no gradient.
         DatasetError: early stopping without evaluation rows.
         ConfigurationError: a target module that the model does not have.
+        StorageError: it cannot be found out whether there is a checkpoint to resume from.
     """
     tracker = tracker or Tracker(None, "")
     tokenizer = load_tokenizer(model)
@@ -77,18 +79,8 @@ def train(
     total_steps = len(data.steps)
     tracker.params({**config.model_dump(), "examples": len(data.train_set), "steps": total_steps})
 
-    stop = state.stops_early(config.early_stopping_patience)
-    while state.step < total_steps and not stop:
-        metrics = train_step(context, data.train_set, data.steps[state.step], state, total_steps)
-        if data.packed_eval_rows and _is_due(config.eval_steps, state.step, data.epoch_ends):
-            eval_loss = evaluate_loss(context, data.eval_set, data.packed_eval_rows)
-            metrics = metrics.model_copy(update={"eval_loss": eval_loss})
-            state.record_evaluation(eval_loss, context.model, keep_best=config.early_stopping_patience > 0)
-        stop = state.stops_early(config.early_stopping_patience)
-        state.history.append(metrics)
-        _report_progress(metrics, state, total_steps, tracker)
-        if distributed.is_main_process and (stop or _is_due(config.save_steps, state.step, data.epoch_ends)):
-            store.save(state.step, make_checkpoint(state, context))
+    with CheckpointSaver(store, config, data.epoch_ends) as saver:
+        _train_until_the_end(context, data, state, tracker, saver)
 
     micro_batch = _fullest_micro_batch(data.steps, config)
     report = make_report(context, state, data.train_set, data.steps, micro_batch, resumed_from, model)
@@ -96,6 +88,27 @@ def train(
         _save_adapter_and_report(context, state, report, output)
         write_mask(tokenizer, data.train_set, micro_batch, eval_rows, context.packing, output)
     return report
+
+
+def _train_until_the_end(
+    context: TrainContext, data: "_TrainingData", state: TrainState, tracker: Tracker, saver: CheckpointSaver
+) -> None:
+    """Do the steps that are left, with their evaluations and checkpoints."""
+    config, total_steps = context.config, len(data.steps)
+    stop = state.stops_early(config.early_stopping_patience)
+    while state.step < total_steps and not stop:
+        metrics = train_step(context, data.train_set, data.steps[state.step], state, total_steps)
+        if data.packed_eval_rows and is_due(config.eval_steps, state.step, data.epoch_ends):
+            eval_loss = evaluate_loss(context, data.eval_set, data.packed_eval_rows)
+            metrics = metrics.model_copy(update={"eval_loss": eval_loss})
+            state.record_evaluation(eval_loss, context.model, keep_best=config.early_stopping_patience > 0)
+        stop = state.stops_early(config.early_stopping_patience)
+        state.history.append(metrics)
+        _report_progress(metrics, state, total_steps, tracker)
+        if context.distributed.is_main_process:
+            saver.after_step(
+                state.step, lambda: make_checkpoint(state, context), is_last=stop or state.step == total_steps
+            )
 
 
 class _TrainingData(NamedTuple):
@@ -145,11 +158,6 @@ def _resume_or_start(
         state.history.append(StepMetrics(step=0, eval_loss=eval_loss))
         tracker.metrics({"eval_loss": eval_loss}, 0)
     return state
-
-
-def _is_due(every: int, step: int, epoch_ends: list[int]) -> bool:
-    """Whether an action is due after a step: each `every` steps (0: at each epoch's end), and after the last step."""
-    return step == epoch_ends[-1] or (step % every == 0 if every else step in epoch_ends)
 
 
 def _report_progress(metrics: StepMetrics, state: TrainState, total_steps: int, tracker: Tracker) -> None:

@@ -81,15 +81,23 @@ def _enable_packing(base: PreTrainedModel, requested_attention: str) -> str:
 
 
 def make_checkpoint(state: TrainState, context: TrainContext) -> Checkpoint:
-    """Collect all that a later process needs to go on exactly from here."""
+    """Copy all that a later process needs to go on exactly from here: later steps do not change the copy."""
     return {
         "train_state": state.state_dict(),
         "adapter": adapter_state(context.model),
-        "optimizer": context.optimizer.state_dict(),
+        "optimizer": _copy_to_cpu(context.optimizer.state_dict()),
         "grad_scaler": context.grad_scaler.state_dict(),
         "rng_state": torch.get_rng_state(),
         "cuda_rng_states": torch.cuda.get_rng_state_all() if context.device.type == "cuda" else [],
     }
+
+
+def _copy_to_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copy_to_cpu(one) for key, one in value.items()}
+    return [_copy_to_cpu(one) for one in value] if isinstance(value, list) else value
 
 
 def resume(store: CheckpointStore, context: TrainContext) -> TrainState | None:

@@ -178,8 +178,8 @@ def test_early_stopping_keeps_the_best_adapter(make_model: ModelMaker, tmp_path:
 
 
 def test_resumed_run_equals_an_uninterrupted_one(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
-    """A process is killed with SIGKILL once it has saved a checkpoint, and started again."""
-    config = SMALL.model_copy(update={"epochs": 3, "dropout": 0.1, "save_steps": 2, "early_stopping_patience": 9})
+    """A process is killed with SIGKILL once it has saved a checkpoint, by time, and started again."""
+    config = SMALL.model_copy(update={"epochs": 3, "dropout": 0.1, "save_minutes": 1e-5, "early_stopping_patience": 9})
     program = (
         "import sys; from pathlib import Path; from loraline.training.config import TrainConfig;"
         "from loraline.training.train import train; model, data, out, kept, config = sys.argv[1:];"
