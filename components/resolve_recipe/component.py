@@ -56,6 +56,7 @@ def resolve_recipe(
     eval_steps: int,
     early_stopping_patience: int,
     save_steps: int,
+    save_minutes: float,
     seed: int,
     nodes: int,
     max_examples: int,
