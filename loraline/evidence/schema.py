@@ -32,7 +32,7 @@ from loraline.evidence.lineage import Lineage
 from loraline.gate.config import GateConfig
 from loraline.safety.policy_schema import ProbeThresholds
 
-VERSION: Literal[3] = 3
+VERSION: Literal[4] = 4
 """Version of the schema; raised when a reader of the old schema would misread the new."""
 
 EvaluatedModel = Literal["base", "tuned", "champion"]
@@ -87,12 +87,13 @@ class Comparison(Report):
     difference: float
     """By how much the tuned model is better: above zero is better, whatever the metric (nats a token, or fraction)."""
     lower: float | None
-    """Lower confidence limit of the difference. None: a single example has no interval."""
+    """Lower confidence limit of the difference. None: too few examples, or one of them outweighs the others."""
     upper: float | None
     confidence: float
     """Level of the interval, two-sided."""
-    resamples: int
-    """Bootstrap samples of the interval."""
+    method: Literal["betting", "t"]
+    """How the interval is made (`loraline.evidence.statistics`): by betting for scores, Student's t with Hall's
+    transformation for losses."""
     test: Literal["mcnemar", "sign"]
     """The exact test over wins and losses: McNemar's for exact match, the sign test for the other metrics."""
     wins: int
@@ -240,7 +241,7 @@ class Evidence(Findings):
 
     FILE: ClassVar[str] = EVIDENCE
 
-    version: Literal[3] = VERSION
+    version: Literal[4] = VERSION
     verdict: Verdict
     checks: list[Check]
     """Every check, in the order of the page."""

@@ -6,7 +6,7 @@ from typing import get_args
 
 from loraline.artifacts.evaluation import MetricName, Score
 from loraline.evidence.schema import ComparedModel, Comparison, PairedExample
-from loraline.evidence.statistics import RESAMPLES, paired_bootstrap, sign_test
+from loraline.evidence.statistics import loss_interval, score_interval, sign_test
 
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 
@@ -43,9 +43,9 @@ def _compare(
         return None
     # The nats of a text do not depend on its tokenizer. Divided by the tuned model's tokens on both sides, they
     # compare a champion of another tokenizer too; with the same tokenizer it is the difference of losses per token.
-    weights = tokens if metric == "loss" else None
-    better = (others, tuned) if metric == "loss" else (tuned, others)
-    found = paired_bootstrap(ids, *better, weights=weights, confidence=confidence)
+    is_loss = metric == "loss"
+    better = (others, tuned) if is_loss else (tuned, others)
+    found = loss_interval(*better, tokens, confidence) if is_loss else score_interval(ids, *better, confidence)
     tested = sign_test([one - other for one, other in zip(*better, strict=True)])
     return Comparison(
         against=against,
@@ -55,7 +55,7 @@ def _compare(
         lower=found.lower,
         upper=found.upper,
         confidence=confidence,
-        resamples=RESAMPLES,
+        method="t" if is_loss else "betting",
         test="mcnemar" if metric == "exact_match" else "sign",
         wins=tested.wins,
         losses=tested.losses,

@@ -13,10 +13,11 @@ class GateConfig(StepConfig):
     """The figure that decides."""
     min_gain: float = Field(default=0.0, ge=0.0)
     """The gain over the base must be above this with its whole interval (nats for loss, else fraction 0 to 1)."""
-    min_examples: int = Field(default=20, ge=1)
-    """Fewer scored examples than this is a reject; the same for rows of the general set."""
+    min_examples: int = Field(default=30, ge=20)
+    """Fewer scored examples than this is a reject; the same for rows of the general set, and of a task."""
     confidence: float = Field(default=0.95, ge=0.5, lt=1.0)
-    """Of the intervals, two-sided: at 0.95 a model without any gain passes once in 40 times."""
+    """Of the intervals, two-sided: at 0.95 a model without any gain passes at most once in 40 times. docs/statistics.md
+    has the rates for losses of every shape."""
     champion_margin: float = Field(default=0.05, ge=0.0)
     """By how much the model may be worse than the champion, with its whole interval (as min_gain)."""
     max_forgetting: float = Field(default=0.1, ge=0.0)

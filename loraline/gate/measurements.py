@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loraline.artifacts.evaluation import EvaluationReport, MetricName, TaskReport
 from loraline.evidence.schema import ComparedModel, Comparison, Findings, Forgetting, PairedLoss, TaskDrop
-from loraline.evidence.statistics import paired_bootstrap
+from loraline.evidence.statistics import loss_interval
 from loraline.gate.comparisons import compare
 
 
@@ -39,12 +39,11 @@ def measure_forgetting(findings: Findings) -> Forgetting | None:
     rows = [row for row in findings.general if has_both_losses(row)]
     difference = lower = upper = None
     if rows:
-        found = paired_bootstrap(
-            [row.id for row in rows],
+        found = loss_interval(
             [row.tuned.loss or 0.0 for row in rows],
             [row.base.loss or 0.0 for row in rows],
-            weights=[row.base.tokens for row in rows],
-            confidence=findings.thresholds.confidence,
+            [row.base.tokens for row in rows],
+            findings.thresholds.confidence,
         )
         difference, lower, upper = found.difference, found.lower, found.upper
     is_measured = bool(rows) or base is not None or tuned is not None

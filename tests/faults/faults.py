@@ -50,7 +50,7 @@ def recipe(world: World, folder: Path, seed: int, fault: Fault | None = None) ->
         "training": {"epochs": 7, "learning_rate": 3e-3, "max_length": 512, "batch_size": 1, "seed": seed},
         "evaluation": {"max_new_tokens": 20},
         "safety": {"policy": str(world.policy)},
-        "gate": {"metric": "exact_match", "max_forgetting": 3.0},
+        "gate": {"metric": "exact_match", "max_forgetting": 3.0, "champion_margin": 0.1},
         "registry": {"model_name": "faults", "bucket": "faults"},
     }
     changes = fault.settings if fault else {}

@@ -31,7 +31,7 @@ def check(findings: Findings, measurements: Measurements) -> Check:
         return make_check("gain", faults or [f"the gain in {FIGURE_LABELS[thresholds.metric]} cannot be computed"])
     found = f"{describe_change(findings, comparison)}: a gain of {comparison.difference:.4g}"
     if comparison.lower is None or comparison.upper is None:
-        return make_check("gain", [f"{found}, on one example, which gives no interval"])
+        return make_check("gain", [f"{found}, on too few examples for an interval, or one outweighs the others"])
     found += f" ({interval(comparison.lower, comparison.upper, comparison.confidence)}; {test_result(comparison)})"
     minimum = f"gate.min_gain = {thresholds.min_gain:g}"
     if not is_above(comparison.lower, thresholds.min_gain):
@@ -50,13 +50,7 @@ def _token_faults(findings: Findings) -> list[str]:
 
 
 def _may_be_chance(comparison: Comparison) -> str:
-    """Why an interval above the minimum is not enough: where few examples differ, a bootstrap knows too few outcomes.
-
-    Four examples won and none lost put the whole interval above zero, and chance alone does that once in eight.
-    """
-    allowed = 1 - comparison.confidence
-    if comparison.test == "mcnemar" and comparison.p_value > allowed:
-        return f"{comparison.wins} won and {comparison.losses} lost can be chance, p must be at most {allowed:.4g}"
+    """Why an interval above the minimum is not enough: an exact test over so few wins could never agree."""
     decided, fewest = comparison.wins + comparison.losses, fewest_decisive(comparison.confidence)
     if decided < fewest:
         return f"only {decided} examples differ, and fewer than {fewest} can always be chance"

@@ -37,12 +37,12 @@ def test_five_lines_do_the_whole_job(job: FineTune, tmp_path: Path) -> None:
 
 def test_the_report_makes_what_is_missing_and_says_the_verdict(job: FineTune, tmp_path: Path) -> None:
     job.train()
-    page = job.report(min_examples=1)
+    page = job.report(min_examples=21)
     assert page.verdict in ("promote", "reject")
     assert page.reasons
     assert page.evidence.merge is not None, "the merge was made for the report"
     assert page.evidence.thresholds is not None
-    assert page.evidence.thresholds.min_examples == 1
+    assert page.evidence.thresholds.min_examples == 21
     assert str(page).startswith(page.verdict)
     assert page._repr_html_().startswith("<iframe srcdoc=")
     assert page.save(tmp_path / "new" / "page.html").read_text().lower().startswith("<!doctype html>")

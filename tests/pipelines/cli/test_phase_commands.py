@@ -53,7 +53,7 @@ def test_the_phases_follow_one_another(base: Path, folder: Path) -> None:
     assert AutoModelForCausalLM.from_pretrained(folder / "merged").config.vocab_size == tiny.VOCABULARY
 
     phases = ["-d", "data", "-e", "evaluation", "-a", "adapter", "-m", "merged"]
-    judged = loraline("report", "evidence", *phases, "-o", "page.html", "gate.min_examples=1")
+    judged = loraline("report", "evidence", *phases, "-o", "page.html")
     assert judged.exit_code == 0, judged.output
     assert judged.stdout.split()[0] in ("promote", "reject")
     shown = loraline("report", "evidence", "-o", "again.html")

@@ -16,10 +16,11 @@ SMALL = (
     "training.max_steps=3",
     "training.max_length=64",
     "training.learning_rate=0.01",
-    "evaluation.max_examples=6",
+    "data.eval_fraction=0.4",
+    "evaluation.max_examples=20",
     "evaluation.max_new_tokens=4",
     "gate.metric=loss",
-    "gate.min_examples=1",
+    "gate.min_examples=20",
     "gate.min_gain=0",
 )
 

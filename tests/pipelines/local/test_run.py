@@ -64,9 +64,9 @@ def rows(workplace: Path) -> Path:
 @pytest.fixture(scope="module")
 def on_rows(rows: Path) -> tuple[str, ...]:
     """The command that trains on those rows, for seconds, with checkpoints close to each other."""
-    few = ("evaluation.max_examples=8", "evaluation.max_new_tokens=4", "gate.min_examples=1")
+    few = ("data.eval_fraction=0.2", "evaluation.max_examples=20", "evaluation.max_new_tokens=4")
     slow = ("training.epochs=40", "training.max_steps=400", "training.max_length=64", "training.save_steps=10")
-    return ("run", "quickstart", f"data.source={rows}", *slow, *few)
+    return ("run", "quickstart", f"data.source={rows}", *slow, *few, "gate.min_examples=20")
 
 
 def test_the_tuned_model_can_what_the_base_cannot(quickstart: tuple[str, Summary]) -> None:

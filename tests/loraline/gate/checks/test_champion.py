@@ -12,16 +12,16 @@ from tests.loraline.run_outputs import examples_of, remove_champion, write_evalu
 
 
 def test_the_champion_must_not_be_better_by_more_than_the_margin(tmp_path: Path) -> None:
-    outputs = write_outputs(tmp_path)
-    write_matches(outputs, 0, 30, champion=30)
+    outputs = write_outputs(tmp_path, count=120)
+    write_matches(outputs, 0, 90, champion=90)
     evidence = decide(outputs)
     assert evidence.verdict.verdict == "promote"
-    assert "a difference of 0 (95% interval 0 to 0)" in named(evidence, "champion").detail
-    write_matches(outputs, 0, 30, champion=40)
+    assert "a difference of 0 (95% interval -0.03996 to 0.03996)" in named(evidence, "champion").detail
+    write_matches(outputs, 0, 90, champion=120)
     evidence = decide(outputs)
     assert evidence.verdict.verdict == "reject"
     detail = named(evidence, "champion").detail
-    assert "exact match fell from 1 to 0.75 on 40 held-out examples, a difference of -0.25" in detail
+    assert "exact match fell from 1 to 0.75 on 120 held-out examples, a difference of -0.25" in detail
     assert "whose lower end is not above -gate.champion_margin = -0.05" in detail
     assert decide(outputs, CONFIG.model_copy(update={"champion_margin": 0.5})).verdict.verdict == "promote"
 
