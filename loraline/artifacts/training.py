@@ -78,6 +78,8 @@ class TrainReport(TrainedBase):
     seconds: float
     """Time spent in training steps, over all starts of this run."""
     trainable_parameters: int
+    adapted: str
+    """The layers and experts that have an adapter, by name, and how many there are of each name."""
     total_parameters: int
     processes: int
     """Processes that trained together, on one machine or several."""

@@ -10,7 +10,8 @@ from loraline.models import activations
 from loraline.models.bitsandbytes_layers import BYTES_PER_WEIGHT
 from loraline.models.config import ModelConfig
 from loraline.models.footprint import FootprintConfig
-from loraline.models.target_modules import linear_layers, target_layers
+from loraline.models.target_modules import target_experts, target_layers
+from loraline.models.text_decoder import linear_layers
 from loraline.training.memory_facts import ADAMW_STATES, ADAPTER_ITEMSIZE, LOGITS_CHUNK, can_fuse_lora
 
 _FLOAT32 = 4  # bytes
@@ -40,7 +41,7 @@ def memory_items(model: PreTrainedModel, config: ModelConfig, footprint: Footpri
     trainable = count_adapter_parameters(model, footprint)
     return [
         _weights(model, config),
-        MemoryItem("adapter", trainable * ADAPTER_ITEMSIZE, f"{trainable:,} weights in float32, rank {footprint.rank}"),
+        MemoryItem("adapter", trainable * ADAPTER_ITEMSIZE, _adapter_basis(model, footprint)),
         MemoryItem("gradients", trainable * ADAPTER_ITEMSIZE, "of the adapter, float32"),
         MemoryItem("optimizer", trainable * ADAPTER_ITEMSIZE * ADAMW_STATES, "AdamW's two states, float32"),
         _activations(model, adapted, config, footprint),
@@ -49,13 +50,28 @@ def memory_items(model: PreTrainedModel, config: ModelConfig, footprint: Footpri
     ]
 
 
+def _adapter_basis(model: PreTrainedModel, footprint: FootprintConfig) -> str:
+    """Number, type and rank of the adapter's weights, and how many of them are the routed experts'."""
+    basis = f"{count_adapter_parameters(model, footprint):,} weights in float32, rank {footprint.rank}"
+    experts = _count_expert_parameters(model, footprint)
+    return f"{basis}; {experts:,} of them for routed experts, none for routers" if experts else basis
+
+
 def count_adapter_parameters(model: PreTrainedModel, footprint: FootprintConfig) -> int:
-    """Weights of the adapter: LoRA's A and B (arXiv 2106.09685), and DoRA's magnitudes (arXiv 2402.09353)."""
-    total = 0
+    """Weights of the adapter: LoRA's A and B (arXiv 2106.09685), and DoRA's magnitudes (arXiv 2402.09353).
+
+    Each of the routed experts has an A and a B of its own.
+    """
+    total = _count_expert_parameters(model, footprint)
     for layer in target_layers(model, footprint.target_modules).values():
         in_features, out_features = _features(layer)
         total += footprint.rank * (in_features + out_features) + (out_features if footprint.use_dora else 0)
     return total
+
+
+def _count_expert_parameters(model: PreTrainedModel, footprint: FootprintConfig) -> int:
+    shapes = [tuple(weight.shape) for weight in target_experts(model, footprint.target_modules).values()]
+    return sum(experts * footprint.rank * (rows + columns) for experts, rows, columns in shapes)
 
 
 def _features(layer: Any) -> tuple[int, int]:

@@ -35,6 +35,7 @@ def training_facts(training: TrainReport) -> list[tuple[str, str]]:
         ("final loss", figure(training.final_loss)),
         ("lowest held-out loss", figure(training.best_eval_loss)),
         ("trainable parameters", figure(training.trainable_parameters)),
+        ("layers with an adapter", training.adapted),
         ("all parameters", figure(training.total_parameters)),
         ("tokens seen", figure(training.tokens)),
         ("tokens with loss", figure(training.labelled_tokens)),

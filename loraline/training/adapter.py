@@ -1,48 +1,57 @@
 """The LoRA adapter: added to the base model, checked to be all that is trained, and saved in PEFT's layout."""
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loraline.errors import ConfigurationError, TrainingError
+from loraline.models.experts import expert_names
 from loraline.models.folder import read_manifest
+from loraline.models.lora_injection import inject_lora, lora_targets
 from loraline.models.peft_files import ADAPTER_CONFIG
-from loraline.models.target_modules import ALL_LINEAR, is_match, linear_layers, target_layers, unreachable_targets
+from loraline.models.target_modules import ALL_LINEAR, is_match, target_experts, unreachable_targets
+from loraline.models.text_decoder import linear_layers
 from loraline.training.config import TrainConfig
 from loraline.training.fused_lora import use_fused_lora
+
+_SINGLE_EXPERT = re.compile(r"experts?\.\d+\.")
+"""In the name of a layer that belongs to one of several experts."""
 
 
 def add_adapter(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
     """Add a new adapter to a frozen base model: float32 weights whose update is still zero.
 
     Raises:
-        ConfigurationError: a target module is not in the model, is not in its text decoder, or is one end of tied
-            embeddings.
+        ConfigurationError: as `check_targets`, or PEFT does not support a layer.
         TrainingError: weights outside the adapter would be trained.
     """
-    _check_target_modules(base, config.target_modules)
+    check_targets(base, config)
+    targets = lora_targets(base, config.target_modules)
     lora_config = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # a float is fine
         lora_dropout=config.dropout,
-        target_modules=list(target_layers(base, config.target_modules)),
+        target_modules=targets.modules,
+        target_parameters=targets.parameters or None,
         use_dora=config.use_dora,
         use_rslora=config.use_rslora,
         task_type="CAUSAL_LM",
     )
     available = _available_names(base)
     try:
-        model = get_peft_model(base, lora_config)
+        model = inject_lora(base, lora_config)
     except ValueError as error:
         raise ConfigurationError(
             f"training.target_modules={config.target_modules}: PEFT cannot add this adapter to the model: {error} "
             f"Name linear layers that support it; the model has {available}."
         ) from error
-    assert isinstance(model, PeftModel)
     others = [name for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name]
     if others:
         raise TrainingError(
@@ -53,16 +62,44 @@ def add_adapter(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
     return model
 
 
-def _check_target_modules(base: PreTrainedModel, target_modules: list[str]) -> None:
-    """Raise ConfigurationError where a name matches no linear layer, or one whose adapter cannot be merged."""
-    if target_modules == ALL_LINEAR:
-        return
+def check_targets(base: PreTrainedModel, config: TrainConfig) -> None:
+    """Check, also on the meta device, that the layers to adapt exist, and that their adapter can be trained and merged.
+
+    Raises:
+        ConfigurationError: a target module is not in the model, or is one end of tied embeddings; or experts are to
+            have dropout or DoRA.
+    """
+    _check_expert_settings(base, config)
+    if config.target_modules != ALL_LINEAR:
+        _check_names(base, config.target_modules)
+
+
+def _check_expert_settings(base: PreTrainedModel, config: TrainConfig) -> None:
+    """Raise ConfigurationError for what an adapter of experts cannot have: it is a part of their weights."""
+    unsupported = []
+    if config.dropout:
+        unsupported.append(f"training.dropout={config.dropout} (set it to 0)")
+    if config.use_dora:
+        unsupported.append("training.use_dora=true (set it to false)")
+    if unsupported and lora_targets(base, config.target_modules).parameters:
+        raise ConfigurationError(
+            f"{' and '.join(unsupported)} cannot be had for the experts of this model: PEFT adds the update to their "
+            f"weights. Or leave them out of training.target_modules, and name others of {_available_names(base)}"
+        )
+
+
+def _check_names(base: PreTrainedModel, target_modules: list[str]) -> None:
+    """Raise ConfigurationError where a name matches nothing, or a layer whose adapter cannot be merged."""
     layers = linear_layers(base)
-    unknown = [target for target in target_modules if not any(is_match(name, target) for name in layers)]
+    unknown = [
+        target
+        for target in target_modules
+        if not any(is_match(name, target) for name in layers) and not target_experts(base, [target])
+    ]
     if unknown:
         raise ConfigurationError(
             f"training.target_modules: no linear layer is called {', '.join(map(repr, unknown))}; this model has "
-            f'{_available_names(base)}. ["all-linear"] selects all except the output head.'
+            f'{_available_names(base)}. ["all-linear"] selects all except output head and routers.'
         )
     if unreachable := unreachable_targets(base, target_modules):
         raise ConfigurationError("; ".join(unreachable))
@@ -78,7 +115,30 @@ def _check_target_modules(base: PreTrainedModel, target_modules: list[str]) -> N
 
 
 def _available_names(base: PreTrainedModel) -> str:
-    return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear_layers(base)}))
+    names = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(base)})
+    return ", ".join([*names, *expert_names(base)])
+
+
+def describe_adapter(model: PeftModel) -> str:
+    """What has an adapter: linear layers and routed experts by name, and how many there are of each name."""
+    names: Counter[str] = Counter()
+    for name, module in model.named_modules():
+        if isinstance(module, ParamWrapper):
+            names[f"{name.replace('.base_layer', '').rsplit('.', 1)[-1]}.{module.parameter_name}"] += 1
+        elif isinstance(module, LoraLayer):
+            names[name.rsplit(".", 1)[-1]] += 1
+    return ", ".join(f"{name} ({count})" for name, count in sorted(names.items()))
+
+
+def count_expert_weights(model: PeftModel) -> int:
+    """Number of the adapter's weights that are for routed experts."""
+    wrappers = [module for module in model.modules() if isinstance(module, ParamWrapper)]
+    return sum(
+        weight.numel()
+        for wrapper in wrappers
+        for layers in (wrapper.lora_A, wrapper.lora_B)
+        for weight in layers.parameters()
+    )
 
 
 def trainable_parameters(model: PeftModel) -> dict[str, nn.Parameter]:
@@ -102,7 +162,7 @@ def check_gradients(model: PeftModel) -> None:
     """Check after the first backward pass that every adapter layer gets a gradient.
 
     Only the B matrices are checked: they start at zero, so that the gradient of the A matrices is zero in the first
-    step. Experts that no token was routed to rightly have none either.
+    step. Where each expert is a layer of its own, one that no token was routed to rightly has none either.
 
     Raises:
         TrainingError: an adapter layer got no gradient.
@@ -110,7 +170,7 @@ def check_gradients(model: PeftModel) -> None:
     dead = [
         name
         for name, p in trainable_parameters(model).items()
-        if ".lora_B." in name and "expert" not in name and (p.grad is None or not p.grad.any())
+        if ".lora_B." in name and not _SINGLE_EXPERT.search(name) and (p.grad is None or not p.grad.any())
     ]
     if dead:
         raise TrainingError(
@@ -123,15 +183,17 @@ def check_gradients(model: PeftModel) -> None:
 def save_adapter(model: PeftModel, output: Path) -> None:
     """Write the adapter in PEFT's layout."""
     model.save_pretrained(str(output), safe_serialization=True)
-    _set_base_name(output / ADAPTER_CONFIG)
+    _finish_config(output / ADAPTER_CONFIG)
     model_card = output / "README.md"  # PEFT's empty model card; the report step writes the real one
     model_card.unlink(missing_ok=True)
 
 
-def _set_base_name(adapter_config: Path) -> None:
-    """Name the base as the recipe does; PEFT writes the folder that it was loaded from, which is temporary."""
+def _finish_config(adapter_config: Path) -> None:
+    """Name the base as the recipe does, and not by the temporary folder that PEFT writes; put the targets in order."""
     content = json.loads(adapter_config.read_text(encoding="utf-8"))
+    for targets in ("target_modules", "target_parameters"):  # sets in PEFT, whose order differs from run to run
+        content[targets] = sorted(content[targets]) if content.get(targets) else content.get(targets)
     manifest = read_manifest(Path(content["base_model_name_or_path"]))
     if manifest.source:
         content |= {"base_model_name_or_path": manifest.source, "revision": manifest.revision or None}
-        adapter_config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    adapter_config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

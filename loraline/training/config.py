@@ -18,7 +18,8 @@ class TrainConfig(StepConfig):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout probability on the adapter's input (0 to 1)."""
     target_modules: list[str] = Field(default=["all-linear"], min_length=1)
-    """Names of the linear layers that get an adapter. ["all-linear"]: all of the text decoder, no output head."""
+    """Names of linear layers that get an adapter; in a mixture of experts also `experts`. ["all-linear"]: all of the
+    text decoder, without output head and routers."""
     use_dora: bool = False
     """Weight-decomposed LoRA (DoRA, arXiv 2402.09353)."""
     use_rslora: bool = False

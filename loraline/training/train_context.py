@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from loraline import progress
 from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
-from loraline.training.adapter import adapter_state, add_adapter, load_adapter_state
+from loraline.training.adapter import adapter_state, add_adapter, count_expert_weights, load_adapter_state
 from loraline.training.checkpoint import Checkpoint, CheckpointStore
 from loraline.training.collator import collate
 from loraline.training.config import TrainConfig
@@ -56,6 +56,11 @@ def create_context(
         progress.note(f"sequences are padded and not packed: {reason}")
     set_seed(config.seed)  # after loading, which may draw random numbers
     model = add_adapter(base, config)
+    if experts := count_expert_weights(model):
+        progress.note(
+            f"{experts:,} of the adapter's weights are for routed experts; to leave them out, name the other "
+            "layers in training.target_modules"
+        )
     example = collate(dataset, np.array([0]), base.device, packing=not reason)[0]
     with use_packed_sequences(example.packed_sequences):
         loss = CausalLMLoss(base, example)

@@ -12,6 +12,7 @@ import torch
 from loraline.artifacts.training import TrainReport
 from loraline.identity.step_identity import step_identity
 from loraline.models.folder import read_manifest
+from loraline.training.adapter import describe_adapter
 from loraline.training.packing.packing_check import check_packing
 from loraline.training.sampler import PackedRows
 from loraline.training.tokenized_dataset import TokenizedDataset
@@ -62,6 +63,7 @@ def make_report(
         tokens_per_second=state.tokens_per_second,
         seconds=state.seconds,
         trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+        adapted=describe_adapter(context.model),
         total_parameters=sum(p.numel() for p in parameters),
         processes=context.distributed.world_size,
         device=str(context.device),

@@ -65,6 +65,7 @@ def training_report(steps: int = 180) -> TrainReport:
         device="cpu",
         dtype="float32",
         attention="dense mask per row",
+        adapted="q_proj (2), v_proj (2)",
         loss_head="labelled positions only",
         peak_memory_bytes=912_000_000,
         resumed_from=None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,9 @@ _SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-FAMILIES = {
+_EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+_GROUPED = {"n_routed_experts": 4, "n_group": 2, "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1}
+FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen2": {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1},
     "gemma2": {"sliding_window": 12, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
@@ -37,6 +40,24 @@ FAMILIES = {
     "granite": {"logits_scaling": 2.0, "attention_multiplier": 0.3},
     "bloom": {},
     "mamba": {"state_size": 4},
+    "mixtral": _EXPERTS,
+    "qwen3_moe": _EXPERTS,
+    "qwen3_next": {
+        **_EXPERTS,
+        **{"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8},
+        **{"linear_value_head_dim": 8, "shared_expert_intermediate_size": 24},
+        "layer_types": ["linear_attention", "full_attention"],
+    },
+    "deepseek_v3": {
+        **_EXPERTS,
+        **_GROUPED,
+        **{"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8},
+        **{"num_key_value_heads": 4, "head_dim": 8},
+    },
+    "gpt_oss": {**_EXPERTS, "sliding_window": 12},
+    "llama4_text": {**_EXPERTS, "intermediate_size_mlp": 48, "interleave_moe_layer_step": 2, "no_rope_layers": [1, 0]},
+    "granitemoe": _EXPERTS,
+    "glm4_moe": {**_EXPERTS, **_GROUPED, "n_group": 1},
 }
 
 
