@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.utils.other import get_pattern_key
 from safetensors import safe_open
 from transformers.pytorch_utils import Conv1D
 
 from loraline.errors import AdapterError, ModelLoadingError
+from loraline.merging.expert_updates import Experts, adapted_parameter, is_target, stored_experts
 from loraline.models.meta_model import build_meta_model
 from loraline.models.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from loraline.models.safetensors_files import StoredTensor
@@ -29,12 +31,10 @@ _KEY = re.compile(rf"base_model\.model\.(?P<module>.+)\.(?P<part>{_PARTS})")
 # PEFT settings that change what an adapter computes, and that Loraline does not train with.
 _UNSUPPORTED_SETTINGS = (
     "alora_invocation_tokens",
-    "alpha_pattern",
     "arrow_config",
     "layer_replication",
     "lora_bias",
     "modules_to_save",
-    "target_parameters",
     "trainable_token_indices",
     "use_qalora",
 )
@@ -62,6 +62,8 @@ class WeightUpdate:
     rows: torch.Tensor | None = None
     """The row of B for each row of the stored tensor, -1 for a row that this update leaves as it is. None: they are the
     same."""
+    experts: Experts | None = None
+    """For the weights of routed experts, which have one A and one B for all."""
 
 
 def plan_updates(base: Path, adapter: Path, tensors: dict[str, StoredTensor]) -> list[WeightUpdate]:
@@ -139,6 +141,9 @@ def _updates(
     network: Any,
     layout: StoredLayout,
 ) -> list[WeightUpdate]:
+    parameter = adapted_parameter(module, network, settings.get("target_parameters") or [])
+    if parameter:
+        return _expert_updates(parameter, parts=parts, shapes=shapes, settings=settings, network=network, layout=layout)
     layer = _layer(module, network)
     is_embedding = isinstance(layer, torch.nn.Embedding)
     factors = _EMBEDDING_FACTORS if is_embedding else _LINEAR_FACTORS
@@ -154,12 +159,48 @@ def _updates(
         raise AdapterError(
             f"the update of {module} has shape {expected}, and the base's weight {tuple(layer.weight.shape)}"
         )
-    rank = shapes[lora_a][0]
-    scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    scale = _scale(module, shapes[lora_a][0], settings)
     stored = layout.parts(f"{module}.weight")
     _check_form(module, stored, layer, layout)
     magnitude = parts.get(_MAGNITUDE)
     return [WeightUpdate(one.tensor, lora_b, lora_a, magnitude, scale, transposed, one.rows) for one in stored]
+
+
+def _expert_updates(
+    parameter: str,
+    *,
+    parts: dict[str, str],
+    shapes: dict[str, tuple[int, ...]],
+    settings: dict[str, Any],
+    network: Any,
+    layout: StoredLayout,
+) -> list[WeightUpdate]:
+    missing = [part for part in _LINEAR_FACTORS if part not in parts]
+    if missing:
+        raise AdapterError(f"{parameter} lacks {', '.join(missing)}")
+    lora_a, lora_b = (parts[name] for name in _LINEAR_FACTORS)
+    stored = stored_experts(parameter, shapes[lora_b], shapes[lora_a], network, layout)
+    return [
+        WeightUpdate(
+            tensor,
+            lora_b,
+            lora_a,
+            magnitude=None,
+            scale=_scale(parameter, shapes[lora_a][0] // experts.count, settings),
+            transposed=experts.transposed,
+            experts=experts,
+        )
+        for tensor, experts in stored.items()
+    ]
+
+
+def _scale(name: str, rank: int, settings: dict[str, Any]) -> float:
+    """What an update is multiplied by: that of its name where the adapter has a pattern for it."""
+    if is_target(f"{name}.weight", settings.get("target_parameters") or []):
+        name = f"{name}.weight"  # PEFT knows a layer that is targeted by its weight by that
+    patterns = settings.get("alpha_pattern") or {}
+    alpha: float = patterns.get(get_pattern_key(list(patterns), name), settings["lora_alpha"])
+    return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 
 
 def _check_form(module: str, stored: list[StoredPart], layer: Any, layout: StoredLayout) -> None:
