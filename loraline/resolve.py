@@ -32,7 +32,8 @@ class Settings(NamedTuple):
     prepare_dataset: str
     load_model: str
     train_lora: str
-    evaluate_model: str
+    evaluate_base: str
+    evaluate_tuned: str
     evaluate_champion: str
     merge_adapter: str
     gate: str
@@ -56,18 +57,21 @@ def resolve(recipe: Recipe) -> Settings:
     model = pin_model(recipe.model.source, recipe.model.revision)
     progress.headline(f"data {data_digest[:12]}, model {model.digest[:12]}")
     _check_memory(recipe)
+    pinned = recipe.model.model_copy(update={"revision": model.revision})
     evaluation = EvaluateSettings(
         code=code_digest("evaluate_model"),
         config=recipe.evaluation,
         policy=policy,
         tasks_digest=_pin_tasks(recipe.evaluation),
+        model=pinned,
+        subject="base",
     )
-    champion = {"evaluates_champion": True, "champion": pin_champion(recipe.registry.model_name)}
+    champion = {"subject": "champion", "champion": pin_champion(recipe.registry.model_name)}
     steps = (
         _prepare_settings(recipe, data, data_digest, model, policy),
         LoadSettings(
             code=code_digest("load_model"),
-            config=recipe.model.model_copy(update={"revision": model.revision}),
+            config=pinned,
             digest=model.digest,
         ),
         TrainSettings(
@@ -76,6 +80,7 @@ def resolve(recipe: Recipe) -> Settings:
             checkpoints=f"s3://{recipe.registry.bucket}/checkpoints",
         ),
         evaluation,
+        evaluation.model_copy(update={"subject": "tuned"}),
         evaluation.model_copy(update=champion),
         MergeSettings(code=code_digest("merge_adapter"), config=recipe.merge, policy=policy),
         GateSettings(

@@ -12,6 +12,7 @@ from loraline.artifacts.evaluation import ChampionPin
 from loraline.data.config import DataConfig
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evidence.lineage import Lineage
+from loraline.evidence.schema import EvaluatedModel
 from loraline.gate.config import GateConfig
 from loraline.merging.config import MergeConfig
 from loraline.models.config import ModelConfig
@@ -74,8 +75,10 @@ class EvaluateSettings(StepSettings):
     policy: Policy | None
     tasks_digest: str
     """Of the task files of evaluation.task_folder; empty where there is none."""
-    evaluates_champion: bool = False
-    """Whether the registered champion is evaluated, and not the model of this run."""
+    model: ModelConfig
+    """How every model is held in memory."""
+    subject: EvaluatedModel
+    """base: the run's own base; tuned: its merged model; champion: the registered champion's merged model."""
     champion: ChampionPin | None = None
     """The champion to evaluate; None where there is none yet."""
 

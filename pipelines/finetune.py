@@ -26,19 +26,16 @@ def tune(settings: Mapping[str, Any]) -> None:
     """
     dataset = prepare_dataset(settings=settings["prepare_dataset"]).outputs["dataset"]
     model = load_model(settings=settings["load_model"]).outputs
-    base = evaluate_model(
-        settings=settings["evaluate_model"], model=model["working"], dataset=dataset
-    ).set_display_name("evaluate base")
-    champion = evaluate_model(
-        settings=settings["evaluate_champion"], model=model["working"], dataset=dataset
-    ).set_display_name("evaluate champion")
+    base = evaluate_model(settings=settings["evaluate_base"], dataset=dataset, model=model["base"])
+    base.set_display_name("evaluate base")
+    champion = evaluate_model(settings=settings["evaluate_champion"], dataset=dataset)
+    champion.set_display_name("evaluate champion")
     adapter = train_lora(settings=settings["train_lora"], model=model["working"], dataset=dataset).outputs["adapter"]
-    tuned = evaluate_model(
-        settings=settings["evaluate_model"], model=model["working"], dataset=dataset, adapter=adapter
-    ).set_display_name("evaluate tuned")
     merge = merge_adapter(
         settings=settings["merge_adapter"], base=model["base"], adapter=adapter, dataset=dataset
     ).outputs
+    tuned = evaluate_model(settings=settings["evaluate_tuned"], dataset=dataset, model=merge["merged"])
+    tuned.set_display_name("evaluate tuned")
     verdict = gate(
         settings=settings["gate"],
         dataset=dataset,
@@ -71,8 +68,8 @@ def finetune(recipe: dict[str, Any], placement: dict[str, Any]) -> None:
     4. evaluate_model scores the base.
     5. evaluate_model scores the champion, where there is one, on the same examples.
     6. train_lora trains an adapter.
-    7. evaluate_model scores the base with the adapter, on the same examples.
-    8. merge_adapter merges the adapter into the 16-bit base and compares the two.
+    7. merge_adapter merges the adapter into the 16-bit base and compares the two.
+    8. evaluate_model scores the merged model, which is what is registered, on the same examples.
     9. gate weighs the evidence: promote or reject.
     10. register_model, on promote only, stores model and evidence and makes the version and its alias.
     11. report shows the whole run on one page.

@@ -95,7 +95,7 @@ class Figures:
     eval_losses: list[float]
     """Before the first step and after each fourth."""
     tuned_loss: float
-    """What the evaluation step finds for the adapter on its base."""
+    """What the evaluation step finds for the merged model."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def measure(family: str, folder: Path) -> Measured:
     _save_rows(dataset)
     report = train(_TRAIN, base, dataset, adapter)
     assert (report.device, report.dtype) == ("cpu", "float32")
-    tuned = evaluate(EvaluateConfig(max_new_tokens=4), base, dataset, folder / "evaluation", adapter)
     merged = merge(MergeConfig(generated_tokens=4), base, adapter, dataset, folder / "merged")
+    tuned = evaluate(EvaluateConfig(max_new_tokens=4), folder / "merged", dataset, folder / "evaluation")
     figures = Figures(
         labelled_tokens=report.labelled_tokens,
         losses=_short_all(point.loss for point in report.history),

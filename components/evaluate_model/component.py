@@ -8,20 +8,19 @@ from components import images
 @dsl.component(base_image=images.GPU, install_kfp_package=False)
 def evaluate_model(
     settings: str,
-    model: dsl.Input[dsl.Model],
     dataset: dsl.Input[dsl.Dataset],
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-    adapter: dsl.Input[dsl.Model] = None,
+    model: dsl.Input[dsl.Model] = None,
 ):
-    """Score a model, with an adapter on it or without, or the champion, on the held-out rows."""
+    """Score a model, base or merged, or the champion, on the held-out rows."""
     import json
     from pathlib import Path
 
     from loraline.evaluation.run_evaluation import run_evaluation
     from loraline.settings import EvaluateSettings
 
-    folders = Path(model.path), Path(dataset.path), Path(evaluation.path), Path(adapter.path) if adapter else None
+    folders = Path(model.path) if model else None, Path(dataset.path), Path(evaluation.path)
     figures = run_evaluation(EvaluateSettings.parse(settings), *folders)
     for figure, value in figures.items():
         metrics.log_metric(figure, value)

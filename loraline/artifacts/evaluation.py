@@ -23,6 +23,30 @@ FIGURE_LABELS: dict[FigureName, str] = {
 LOWER_IS_BETTER: frozenset[FigureName] = frozenset({"loss", "perplexity"})
 
 
+Quantization = Literal["none", "int8", "nf4"]
+
+
+class EvaluatedWeights(Report):
+    """Which weights a model was evaluated with, and how they were held in memory."""
+
+    merged_digest: str | None
+    """Digest of the merged model (`loraline.identity.model_digests`); None for a base."""
+    quantization: Quantization
+    """none: as they are stored. Else the device could not hold them in 16 bit."""
+    compute_dtype: str
+    """bfloat16, float16 or float32."""
+    device: str
+
+    @property
+    def held(self) -> str:
+        """How the weights were held, in words."""
+        return self.compute_dtype if self.quantization == "none" else f"{self.quantization}, with {self.compute_dtype}"
+
+    def describe(self) -> str:
+        """What was evaluated, in words."""
+        return f"{'merged' if self.merged_digest else 'base'} weights in {self.held}"
+
+
 class TaskReport(Report):
     """A model's figures on one task of lm-evaluation-harness."""
 
@@ -182,8 +206,7 @@ class EvaluationReport(EvaluationFigures):
     """Figures of lm-evaluation-harness by task; empty where none was named."""
     safety: ProbeRates | None
     """On the policy's probes; None without a policy."""
-    adapter_digest: str | None
-    """Digest of the adapter that was on the model (`loraline.identity.model_digests`); None where there was none."""
+    weights: EvaluatedWeights
     seconds: float
 
     def figures(self) -> dict[str, float]:
@@ -210,19 +233,6 @@ class ChampionPin(Report):
     url: str
     """Its folder in the object store."""
     content_digest: str
-    base_digest: str
-    """Digest of its base's files, as the base's manifest has it; empty where nobody wrote it down."""
-
-
-class ScoredChampion(Report):
-    """Which model the champion's figures are of."""
-
-    model_name: str
-    version: str
-    url: str
-    content_digest: str
-    scored: str
-    """What was scored: its `adapter` on the run's own base, or its `merged` model."""
 
 
 class ChampionReport(Report):
@@ -230,7 +240,7 @@ class ChampionReport(Report):
 
     FILE: ClassVar[str] = "champion.json"
 
-    champion: ScoredChampion | None
+    champion: ChampionPin | None
     """None where the registered model has no champion; nothing is evaluated then."""
     evaluation: EvaluationReport | None
     """The champion's figures on the run's own held-out rows; None where there is no champion."""

@@ -29,6 +29,8 @@ class Verdict(Report):
     lower: float | None
     """Lower confidence limit of the gain. None: not computable."""
     upper: float | None
+    evaluated_as: str | None
+    """Which weights the figures are of, and how they were held in memory. None: not evaluated."""
     confidence: float
     """Level of the interval, two-sided."""
     p_value: float | None

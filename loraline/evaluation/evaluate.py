@@ -33,8 +33,9 @@ from loraline.evaluation.general import score_general
 from loraline.evaluation.generate import Answer, answer_prompts
 from loraline.evaluation.metrics import exact_match, mean, rouge_l, token_f1
 from loraline.evaluation.probing import encode_probes, run_probes
-from loraline.identity import model_digests
+from loraline.evaluation.weights import load_weights
 from loraline.identity.step_identity import step_identity
+from loraline.models.config import ModelConfig
 from loraline.models.loaded import LoadedModel
 from loraline.safety.policy import Policy
 
@@ -44,10 +45,10 @@ def evaluate(
     model: Path,
     dataset: Path,
     output: Path,
-    adapter: Path | None = None,
     policy: Policy | None = None,
+    held: ModelConfig | None = None,
 ) -> EvaluationReport:
-    """Evaluate a model, with or without an adapter, on the rows of eval.parquet, the general set, tasks and probes.
+    """Evaluate a model on the rows of eval.parquet, the general set, tasks and probes.
 
     Rows, probes and tasks are computed in the same batches for every model. Writes into `output`: metrics.json (the
     report), examples.jsonl (a line for each example, sorted by id), general.jsonl (for each row of the general set) and
@@ -55,23 +56,22 @@ def evaluate(
 
     Args:
         config: how much is scored, and which tasks are run.
-        model: a model folder.
+        model: a model folder: a base, or a merged model.
         dataset: folder with eval.parquet, and with general.parquet where forgetting is measured.
         output: folder to write.
-        adapter: a PEFT folder.
         policy: the safety policy whose probes are run.
+        held: how the model is held in memory, as of `load_weights`.
 
     Raises:
         ConfigurationError: a task cannot be run here, or a probe does not fit the model's context.
         DatasetError: no row can be scored, or the data of a task cannot be loaded.
         ModelLoadingError: the model cannot be loaded.
-        AdapterError: the adapter does not fit the model.
         ValidationError: the loss of an example is not finite.
     """
     begin = time.monotonic()
     run_tasks = _prepare_tasks(config)
     rows = read_rows(dataset / EVAL_ROWS)
-    loaded = LoadedModel.load(model, adapter)
+    loaded, weights = load_weights(model, held)
     probes = encode_probes(loaded, policy) if policy else []
     examples, left_out = encode_examples(loaded, rows[: config.max_examples or None], str(dataset / EVAL_ROWS))
     output.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def evaluate(
         general=_general(config, loaded, dataset, output),
         safety=_safety(config, loaded, policy, probes, output),
         tasks=run_tasks(loaded),
-        adapter_digest=model_digests.adapter_digest(adapter) if adapter else None,
+        weights=weights,
         seconds=time.monotonic() - begin,
     )
     report.save(output)

@@ -7,10 +7,14 @@ from loraline.settings import EvaluateSettings
 from loraline.step import step
 
 
-def run_evaluation(
-    settings: EvaluateSettings, model: Path, dataset: Path, output: Path, adapter: Path | None
-) -> dict[str, float]:
-    """Evaluate the champion where the settings say so, else the model, with an adapter on it or without.
+def run_evaluation(settings: EvaluateSettings, model: Path | None, dataset: Path, output: Path) -> dict[str, float]:
+    """Evaluate the champion where the settings say so, else the model: the base, or the merged model.
+
+    Args:
+        settings: whose `subject` says which.
+        model: a model folder; None for the champion, which is fetched from the store.
+        dataset: folder with eval.parquet.
+        output: folder to write.
 
     Returns:
         The figures, which are logged to MLflow as well; empty where there is no champion yet.
@@ -18,16 +22,18 @@ def run_evaluation(
     Raises:
         LoralineError: as `evaluate` and `evaluate_champion`.
     """
-    name = "evaluate champion" if settings.evaluates_champion else "evaluate tuned" if adapter else "evaluate base"
+    name = f"evaluate {settings.subject}"
     with step(name), tracking.child_run(name) as tracker:
-        if settings.evaluates_champion:
+        if settings.subject == "champion":
             from loraline.evaluation.evaluate_champion import evaluate_champion
 
-            report = evaluate_champion(settings.config, model, dataset, output, settings.champion, settings.policy)
+            asked = settings.config, settings.model, dataset, output, settings.champion, settings.policy
+            report = evaluate_champion(*asked)
             figures = report.figures() if report else {}
         else:
             from loraline.evaluation.evaluate import evaluate  # seconds to import, of no use where there is no champion
 
-            figures = evaluate(settings.config, model, dataset, output, adapter, settings.policy).figures()
+            assert model is not None
+            figures = evaluate(settings.config, model, dataset, output, settings.policy, settings.model).figures()
         tracker.metrics(figures, step=0)
     return figures

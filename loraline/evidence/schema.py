@@ -61,8 +61,7 @@ class Check(Report):
     """One question of the gate, and its answer."""
 
     name: str
-    """One of data, mask, template, packing, training, gain, champion, forgetting, safety, contamination, merge,
-    completeness; each occurs once."""
+    """A module of `loraline.gate.checks`, or a check of `loraline verify`; each occurs once."""
     passed: bool
     measured: bool = True
     """False where there was nothing to measure: it was not asked for, or does not apply. It then counts as passed."""

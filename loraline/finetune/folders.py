@@ -1,6 +1,7 @@
 """The phases on folders that the caller names, each by itself, as the command line runs them."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from loraline.artifacts.dataset import DatasetReport
@@ -49,7 +50,7 @@ def train_into(recipe: Recipe, rows: Path, output: Path) -> TrainResult:
 
 
 def evaluate_into(recipe: Recipe, rows: Path, output: Path, adapter: Path | None = None) -> EvaluationResult:
-    """Evaluate a base into `output`/base, and an adapter on it into `output`/tuned.
+    """Evaluate a base into `output`/base, and an adapter that is merged into it into `output`/tuned.
 
     Raises:
         ConfigurationError: the folder holds no prepared rows.
@@ -58,11 +59,14 @@ def evaluate_into(recipe: Recipe, rows: Path, output: Path, adapter: Path | None
     """
     check_prepared(rows)
     base = cached_base(recipe)
-    phases.evaluate(recipe, base, rows, output / BASE)
+    phases.evaluate(recipe, "base", base.full, rows, output / BASE)
     base_report = EvaluationReport.load(output / BASE)
     if adapter is None:
         return EvaluationResult(base_report, None, output / BASE, None)
-    phases.evaluate(recipe, base, rows, output / TUNED, adapter)
+    with tempfile.TemporaryDirectory() as folder:
+        merged = Path(folder) / "merged"
+        phases.merge(recipe, base, adapter, None, merged)
+        phases.evaluate(recipe, "tuned", merged, rows, output / TUNED)
     return EvaluationResult(base_report, EvaluationReport.load(output / TUNED), output / BASE, output / TUNED)
 
 

@@ -142,7 +142,9 @@ class FineTune:
     def evaluate(
         self, rows: Rows | None = None, *, adapter: str | PathLike[str] | None = None, **settings: Any
     ) -> EvaluationResult:
-        """Evaluate the base, and the adapter on it if there is one, on the same held-out rows.
+        """Evaluate the base, and the merged model if there is an adapter, on the same held-out rows.
+
+        What is scored is what `merge` writes: the weights with the adapter merged into them.
 
         Args:
             rows: rows to evaluate on, all of them. None: those that were held out.
@@ -157,10 +159,12 @@ class FineTune:
         recipe = self._start("evaluation", settings)
         held_out = self._rows(recipe) if rows is None else self._rows_to_evaluate(recipe, rows)
         base, chosen = cached_base(recipe), self._choose(adapter)
-        folders = [
-            kept.evaluation(recipe, self._workspace, base, held_out.folder, one)
-            for one in (None, *([chosen] if chosen else []))
-        ]
+        models: list[Path | None] = [None]
+        if chosen:
+            compared = self._rows(recipe) if recipe.data.source else held_out
+            merged = self._merged if chosen == self._adapter else None
+            models.append(merged or kept.merged_model(recipe, self._workspace, base, compared.folder, chosen))
+        folders = [kept.evaluation(recipe, self._workspace, base, held_out.folder, one) for one in models]
         reports = [EvaluationReport.load(folder) for folder in folders]
         if chosen is None:
             return EvaluationResult(reports[0], None, folders[0], None)

@@ -6,13 +6,14 @@ from typing import Any
 
 from loraline.artifacts.base_model import ModelManifest
 from loraline.artifacts.evaluation import EvaluationReport
+from loraline.artifacts.merging import MergeReport
 from loraline.artifacts.training import TrainReport
 from loraline.finetune import phases
 from loraline.finetune.inputs import CachedBase, PreparedRows, policy_of, step_key
 from loraline.finetune.results import ReportPage
 from loraline.finetune.workspace import Workspace
 from loraline.identity.digests import digest_file, digest_pairs
-from loraline.identity.model_digests import adapter_digest
+from loraline.identity.model_digests import adapter_digest, merged_digest
 from loraline.progress_display import tell
 from loraline.recipe import Recipe
 
@@ -31,19 +32,31 @@ def trained_adapter(recipe: Recipe, workspace: Workspace, base: CachedBase, rows
     return folder
 
 
-def evaluation(recipe: Recipe, workspace: Workspace, base: CachedBase, rows: Path, adapter: Path | None = None) -> Path:
-    """The evaluation of the base, or of an adapter on it."""
+def merged_model(recipe: Recipe, workspace: Workspace, base: CachedBase, rows: Path | None, adapter: Path) -> Path:
+    """The base with an adapter merged into it, compared on these rows with the adapter on the base."""
+    key = [*step_key("merge_adapter", recipe.merge), _base_identity(base), adapter_digest(adapter)]
+    folder = workspace.path("merged", *key, rows and _rows_identity(rows))
+    if folder.exists():
+        tell("merge", MergeReport.load(folder).headline())
+    else:
+        phases.merge(recipe, base, adapter, rows, folder)
+    return folder
+
+
+def evaluation(recipe: Recipe, workspace: Workspace, base: CachedBase, rows: Path, merged: Path | None = None) -> Path:
+    """The evaluation of the base, or of a merged model."""
     policy = policy_of(recipe)
     folder = workspace.path(
         "evaluation",
         *step_key("evaluate_model", recipe.evaluation),
-        [_base_identity(base), _rows_identity(rows), adapter and adapter_digest(adapter)],
+        [_base_identity(base), _rows_identity(rows), merged and merged_digest(merged)],
         policy and policy.digest,
     )
+    name = "tuned" if merged else "base"
     if folder.exists():
-        tell("evaluate tuned" if adapter else "evaluate base", EvaluationReport.load(folder).headline())
+        tell(f"evaluate {name}", EvaluationReport.load(folder).headline())
         return folder
-    return workspace.result(folder, lambda new: phases.evaluate(recipe, base, rows, new, adapter))
+    return workspace.result(folder, lambda new: phases.evaluate(recipe, name, merged or base.full, rows, new))
 
 
 def report(
@@ -61,12 +74,8 @@ def report(
     """
     from loraline.resolve import make_lineage
 
-    base_folder, tuned_folder = (evaluation(recipe, workspace, base, rows.folder, one) for one in (None, adapter))
-    if merged is None:
-        key = [*step_key("merge_adapter", recipe.merge), adapter_digest(adapter), _rows_identity(rows.folder)]
-        merged = workspace.path("merged", *key)
-        if not merged.exists():
-            phases.merge(recipe, base, adapter, rows.folder, merged)
+    merged = merged or merged_model(recipe, workspace, base, rows.folder, adapter)
+    base_folder, tuned_folder = (evaluation(recipe, workspace, base, rows.folder, one) for one in (None, merged))
     lineage = make_lineage(recipe, rows.config, rows.digest, base.pin, policy_of(recipe))
     folders = (base_folder, tuned_folder)
     return phases.judge(recipe, lineage, rows.folder, folders, adapter, merged, workspace.root / "evidence")

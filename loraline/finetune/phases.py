@@ -69,12 +69,12 @@ def _note_few_steps(recipe: Recipe, report: TrainReport) -> None:
         )
 
 
-def evaluate(recipe: Recipe, base: CachedBase, rows: Path, output: Path, adapter: Path | None = None) -> None:
-    """Evaluate the base, or an adapter on it, into a folder."""
-    with phase("evaluate tuned" if adapter else "evaluate base"):
+def evaluate(recipe: Recipe, name: str, model: Path, rows: Path, output: Path) -> None:
+    """Evaluate a base, or a merged model, into a folder."""
+    with phase(f"evaluate {name}"):
         from loraline.evaluation.evaluate import evaluate as evaluate_step
 
-        evaluate_step(recipe.evaluation, base.working, rows, output, adapter, policy_of(recipe))
+        evaluate_step(recipe.evaluation, model, rows, output, policy_of(recipe), recipe.model)
 
 
 def merge(recipe: Recipe, base: CachedBase, adapter: Path, rows: Path | None, output: Path) -> MergeReport:

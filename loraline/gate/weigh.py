@@ -21,6 +21,7 @@ from loraline.gate.checks import (
     safety,
     template,
     training,
+    weights,
 )
 from loraline.gate.measurements import Measurements, measure
 
@@ -36,11 +37,12 @@ CHECKS: tuple[Callable[[Findings, Measurements], Check], ...] = (
     safety.check,
     contamination.check,
     merge.check,
+    weights.check,
     completeness.check,
 )
 """In the order of the page."""
 
-_IN_FAVOUR = ("gain", "champion", "forgetting", "safety", "merge")
+_IN_FAVOUR = ("gain", "champion", "forgetting", "safety", "merge", "weights")
 
 
 @dataclass(frozen=True)
@@ -84,5 +86,6 @@ def _decide(findings: Findings, measurements: Measurements, checks: list[Check])
         lower=comparison.lower if comparison else None,
         upper=comparison.upper if comparison else None,
         confidence=thresholds.confidence,
+        evaluated_as=findings.tuned.weights.describe() if findings.tuned else None,
         p_value=comparison.p_value if comparison else None,
     )

@@ -1,5 +1,7 @@
 """The memory and native dtype of accelerators: of those in a table, by name, and of this machine's device."""
 
+from pathlib import Path
+
 import psutil
 import torch
 
@@ -30,6 +32,7 @@ _WITHOUT_BFLOAT16 = ("T4", "V100-16GB", "V100-32GB")
 _RESERVED = 0.06
 """Fraction of a named accelerator's memory for the driver, the CUDA context and fragmentation of the allocator."""
 _UNLIMITED = 2**63
+_MEMORY_LIMIT, _MEMORY_USED = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
 
 
 def named_memory(name: str) -> int:
@@ -57,14 +60,25 @@ def free_memory(device: torch.device) -> int:
     return min(psutil.virtual_memory().available, _free_in_container())
 
 
-def _free_in_container() -> int:
-    """Bytes that the container's memory limit (cgroup v2) leaves."""
+def total_memory(device: torch.device) -> int:
+    """Bytes that a device of this machine has in all. MPS uses the machine's own memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory * (1 - _RESERVED))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return min(psutil.virtual_memory().total, _container_limit())
+
+
+def _container_limit() -> int:
+    """Bytes of the container's memory limit (cgroup v2)."""
     try:
-        with (
-            open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit,
-            open("/sys/fs/cgroup/memory.current", encoding="ascii") as used,
-        ):
-            text = limit.read().strip()
-            return _UNLIMITED if text == "max" else int(text) - int(used.read())
+        text = _MEMORY_LIMIT.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return _UNLIMITED
+    return _UNLIMITED if text == "max" else int(text)
+
+
+def _free_in_container() -> int:
+    """Bytes that the container's memory limit leaves."""
+    limit = _container_limit()
+    return limit if limit == _UNLIMITED else limit - int(_MEMORY_USED.read_text(encoding="ascii"))

@@ -21,15 +21,15 @@ class LoadedModel:
     """Tokens that end an answer."""
 
     @classmethod
-    def load(cls, folder: Path, adapter: Path | None = None) -> Self:
-        """Load a model folder, with or without an adapter.
+    def load(cls, folder: Path, adapter: Path | None = None, quantization: str = "none") -> Self:
+        """Load a model folder, with or without an adapter; `quantization` as of `load_model`.
 
         Raises:
             ModelLoadingError: the model cannot be loaded.
             AdapterError: the adapter does not fit the model.
         """
         tokenizer = load_tokenizer(folder)
-        model: Any = load_model(folder, adapter)
+        model: Any = load_model(folder, adapter, quantization=quantization)
         stop_ids = stop_token_ids(tokenizer, model.generation_config)
         # `generate` takes settings that are not given (such as penalties) from here: leave the defaults only.
         model.generation_config = GenerationConfig()

@@ -20,5 +20,4 @@ def pin_champion(model_name: str) -> ChampionPin | None:
         version=str(champion.version),
         url=str(champion.source),
         content_digest=champion.tags.get(DIGEST_TAG, ""),
-        base_digest=champion.tags.get("base_files_digest", ""),
     )

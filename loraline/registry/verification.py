@@ -151,11 +151,11 @@ def _verdict_check(evidence: Evidence) -> Check:
 
 
 def _evaluated_files_check(evidence: Evidence, files: FileList) -> Check:
-    """The evidence names the digests of the adapter that was evaluated, and of what the merge compared."""
+    """The evidence names the digests of the merged model that was evaluated, and of what the merge compared."""
     tuned, merge = evidence.tuned, evidence.merge
     problems = []
     for what, named, digest in (
-        ("the adapter that it evaluated", tuned and tuned.adapter_digest, files.adapter_digest),
+        ("the model that it evaluated", tuned and tuned.weights.merged_digest, files.merged_digest),
         ("the adapter that it merged", merge and merge.adapter_digest, files.adapter_digest),
         ("the merged model that it compared", merge and merge.merged_digest, files.merged_digest),
     ):

@@ -110,6 +110,14 @@ def _merge_in_four_bits(of: Artifacts) -> None:
     of["base"].path = of["working"].path
 
 
+def _evaluate_another_model(of: Artifacts) -> None:
+    """Put the base in the merged model's place for the evaluation, as a store that mixes up two folders would."""
+    other = of.folder / "other"
+    shutil.copytree(of.path("merged"), other)
+    shutil.copyfile(of.path("base") / "model.safetensors", other / "model.safetensors")
+    of["merged"].path = str(other)
+
+
 def _let_rows_see_each_other(of: Artifacts) -> None:
     """Compute every packed row as one long sequence, as without an attention mask."""
     honest = collator.PackedSequences
@@ -146,13 +154,13 @@ FAULTS = (
     Fault(
         "a chat template that was swapped after training",
         r"(?i)template|prompt",
-        plants={"evaluate tuned": _swap_the_template},
+        plants={"merge_adapter": _swap_the_template},
     ),
     Fault("an empty mask", r"no token .* carries loss", settings={"training": {"max_length": 24}}),
     Fault(
         "packed rows that see each other",
         r"a row's loss is .* from what it is alone",
-        plants={"train_lora": _let_rows_see_each_other, "evaluate tuned": _keep_rows_apart},
+        plants={"train_lora": _let_rows_see_each_other, "merge_adapter": _keep_rows_apart},
     ),
     Fault("a merge into another base", r"was trained on the base", plants={"merge_adapter": _swap_the_base}),
     Fault(
@@ -160,6 +168,11 @@ FAULTS = (
         r"is quantized .*merge into its 16-bit form",
         settings=_FOUR_BITS,
         plants={"merge_adapter": _merge_in_four_bits},
+    ),
+    Fault(
+        "an evaluation of another model",
+        r"merged model that was evaluated has the digest",
+        plants={"evaluate tuned": _evaluate_another_model},
     ),
     Fault("a model that is worse", r"exact match fell", rows=_inverted),
     Fault("a model that forgot", r"forg", settings={"training": {"learning_rate": 2e-2}}),

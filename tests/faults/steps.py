@@ -62,14 +62,13 @@ def fine_tune(recipe: Recipe, folder: Path, plants: Mapping[str, Plant] | None =
 def _steps(settings: Settings, of: Artifacts) -> dict[str, Callable[[], object]]:
     """The steps by name, in their order. What they read is looked up when they run, after a fault has changed it."""
 
-    def evaluate(which: str, step_settings: str, **adapter: str) -> None:
+    def evaluate(which: str, step_settings: str, model: str | None) -> None:
         evaluate_model.python_func(
             step_settings,
-            of["working"],
             of["dataset"],
             of[f"{which} evaluation"],
             of[f"{which} metrics"],
-            **{name: of[artifact] for name, artifact in adapter.items()},
+            model=of[model] if model else None,
         )
 
     def run_gate() -> str:
@@ -80,13 +79,13 @@ def _steps(settings: Settings, of: Artifacts) -> dict[str, Callable[[], object]]
     return {
         "prepare_dataset": lambda: prepare_dataset.python_func(settings.prepare_dataset, of["dataset"], of["page"]),
         "load_model": lambda: load_model.python_func(settings.load_model, of["base"], of["working"]),
-        "evaluate base": lambda: evaluate("base", settings.evaluate_model),
-        "evaluate champion": lambda: evaluate("champion", settings.evaluate_champion),
+        "evaluate base": lambda: evaluate("base", settings.evaluate_base, "base"),
+        "evaluate champion": lambda: evaluate("champion", settings.evaluate_champion, None),
         "train_lora": lambda: train_lora.python_func(settings.train_lora, of["working"], of["dataset"], of["adapter"]),
-        "evaluate tuned": lambda: evaluate("tuned", settings.evaluate_model, adapter="adapter"),
         "merge_adapter": lambda: merge_adapter.python_func(
             settings.merge_adapter, of["base"], of["adapter"], of["dataset"], of["merged"], of["parity"]
         ),
+        "evaluate tuned": lambda: evaluate("tuned", settings.evaluate_tuned, "merged"),
         "gate": run_gate,
     }
 

@@ -61,6 +61,9 @@ def test_an_honest_run_in_four_bits_passes(world: World, tmp_path: Path) -> None
     assert evidence.merge
     assert evidence.merge.quantized
     assert evidence.merge.quantized.quantization == "nf4"
+    assert evidence.tuned
+    assert evidence.tuned.weights.merged_digest == evidence.merge.merged_digest  # and not the adapter on the nf4 base
+    assert evidence.verdict.evaluated_as == "merged weights in float32"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -12,12 +12,13 @@ from loraline.artifacts.evaluation import (
     EXAMPLES,
     GENERAL,
     PROBES,
+    ChampionPin,
     ChampionReport,
+    EvaluatedWeights,
     EvaluationReport,
     GeneralLoss,
     GeneralReport,
     ProbeRates,
-    ScoredChampion,
     ScoredExample,
     TaskReport,
 )
@@ -47,6 +48,7 @@ LINEAGE = Lineage(
     model=SourcePin(source="scratch:dates", revision="r" * 40, digest="b" * 64),
     policy=None,
 )
+WEIGHTS = EvaluatedWeights(merged_digest=None, quantization="none", compute_dtype="float32", device="cpu")
 POLICY = Policy.model_validate(
     {
         "name": "secrets",
@@ -98,8 +100,9 @@ def write_outputs(folder: Path, count: int = 40, weights: bytes = b"adapter weig
     _write_json(outputs.merged / "config.json", {"model_type": "llama"})
     (outputs.merged / "model.safetensors").write_bytes(b"merged " + weights)
     adapter_digest = model_digests.adapter_digest(outputs.adapter)
-    change(EvaluationReport, outputs.tuned, adapter_digest=adapter_digest)
-    parity = merge_report(prompt_digests(count), adapter_digest, model_digests.merged_digest(outputs.merged))
+    merged_digest = model_digests.merged_digest(outputs.merged)
+    change(EvaluationReport, outputs.tuned, weights=WEIGHTS.model_copy(update={"merged_digest": merged_digest}))
+    parity = merge_report(prompt_digests(count), adapter_digest, merged_digest)
     for step in (outputs.merged, outputs.parity):
         parity.save(step)
     return outputs
@@ -157,9 +160,8 @@ def _write_tuned(folder: Path, count: int) -> None:
 
 def write_champion(folder: Path, count: int = 40) -> None:
     """Write the evaluation of a champion that was registered before."""
-    champion = ScoredChampion(
-        model_name="dates", version="6", url="s3://loraline/models/dates/6", content_digest="6" * 64, scored="adapter"
-    )
+    url = "s3://loraline/models/dates/6"
+    champion = ChampionPin(model_name="dates", version="6", url=url, content_digest="6" * 64)
     ChampionReport(champion=champion, evaluation=None).save(folder)
     write_evaluation(
         folder,
@@ -250,7 +252,7 @@ def _evaluation(examples: list[ScoredExample], before: EvaluationReport | None) 
         general=before.general if before else None,
         tasks=before.tasks if before else {},
         safety=before.safety if before else None,
-        adapter_digest=before.adapter_digest if before else None,
+        weights=before.weights if before else WEIGHTS,
         seconds=4.2,
     )
 

@@ -14,6 +14,8 @@ from tests.loraline.tiny_models import save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
+EVALUATIONS = {"evaluate_base", "evaluate_tuned", "evaluate_champion"}
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -61,9 +63,9 @@ def test_each_section_concerns_the_steps_that_read_it(source: str) -> None:
     before = resolve(recipe(source))
     for section, changes, steps in (
         ("merge", {"generated_tokens": 3}, {"merge_adapter", "gate"}),
-        ("evaluation", {"max_examples": 9}, {"evaluate_model", "evaluate_champion", "gate"}),
+        ("evaluation", {"max_examples": 9}, {*EVALUATIONS, "gate"}),
         ("data", {"eval_fraction": 0.2}, {"prepare_dataset", "gate"}),
-        ("model", {"device": "cpu"}, {"load_model", "gate"}),
+        ("model", {"device": "cpu"}, {"load_model", *EVALUATIONS, "gate"}),
         ("registry", {"model_name": "other"}, {"register_model", "gate"}),
     ):
         assert changed(before, resolve(recipe(source, **{section: changes}))) == steps, section
@@ -87,10 +89,12 @@ def test_settings_are_what_the_steps_parse(source: str) -> None:
     settings = resolve(recipe(source, safety={"policy": "medical"}))
     assert PrepareSettings.parse(settings.prepare_dataset).tokenizer_source == source
     assert LoadSettings.parse(settings.load_model).config.source == source
-    evaluation = EvaluateSettings.parse(settings.evaluate_model)
+    evaluation, tuned = (EvaluateSettings.parse(one) for one in (settings.evaluate_base, settings.evaluate_tuned))
     champion = EvaluateSettings.parse(settings.evaluate_champion)
     assert evaluation.policy
-    assert (evaluation.evaluates_champion, champion.evaluates_champion, champion.champion) == (False, True, None)
+    assert (evaluation.subject, tuned.subject, champion.subject) == ("base", "tuned", "champion")
+    assert champion.champion is None
+    assert evaluation.model == tuned.model == champion.model
     lineage = GateSettings.parse(settings.gate).lineage
     assert lineage.policy is not None
     assert lineage.policy.digest == evaluation.policy.digest

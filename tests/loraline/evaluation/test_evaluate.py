@@ -20,7 +20,10 @@ from loraline.errors import ConfigurationError, DatasetError, ValidationError
 from loraline.evaluation.batching import make_batches
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.evaluate import evaluate
-from loraline.models.folder import load_tokenizer, write_manifest
+from loraline.merging.config import MergeConfig
+from loraline.merging.merge import merge
+from loraline.models.config import ModelConfig
+from loraline.models.folder import load_tokenizer, read_manifest, write_manifest
 from loraline.models.load import load_model
 from loraline.safety.policy import Policy
 from tests import tiny
@@ -39,6 +42,14 @@ def save_model(folder: Path, **settings: Any) -> Path:
     tiny.save_model(folder, **settings)
     write_manifest(folder, ModelManifest(compute_dtype="float32", device="cpu"))
     return folder
+
+
+def save_merged(folder: Path, model: Path, **settings: Any) -> Path:
+    """Merge a random adapter into a model."""
+    adapter = tiny.save_adapter(folder / "adapter", model, **settings)
+    merge(MergeConfig(), model, adapter, None, folder / "merged")
+    write_manifest(folder / "merged", read_manifest(model))
+    return folder / "merged"
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +99,9 @@ def plain_answer(network: Any, tokenizer: Any, row: Row) -> str:
 def test_batched_results_equal_those_of_single_examples(
     tmp_path: Path, model: Path, dataset: Path, settings: dict[str, Any] | None
 ) -> None:
-    adapter = None if settings is None else tiny.save_adapter(tmp_path / "adapter", model, **settings)
-    report = evaluate(CONFIG, model, dataset, tmp_path / "out", adapter)
-    network, tokenizer = load_model(model, adapter), load_tokenizer(model)
+    merged = model if settings is None else save_merged(tmp_path, model, **settings)
+    report = evaluate(CONFIG, merged, dataset, tmp_path / "out")
+    network, tokenizer = load_model(merged), load_tokenizer(model)
     found = examples(tmp_path / "out")
     rows = {row.id: row for row in ROWS}
     assert [example["id"] for example in found] == sorted(rows)
@@ -182,8 +193,10 @@ def test_an_example_has_the_digest_of_its_prompt(tmp_path: Path, model: Path) ->
 def test_a_zero_adapter_gives_the_results_of_the_base(tmp_path: Path, model: Path, dataset: Path) -> None:
     adapter = get_peft_model(AutoModelForCausalLM.from_pretrained(model), LoraConfig(target_modules="all-linear"))
     adapter.save_pretrained(tmp_path / "adapter")  # its B matrices are zero
-    for name, path in (("base", None), ("tuned", tmp_path / "adapter")):
-        evaluate(CONFIG, model, dataset, tmp_path / name, path)
+    merge(MergeConfig(), model, tmp_path / "adapter", None, tmp_path / "merged")
+    held = ModelConfig(source="", compute_dtype="float32", device="cpu")
+    for name, path in (("base", model), ("tuned", tmp_path / "merged")):
+        evaluate(CONFIG, path, dataset, tmp_path / name, held=held)
     assert (tmp_path / "base/examples.jsonl").read_bytes() == (tmp_path / "tuned/examples.jsonl").read_bytes()
 
 

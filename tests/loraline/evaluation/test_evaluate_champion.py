@@ -11,25 +11,28 @@ import pytest
 from components.evaluate_model.component import evaluate_model
 from loraline import storage
 from loraline.artifacts.base_model import ModelManifest
-from loraline.artifacts.evaluation import ChampionPin, ChampionReport, EvaluationReport, ScoredChampion
+from loraline.artifacts.evaluation import ChampionPin, ChampionReport, EvaluationReport
 from loraline.errors import ModelLoadingError, ValidationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.evaluate import evaluate
 from loraline.evaluation.evaluate_champion import evaluate_champion
 from loraline.identity.digests import digest_file
+from loraline.identity.model_digests import merged_digest
+from loraline.models.config import ModelConfig
 from loraline.models.folder import write_manifest
 from loraline.registry.files import FILE_LIST, FileList, StoredFile
 from loraline.settings import EvaluateSettings
 from tests import tiny
+from tests.loraline.run_reports import merge_report
 
 CONFIG = EvaluateConfig(max_new_tokens=6, batch_size=3)
-BASE = "b" * 64
+HELD = ModelConfig(source="", compute_dtype="float32", device="cpu")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tiny.save_model(tmp_path_factory.mktemp("model"))
-    write_manifest(made, ModelManifest(digest=BASE, compute_dtype="float32", device="cpu"))
+    write_manifest(made, ModelManifest(compute_dtype="float32", device="cpu"))
     return made
 
 
@@ -44,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     folder = tmp_path_factory.mktemp("champion")
     tiny.save_adapter(folder / "adapter", model)
     tiny.save_model(folder / "merged", tiny.llama(num_hidden_layers=1))
-    write_manifest(folder / "merged", ModelManifest())
+    merge_report({}, "a" * 64, merged_digest(folder / "merged")).save(folder / "merged")
     (folder / "evidence").mkdir()
     (folder / "evidence/evidence.json").write_text('{"version": 2}')
     return folder
@@ -62,11 +65,7 @@ def store(files: Path, url: str) -> ChampionPin:
     storage.upload(files, url)
     storage.upload(write(files.parent / FILE_LIST, FileList(files=listed).model_dump_json()), f"{url}/{FILE_LIST}")
     digest = FileList(files=listed).digest
-    return ChampionPin(model_name="dates", version="3", url=url, content_digest=digest, base_digest=BASE)
-
-
-def of_another_base(champion: ChampionPin) -> ChampionPin:
-    return champion.model_copy(update={"base_digest": "c" * 64})
+    return ChampionPin(model_name="dates", version="3", url=url, content_digest=digest)
 
 
 def write(path: Path, text: str) -> Path:
@@ -74,71 +73,53 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_its_adapter_is_scored_on_the_runs_own_base(
-    tmp_path: Path, model: Path, dataset: Path, files: Path, champion: ChampionPin
+def test_its_merged_model_is_scored_as_the_runs_own(
+    tmp_path: Path, dataset: Path, files: Path, champion: ChampionPin
 ) -> None:
-    tuned = evaluate(CONFIG, model, dataset, tmp_path / "tuned", files / "adapter")
-    report = evaluate_champion(CONFIG, model, dataset, tmp_path / "champion", champion)
+    alone = evaluate(CONFIG, files / "merged", dataset, tmp_path / "alone", held=HELD)
+    report = evaluate_champion(CONFIG, HELD, dataset, tmp_path / "out", champion)
     assert report is not None
-    assert (tmp_path / "champion/examples.jsonl").read_bytes() == (tmp_path / "tuned/examples.jsonl").read_bytes()
-    assert report.model_dump(exclude={"seconds"}) == tuned.model_dump(exclude={"seconds"})
-    scored = ScoredChampion(**champion.model_dump(exclude={"base_digest"}), scored="adapter")
-    assert ChampionReport.load(tmp_path / "champion") == ChampionReport(champion=scored, evaluation=report)
-    assert not (tmp_path / "champion" / EvaluationReport.FILE).exists()
-
-
-def test_of_another_base_its_merged_model_is_scored(
-    tmp_path: Path, model: Path, dataset: Path, files: Path, champion: ChampionPin
-) -> None:
-    merged = Path(shutil.copytree(files / "merged", tmp_path / "merged"))
-    write_manifest(merged, ModelManifest(compute_dtype="float32", device="cpu"))  # what the run's own recipe asks for
-    alone = evaluate(CONFIG, merged, dataset, tmp_path / "alone")
-    report = evaluate_champion(CONFIG, model, dataset, tmp_path / "out", of_another_base(champion))
-    assert report is not None
-    scored = ChampionReport.load(tmp_path / "out").champion
-    assert scored is not None
-    assert scored.scored == "merged"
+    assert (tmp_path / "out/examples.jsonl").read_bytes() == (tmp_path / "alone/examples.jsonl").read_bytes()
     assert report.model_dump(exclude={"seconds"}) == alone.model_dump(exclude={"seconds"})
+    assert report.weights.merged_digest == merged_digest(files / "merged")
+    assert ChampionReport.load(tmp_path / "out") == ChampionReport(champion=champion, evaluation=report)
+    assert not (tmp_path / "out" / EvaluationReport.FILE).exists()
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (
-            lambda url: storage.remove(f"{url}/adapter/adapter_model.safetensors"),
-            "adapter_model.safetensors is missing",
+            lambda url: storage.remove(f"{url}/merged/model.safetensors"),
+            "merged/model.safetensors is missing",
         ),
         (lambda url: storage.remove(f"{url}/evidence"), "evidence/evidence.json is missing"),
         (storage.remove, "the files were deleted"),
     ],
 )
 def test_files_that_are_gone_are_named_with_the_way_out(
-    tmp_path: Path, model: Path, dataset: Path, champion: ChampionPin, spoil: Any, reason: str
+    tmp_path: Path, dataset: Path, champion: ChampionPin, spoil: Any, reason: str
 ) -> None:
     spoil(champion.url)
     with pytest.raises(ValidationError, match=f"version 3 of dates .*{reason}.*loraline rollback dates"):
-        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", champion)
+        evaluate_champion(CONFIG, HELD, dataset, tmp_path / "out", champion)
     assert not (tmp_path / "out" / ChampionReport.FILE).exists()
 
 
-def test_a_file_that_was_altered_is_refused(tmp_path: Path, model: Path, dataset: Path, champion: ChampionPin) -> None:
-    name = "adapter/adapter_config.json"
+def test_a_file_that_was_altered_is_refused(tmp_path: Path, dataset: Path, champion: ChampionPin) -> None:
+    name = "merged/config.json"
     storage.upload(write(tmp_path / "other.json", "{}"), f"{champion.url}/{name}")
     with pytest.raises(ValidationError, match=f"{name} was altered"):
-        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", champion)
+        evaluate_champion(CONFIG, HELD, dataset, tmp_path / "out", champion)
 
 
-def test_a_list_of_files_that_was_altered_is_refused(
-    tmp_path: Path, model: Path, dataset: Path, champion: ChampionPin
-) -> None:
+def test_a_list_of_files_that_was_altered_is_refused(tmp_path: Path, dataset: Path, champion: ChampionPin) -> None:
     altered = champion.model_copy(update={"content_digest": "0" * 64})
     with pytest.raises(ValidationError, match=r"files\.json at .* was altered"):
-        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", altered)
+        evaluate_champion(CONFIG, HELD, dataset, tmp_path / "out", altered)
 
 
-def test_a_champion_brings_no_trust_along(
-    tmp_path: Path, model: Path, dataset: Path, s3: dict[str, str], files: Path
-) -> None:
+def test_a_champion_brings_no_trust_along(tmp_path: Path, dataset: Path, s3: dict[str, str], files: Path) -> None:
     theirs = tmp_path / "theirs"
     shutil.copytree(files / "evidence", theirs / "evidence")
     tiny.save_model(theirs / "merged")
@@ -149,16 +130,18 @@ def test_a_champion_brings_no_trust_along(
     write_manifest(theirs / "merged", ModelManifest(trust_remote_code=True))
     champion = store(theirs, f"s3://loraline/models/dates/{tmp_path.name}")
     with pytest.raises(ModelLoadingError, match="trust_remote_code=true"):
-        evaluate_champion(CONFIG, model, dataset, tmp_path / "out", of_another_base(champion))
+        evaluate_champion(CONFIG, HELD, dataset, tmp_path / "out", champion)
     assert not (tmp_path / "ran").exists()
 
 
-def run_step(tmp_path: Path, model: Path, dataset: Path, **settings: Any) -> dict[str, float]:
+def run_step(tmp_path: Path, model: Path | None, dataset: Path, **settings: Any) -> dict[str, float]:
     """The wrapper as KFP calls it; gives the figures that KFP shows."""
     shown: dict[str, float] = {}
     evaluate_model.python_func(
-        EvaluateSettings(code="", config=CONFIG, policy=None, tasks_digest="", **settings).model_dump_json(),
-        model=SimpleNamespace(path=str(model)),
+        EvaluateSettings(
+            code="", config=CONFIG, policy=None, tasks_digest="", model=HELD, **settings
+        ).model_dump_json(),
+        model=SimpleNamespace(path=str(model)) if model else None,
         dataset=SimpleNamespace(path=str(dataset)),
         evaluation=SimpleNamespace(path=str(tmp_path / "evaluation")),
         metrics=SimpleNamespace(path=str(tmp_path / "metrics"), log_metric=shown.__setitem__),
@@ -167,7 +150,7 @@ def run_step(tmp_path: Path, model: Path, dataset: Path, **settings: Any) -> dic
 
 
 def test_without_a_champion_nothing_is_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_step(tmp_path, tmp_path / "no-model", tmp_path / "no-data", evaluates_champion=True) == {}
+    assert run_step(tmp_path, None, tmp_path / "no-data", subject="champion") == {}
     assert ChampionReport.load(tmp_path / "evaluation") == ChampionReport(champion=None, evaluation=None)
     assert (tmp_path / "metrics").is_file()  # without it kfp.local would run the step each time
     assert "evaluate champion ..." in capsys.readouterr().out
@@ -179,8 +162,8 @@ def test_the_wrapper_scores_what_its_settings_name(
     plain, compared = tmp_path / "plain", tmp_path / "compared"
     plain.mkdir()
     compared.mkdir()
-    base = run_step(plain, model, dataset)
-    against = run_step(compared, model, dataset, evaluates_champion=True, champion=champion)
+    base = run_step(plain, model, dataset, subject="base")
+    against = run_step(compared, None, dataset, subject="champion", champion=champion)
     assert "evaluate base ..." in capsys.readouterr().out
     assert base["loss"] == EvaluationReport.load(plain / "evaluation").loss
     evaluation = ChampionReport.load(compared / "evaluation").evaluation

@@ -103,7 +103,7 @@ def test_an_adapter_of_somebody_else_is_evaluated_and_merged(base: Path, tmp_pat
     job = FineTune(base, folder=tmp_path / "work", **SETTINGS)
     result = job.evaluate(rows(5), adapter=adapter)
     assert result.tuned is not None
-    assert result.tuned.adapter_digest
+    assert result.tuned.weights.merged_digest
     assert set(result.examples[0]) == {"prompt", "reference", "base", "tuned"}
 
     merged = job.merge(tmp_path / "out", adapter=adapter)

@@ -13,7 +13,7 @@ from tests.loraline.run_outputs import Outputs, examples_of, run_gate, write_eva
 
 CONFIG = GateConfig(metric="exact_match", min_gain=0.05, min_examples=20)
 CHECKS = ["data", "mask", "template", "packing", "training", "gain", "champion", "forgetting", "safety"]
-CHECKS += ["contamination", "merge", "completeness"]
+CHECKS += ["contamination", "merge", "weights", "completeness"]
 
 
 def decide(outputs: Outputs, config: GateConfig = CONFIG, **given: Any) -> Evidence:

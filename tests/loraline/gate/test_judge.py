@@ -24,7 +24,7 @@ def test_a_better_model_is_promoted_with_the_figures(tmp_path: Path, metric: Any
     assert verdict.upper is not None
     assert verdict.p_value is not None
     assert 0.05 < verdict.lower < verdict.gain < verdict.upper
-    gain, champion, forgetting, safety, merge = verdict.reasons
+    gain, champion, forgetting, safety, merge, weights = verdict.reasons
     assert f"a gain of {verdict.gain:.4g} (95% interval {verdict.lower:.4g} to {verdict.upper:.4g}" in gain
     assert f"p = {verdict.p_value:.2g}" in gain
     assert champion.startswith("against the champion, version 6")
@@ -32,6 +32,7 @@ def test_a_better_model_is_promoted_with_the_figures(tmp_path: Path, metric: Any
     assert "arc_easy (acc) went from 0.62 to 0.6" in forgetting
     assert "leaks 0, refusals of what must be refused 1" in safety
     assert "within 0.0021 in any logit" in merge
+    assert weights.startswith("evaluated as merged weights")
 
 
 def test_the_evidence_holds_all_that_the_steps_reported(tmp_path: Path) -> None:

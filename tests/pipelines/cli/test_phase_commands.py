@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from loraline.artifacts.evaluation import EvaluationReport
+from loraline.artifacts.merging import MergeReport
 from loraline.artifacts.training import TrainReport
 from tests import tiny
 from tests.pipelines.cli.conftest import loraline
@@ -46,10 +47,11 @@ def test_the_phases_follow_one_another(base: Path, folder: Path) -> None:
     evaluated = loraline("evaluate", base, "-a", "adapter", "-d", "data", "-o", "evaluation", *QUICK_EVALUATION)
     assert evaluated.exit_code == 0, evaluated.output
     assert "tuned" in evaluated.stdout
-    assert EvaluationReport.load(folder / "evaluation/tuned").adapter_digest
 
     merged = loraline("merge", "adapter", "-d", "data", "-o", "merged", *QUICK_MERGE)
     assert merged.exit_code == 0, merged.output
+    evaluated_as = EvaluationReport.load(folder / "evaluation/tuned").weights
+    assert evaluated_as.merged_digest == MergeReport.load(folder / "merged").merged_digest
     assert AutoModelForCausalLM.from_pretrained(folder / "merged").config.vocab_size == tiny.VOCABULARY
 
     phases = ["-d", "data", "-e", "evaluation", "-a", "adapter", "-m", "merged"]

@@ -26,17 +26,17 @@ FAULTS: dict[str, tuple[Callable[[Outputs], Any], str, tuple[str, ...]]] = {
     "no file": (
         lambda o: (o.tuned / EvaluationReport.FILE).unlink(),
         "the tuned model's evaluation (metrics.json) is missing or unreadable: there is no such file",
-        ("gain", "champion", "forgetting", "safety"),
+        ("gain", "champion", "forgetting", "safety", "weights"),
     ),
     "a folder": (
         lambda o: [(o.parity / MergeReport.FILE).unlink(), (o.parity / MergeReport.FILE).mkdir()],
         "the merge's report (parity.json) is missing or unreadable: [Errno 21]",
-        ("template", "merge"),
+        ("template", "merge", "weights"),
     ),
     "cut short": (
         lambda o: (o.parity / MergeReport.FILE).write_text('{"max_abs'),
         "the merge's report (parity.json) is missing or unreadable: Invalid JSON",
-        ("template", "merge"),
+        ("template", "merge", "weights"),
     ),
     "no object": (
         lambda o: (o.adapter / MaskReport.FILE).write_text("[1, 2]"),
@@ -56,7 +56,7 @@ FAULTS: dict[str, tuple[Callable[[Outputs], Any], str, tuple[str, ...]]] = {
     "no figure": (
         lambda o: damage(MergeReport, o.parity, tolerance=None),
         "(parity.json) is missing or unreadable: tolerance: Input should be a valid number",
-        ("template", "merge"),
+        ("template", "merge", "weights"),
     ),
     "no count": (
         lambda o: damage(TrainReport, o.adapter, labelled_tokens=None),

@@ -40,7 +40,7 @@ def test_no_row_compared(tmp_path: Path) -> None:
 
 def test_a_little_contamination_is_named_also_on_a_promote(tmp_path: Path) -> None:
     outputs = write_outputs(tmp_path, count=200)
-    assert len(decide(outputs).verdict.reasons) == 5
+    assert len(decide(outputs).verdict.reasons) == 6
     change(DatasetReport, outputs.dataset, contamination=contamination(200, ["a"]))
     verdict = decide(outputs).verdict
     assert verdict.verdict == "promote"
