@@ -78,7 +78,15 @@ def test_peft_finds_the_base_by_the_name_in_the_adapter(run: Path, tmp_path: Pat
 @pytest.mark.parametrize(("verdict", "notes"), [("reject", ["the gate rejected this model: no gain"]), ("promote", [])])
 def test_a_gates_rejection_is_in_the_notes(run: Path, tmp_path: Path, verdict: str, notes: list[str]) -> None:
     shutil.copytree(run, tmp_path / "run")
-    figures = {"gain": 0.0, "min_gain": 0.0, "examples": 40, "lower": 0.0, "upper": 0.0, "confidence": 0.95}
+    figures = {
+        "gain": 0.0,
+        "min_gain": 0.0,
+        "examples": 40,
+        "lower": 0.0,
+        "upper": 0.0,
+        "confidence": 0.95,
+        "evaluated_as": None,
+    }
     stated = {"verdict": verdict, "reasons": ["no gain"], "metric": "loss", "p_value": 1.0, **figures}
     Verdict.model_validate(stated).save(tmp_path / "run" / "evidence")
     done = export(str(tmp_path / "run"), tmp_path / "out", "adapter")

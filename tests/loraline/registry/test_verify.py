@@ -119,10 +119,10 @@ def test_evidence_of_another_version_is_found_out(one: Registration, two: Regist
         write(f"{one.url}/evidence/{name}", read(f"{two.url}/evidence/{name}"), tmp_path)
     odd = failed()
     assert odd.keys() >= {"bytes", "evaluated files"}
-    for what in ("the adapter that it evaluated is ", "the adapter that it merged is ", "the merged model that it "):
+    for what in ("the model that it evaluated is ", "the adapter that it merged is ", "the merged model that it "):
         assert what in odd["evaluated files"]
     with pytest.raises(
-        ValidationError, match=r"no proof that stands: .*evaluated files: the adapter that it evaluated is \w+, and"
+        ValidationError, match=r"no proof that stands: .*evaluated files: the model that it evaluated is \w+, and"
     ):
         promote("dates", "1")
 
@@ -171,7 +171,11 @@ FORGED: list[tuple[Callable[[dict[str, Any]], object], str, str]] = [
         "evaluated files",
         "does not name the merged model that it compared",
     ),
-    (lambda it: it["tuned"].update(adapter_digest="0" * 64), "evaluated files", "evaluated is 000000000000, and these"),
+    (
+        lambda it: it["tuned"]["weights"].update(merged_digest="0" * 64),
+        "evaluated files",
+        "evaluated is 000000000000, and these",
+    ),
     (lambda it: it.update(version=99), "evidence", "evidence of version 99"),
     (lambda it: it["merge"].pop("merged_digest"), "evidence", "merge.merged_digest: Field required"),
 ]
