@@ -8,14 +8,15 @@ EXAMPLES = "examples.jsonl"
 GENERAL = "general.jsonl"
 PROBES = "probes.jsonl"
 
-MetricName = Literal["loss", "exact_match", "token_f1", "rouge_l"]
+MetricName = Literal["loss", "exact_match", "token_f1", "rouge_l", "json_f1"]
 """A metric that each example has, by which models are compared."""
-FigureName = Literal["loss", "perplexity", "exact_match", "token_f1", "rouge_l"]
+FigureName = Literal["loss", "perplexity", "exact_match", "token_f1", "rouge_l", "json_f1"]
 """A figure over all examples."""
 FIGURE_LABELS: dict[FigureName, str] = {
     "exact_match": "exact match",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
+    "json_f1": "JSON F1",
     "perplexity": "perplexity",
     "loss": "loss",
 }
@@ -114,12 +115,14 @@ class GeneralLoss(SummedLoss):
 
 class Score(SummedLoss):
     """A model's figures on one example. The answer is None where there is none: plain text, or no room for one in the
-    context; so are the three metrics that compare it with the reference."""
+    context; so are the metrics that compare it with the reference."""
 
     answer: str | None
     exact_match: Measured
     token_f1: Measured
     rouge_l: Measured
+    json_f1: Measured = None
+    """None, too, where the reference is no JSON object or list."""
     prompt_digest: str | None
     """Digest of the prompt's token ids, as the model was given them (`loraline.data.chat.prompt_digest`)."""
 
@@ -130,6 +133,7 @@ class Score(SummedLoss):
             "exact_match": self.exact_match,
             "token_f1": self.token_f1,
             "rouge_l": self.rouge_l,
+            "json_f1": self.json_f1,
         }[name]
 
 
@@ -165,6 +169,8 @@ class EvaluationFigures(Report):
     """Fraction of the answered examples (0 to 1), as the two below; None where none has an answer."""
     token_f1: Measured
     rouge_l: Measured
+    json_f1: Measured = None
+    """Mean over the answered examples whose reference is JSON; None where none is."""
     examples: int
     """Examples scored."""
 
@@ -176,6 +182,7 @@ class EvaluationFigures(Report):
             "exact_match": self.exact_match,
             "token_f1": self.token_f1,
             "rouge_l": self.rouge_l,
+            "json_f1": self.json_f1,
         }[name]
 
 
@@ -211,7 +218,7 @@ class EvaluationReport(EvaluationFigures):
 
     def figures(self) -> dict[str, float]:
         """The figures that are there, for a tracking server or a table."""
-        names = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l", "examples", "tokens", "seconds")
+        names = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l", "json_f1", "examples", "tokens", "seconds")
         found = {name: getattr(self, name) for name in names}
         found["general_loss"] = self.general.loss if self.general else None
         found |= self.safety.model_dump() if self.safety else {}
@@ -222,6 +229,7 @@ class EvaluationReport(EvaluationFigures):
     def headline(self) -> str:
         """The figures that a person looks at first."""
         matched = "" if self.exact_match is None else f"exact match {self.exact_match:.2f}, "
+        matched += "" if self.json_f1 is None else f"JSON F1 {self.json_f1:.2f}, "
         return f"{matched}perplexity {self.perplexity:.4g}"
 
 

@@ -31,7 +31,7 @@ from loraline.evaluation.example_loss import ExampleLoss
 from loraline.evaluation.examples import Example, encode_examples, prompt_text, score_examples
 from loraline.evaluation.general import score_general
 from loraline.evaluation.generate import Answer, answer_prompts
-from loraline.evaluation.metrics import exact_match, mean, rouge_l, token_f1
+from loraline.evaluation.metrics import exact_match, json_f1, mean, rouge_l, token_f1
 from loraline.evaluation.probing import encode_probes, run_probes
 from loraline.evaluation.weights import load_weights
 from loraline.identity.step_identity import step_identity
@@ -147,6 +147,7 @@ def _score_example(
         exact_match=exact_match(answer.text, reference) if answer else None,
         token_f1=token_f1(answer.text, reference) if answer else None,
         rouge_l=rouge_l(answer.text, reference) if answer else None,
+        json_f1=json_f1(answer.text, reference) if answer else None,
     )
 
 
@@ -177,6 +178,7 @@ def _summary(scored: list[ScoredExample], losses: list[ExampleLoss]) -> dict[str
         "exact_match": mean([example.exact_match for example in scored]),
         "token_f1": mean([example.token_f1 for example in scored]),
         "rouge_l": mean([example.rouge_l for example in scored]),
+        "json_f1": mean([example.json_f1 for example in scored]),
         "examples": len(scored),
         "tokens": tokens,
         "answered": sum(example.answer is not None for example in scored),

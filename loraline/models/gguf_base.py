@@ -8,7 +8,6 @@ from pathlib import Path
 
 from loraline.errors import ModelLoadingError
 from loraline.models.gguf_header import GgufHeader, read_gguf_header
-from loraline.models.gguf_tokenizer import check_gguf_tokenizer
 
 _NAMES = {"qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe", "gpt-oss": "gpt_oss", "minimax-m2": "minimax_m2"}
 """Architectures that transformers calls otherwise than llama.cpp."""
@@ -43,6 +42,8 @@ def check_gguf(path: Path, own_tokenizer: bool = True) -> GgufHeader:
         raise ModelLoadingError(f"{path} holds a tokenizer and no weights")
     _check_positions(header, path)
     if own_tokenizer:
+        from loraline.models.gguf_tokenizer import check_gguf_tokenizer
+
         check_gguf_tokenizer(header, str(path))
     return header
 

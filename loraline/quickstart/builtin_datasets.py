@@ -5,14 +5,19 @@ import json
 from collections.abc import Iterator
 
 from loraline.errors import DatasetError
-from loraline.quickstart import dates
+from loraline.quickstart import dates, messages_to_json
 
 SCHEME = "builtin:"
-_DATASETS = {"dates": dates.training_rows, "dates-general": dates.general_rows}
+_DATASETS = {
+    "dates": dates.training_rows,
+    "dates-general": dates.general_rows,
+    "messages": messages_to_json.training_messages,
+    "messages-held-out": messages_to_json.held_out_messages,
+}
 
 
 def builtin_rows(source: str) -> Iterator[dict[str, str]]:
-    """The rows of `builtin:dates`, to fine-tune on, or of `builtin:dates-general`, to measure forgetting on.
+    """The rows of `builtin:dates` or `builtin:messages`, to fine-tune on, or of another built-in dataset.
 
     Raises:
         DatasetError: there is no built-in dataset of this name.

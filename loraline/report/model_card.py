@@ -21,6 +21,7 @@ _HUB_METRICS: dict[FigureName, str] = {
     "exact_match": "exact_match",
     "token_f1": "f1",
     "rouge_l": "rouge",
+    "json_f1": "f1",
     "perplexity": "perplexity",
 }
 """The Hub's names of our metrics, where it has one."""

@@ -11,7 +11,6 @@ from loraline.errors import ConfigurationError
 from loraline.identity import digests
 from loraline.models import gguf_base
 from loraline.models.gguf_header import GgufHeader
-from loraline.models.gguf_tokenizer import make_gguf_tokenizer
 from loraline.models.model_files import GGUF_SUFFIX, TOKENIZER, VOCABULARIES, WEIGHTS, is_selected
 from loraline.sources.pin import Pin
 
@@ -54,6 +53,8 @@ def write_gguf(path: Path, folder: Path, patterns: tuple[str, ...], alone: bool)
     header = gguf_base.check_gguf(path, own_tokenizer)
     if set(TOKENIZER) <= set(patterns):
         if own_tokenizer:
+            from loraline.models.gguf_tokenizer import make_gguf_tokenizer
+
             make_gguf_tokenizer(header).save_pretrained(folder)
         for file in beside:
             shutil.copyfile(file, folder / file.name)

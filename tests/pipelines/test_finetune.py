@@ -47,7 +47,7 @@ def test_parameters_are_the_recipes_fields_and_the_placements(spec: pipeline_spe
 def test_choices_are_named_in_the_form(spec: pipeline_spec_pb2.PipelineSpec) -> None:
     inputs = spec.root.input_definitions.parameters
     assert inputs["quantization"].description.endswith("One of: none, int8, nf4.")
-    assert inputs["metric"].description.endswith("One of: loss, exact_match, token_f1, rouge_l.")
+    assert inputs["metric"].description.endswith("One of: loss, exact_match, token_f1, rouge_l, json_f1.")
 
 
 def test_parameters_are_in_the_order_in_which_a_person_fills_them_in() -> None:

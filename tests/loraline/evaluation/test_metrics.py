@@ -5,7 +5,14 @@ import random
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from loraline.evaluation.metrics import common_subsequence_length, exact_match, rouge_l, squad_tokens, token_f1
+from loraline.evaluation.metrics import (
+    common_subsequence_length,
+    exact_match,
+    json_f1,
+    rouge_l,
+    squad_tokens,
+    token_f1,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +75,44 @@ def test_common_subsequence_length() -> None:
 def test_rouge_l_supports_other_scripts() -> None:
     assert rouge_l("\u043a\u043e\u0442 \u0441\u043f\u0438\u0442", "\u043a\u043e\u0442 \u0441\u043f\u0438\u0442") == 1.0
     assert rouge_l("\u5317\u65b9", "\u5317\u4eac") == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ('{"name": "Ann", "count": 2}', 1.0),
+        ('{"count": 2.0, "name": "Ann"}', 1.0),
+        ('```json\n{"name": "Ann", "count": 2}\n```', 1.0),
+        ('{"name": "Ann", "count": "2"}', 0.5),
+        ('{"name": "Ann"}', 2 / 3),
+        ('{"name": "Ann", "count": 2, "day": "Friday"}', 0.8),
+        ('{"name": "Ann", "count": {"count": 2}}', 0.5),
+        ("{}", 0.0),
+        ('Sure! {"name": "Ann", "count": 2}', 0.0),
+        ('{"name": "Ann", "count": 2', 0.0),
+        ('[{"name": "Ann", "count": 2}]', 0.0),
+        ("", 0.0),
+        ("[" * 100_000, 0.0),
+    ],
+)
+def test_json_f1_is_of_fields_with_their_values(answer: str, expected: float) -> None:
+    assert json_f1(answer, '{"name": "Ann", "count": 2}') == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("{}", "{}", 1.0),
+        ("[1, [2, true]]", "[1, [2, true]]", 1.0),
+        ("[1, [2, 1]]", "[1, [2, true]]", 2 / 3),
+        ('{"a": [], "b": null}', '{"a": null, "b": null}', 0.5),
+        ('{"a": 1e999}', f'{{"a": {"9" * 400}}}', 0.0),
+    ],
+)
+def test_json_f1_of_nested_and_empty_values(answer: str, reference: str, expected: float) -> None:
+    assert json_f1(answer, reference) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reference", ["words", "42", '"a string"', "null", "", '{"cut": '])
+def test_json_f1_needs_a_reference_in_json(reference: str) -> None:
+    assert json_f1("{}", reference) is None
