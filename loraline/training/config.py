@@ -59,9 +59,18 @@ class TrainConfig(StepConfig):
     nodes: int = Field(default=1, ge=1)
     """Nodes for data parallel training, each with the GPUs of a GPU step. Without a cluster: local processes."""
 
+    @property
+    def rows_per_step(self) -> int:
+        """Packed rows of an optimizer step."""
+        return self.batch_size * self.gradient_accumulation_steps
+
+    def processes_per_node(self, gpus: int) -> int:
+        """Processes on each node: one for each of its GPUs, as long as a step has packed rows for it; at least one."""
+        return max(1, min(gpus, self.rows_per_step // self.nodes))
+
     @model_validator(mode="after")
     def _check_rows_for_each_node(self) -> Self:
-        rows = self.batch_size * self.gradient_accumulation_steps
+        rows = self.rows_per_step
         if self.nodes > rows:
             raise ValueError(
                 f"nodes={self.nodes} is more than the {rows} packed rows of an optimizer step (batch_size x "

@@ -21,8 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from loraline import progress
-from loraline.errors import ConfigurationError
-from loraline.training.config import TrainConfig
+from loraline.errors import TrainingError
 
 # How long a rank waits for the others: at first until all nodes have downloaded the model.
 _TIMEOUT = timedelta(hours=1)
@@ -103,14 +102,18 @@ class Distributed:
                 "processes are idle"
             )
 
-    def check_world_size(self, config: TrainConfig) -> None:
-        """Raise ConfigurationError where there are more processes than an optimizer step can have packed rows."""
-        rows_per_step = config.batch_size * config.gradient_accumulation_steps
-        if rows_per_step < self.world_size:
-            raise ConfigurationError(
-                f"an optimizer step has {rows_per_step} packed rows (training.batch_size x "
-                f"training.gradient_accumulation_steps), too few for {self.world_size} processes (nodes x GPUs of "
-                "each); raise one of the two, or use fewer processes"
+    def require_same(self, what: str, digest: bytes) -> None:
+        """Raise TrainingError unless all ranks have the same digest of something."""
+        if self.world_size == 1:
+            return
+        mine = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
+        digests = [torch.empty_like(mine) for _ in range(self.world_size)]
+        dist.all_gather(digests, mine)
+        others = [rank for rank, one in enumerate(digests) if not torch.equal(one, digests[0])]
+        if others:
+            raise TrainingError(
+                f"the {what} of rank {', '.join(map(str, others))} of {self.world_size} differ from those of rank 0, "
+                "so that each would train a model of its own: give all nodes the same image, kind of GPU and files"
             )
 
 

@@ -12,7 +12,6 @@ from loraline.models.folder import read_manifest
 from loraline.models.memory_estimate import require_memory
 from loraline.tracking import Tracker
 from loraline.training.config import TrainConfig
-from loraline.training.distributed import Distributed
 from loraline.training.worker_processes import WorkerJob, train_in_processes
 
 
@@ -24,7 +23,7 @@ def launch(
     checkpoints: str = "",
     tracker: Tracker | None = None,
 ) -> None:
-    """Train as `train` does, with as many processes as there are GPUs and as `training.nodes` asks for.
+    """Train as `train` does, in as many processes as `training.nodes` asks for, or as there are GPUs with rows to do.
 
     Without a cluster, processes of this machine take the place of nodes.
 
@@ -34,8 +33,7 @@ def launch(
         ClusterError: the Kubernetes API refuses a request.
     """
     job = WorkerJob(config=config, model=model, dataset=dataset, output=output, checkpoints=checkpoints)
-    processes = max(config.nodes, _gpus(model))
-    Distributed(world_size=processes).check_world_size(config)
+    processes = local_processes(config, _gpus(model))
     _check_memory(config, model)
     if config.nodes > 1 and os.environ.get("LORALINE_POD"):  # set by placement.py
         from loraline.training.multinode.trainjob_runner import train_on_nodes  # the client takes a second to import
@@ -48,6 +46,19 @@ def launch(
         from loraline.training.train import train  # with PEFT, which a process that starts others does not need
 
         train(config, model, dataset, output, checkpoints, tracker)
+
+
+def local_processes(config: TrainConfig, gpus: int) -> int:
+    """Number of processes on this machine: what was asked for, or one for each GPU for which a step has a row."""
+    if config.nodes > 1:
+        return config.nodes
+    processes = config.processes_per_node(gpus)
+    if processes < gpus:
+        progress.note(
+            f"{processes} of {gpus} GPUs are used: an optimizer step has {config.rows_per_step} packed rows "
+            "(training.batch_size x training.gradient_accumulation_steps)"
+        )
+    return processes
 
 
 def _gpus(model: Path) -> int:

@@ -31,7 +31,7 @@ from loraline.training.distributed import SINGLE_PROCESS, Distributed
 from loraline.training.mask_report import write_mask
 from loraline.training.sampler import PackedRows, micro_batches, pack_in_order, plan_steps
 from loraline.training.tokenized_dataset import TokenizedDataset, tokenize
-from loraline.training.train_context import TrainContext, create_context, make_checkpoint, resume
+from loraline.training.train_context import TrainContext, create_context, make_checkpoint, require_same_start, resume
 from loraline.training.train_report import make_report
 from loraline.training.train_state import TrainState
 from loraline.training.train_step import evaluate_loss, train_step
@@ -61,7 +61,8 @@ def train(
         distributed: the processes that train together. Each calls this function, with the same arguments.
 
     Raises:
-        TrainingError: no token carries loss, the loss is not finite, or an adapter layer has no gradient.
+        TrainingError: no token carries loss or one has no embedding, the loss is not finite, an adapter layer has no
+            gradient, or processes do not begin with the same adapter.
         DatasetError: early stopping without evaluation rows.
         ConfigurationError: a target module that the model does not have.
         StorageError: it cannot be found out whether there is a checkpoint to resume from.
@@ -71,10 +72,11 @@ def train(
     rows, eval_rows = read_rows(dataset / TRAIN_ROWS), read_rows(dataset / EVAL_ROWS)
     data = _prepare_data(config, tokenizer, rows, eval_rows)
     distributed.note_idle_processes(max(map(len, data.steps)))
-    context = create_context(config, model, data.train_set, distributed)
+    context = create_context(config, model, data.train_set, distributed, data.eval_set)
 
     store = CheckpointStore(checkpoints, run_key(config, model, [*rows, *eval_rows]))
     state = _resume_or_start(store, context, data, tracker)
+    require_same_start(context, state)
     resumed_from = state.step or None
     total_steps = len(data.steps)
     tracker.params({**config.model_dump(), "examples": len(data.train_set), "steps": total_steps})

@@ -1,5 +1,6 @@
 """What computes a training step: model, loss, optimizer and processes; and its state in a checkpoint."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from loraline import progress
+from loraline.errors import TrainingError
 from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
 from loraline.training.adapter import adapter_state, add_adapter, count_expert_weights, load_adapter_state
@@ -47,10 +49,21 @@ class TrainContext:
 
 
 def create_context(
-    config: TrainConfig, folder: Path, dataset: TokenizedDataset, distributed: Distributed
+    config: TrainConfig,
+    folder: Path,
+    dataset: TokenizedDataset,
+    distributed: Distributed,
+    eval_set: TokenizedDataset | None = None,
 ) -> TrainContext:
-    """Load the base model, add a new adapter, and create loss and optimizer."""
+    """Load the base model, add a new adapter, and create loss and optimizer.
+
+    Raises:
+        TrainingError: a token that the base has no embedding for.
+    """
     base = cast(PreTrainedModel, load_model(folder))
+    for one in (dataset, eval_set):
+        if one is not None:
+            _check_token_ids(base, one, read_manifest(folder).source)
     reason = _enable_packing(base, read_manifest(folder).attention)
     if reason:
         progress.note(f"sequences are padded and not packed: {reason}")
@@ -83,6 +96,29 @@ def _enable_packing(base: PreTrainedModel, requested_attention: str) -> str:
     if requested_attention != "auto":
         return f"packing needs its own attention, and model.attention={requested_attention} was asked for"
     return enable_packing(base)
+
+
+def _check_token_ids(base: PreTrainedModel, dataset: TokenizedDataset, name: str) -> None:
+    """Raise TrainingError where a token id has no row in the embeddings; on CUDA that would end in a device assert."""
+    rows = len(cast(torch.Tensor, base.get_input_embeddings().weight))
+    largest = int(dataset.token_ids.max(initial=0))
+    if largest >= rows:
+        at = int(np.argmax(dataset.token_ids))
+        row = dataset.origins[int(np.searchsorted(dataset.offsets, at, side="right")) - 1]
+        raise TrainingError(
+            f"{row} has the token id {largest}, and the embeddings of {name} have {rows} rows, for "
+            f"ids up to {rows - 1}: its tokenizer is that of another model, or has tokens that were added without "
+            "resizing the embeddings"
+        )
+
+
+def require_same_start(context: TrainContext, state: TrainState) -> None:
+    """Raise TrainingError unless all ranks begin from the same step with the same adapter, bit by bit."""
+    digest = hashlib.sha256(str(state.step).encode())
+    if context.distributed.world_size > 1:
+        for name, weight in sorted(adapter_state(context.model).items()):
+            digest.update(name.encode() + weight.contiguous().view(torch.uint8).numpy().tobytes())
+    context.distributed.require_same("adapter's weights at the start", digest.digest())
 
 
 def make_checkpoint(state: TrainState, context: TrainContext) -> Checkpoint:

@@ -88,6 +88,9 @@ def _local_batches(context: TrainContext, dataset: TokenizedDataset, rows: Packe
 def _forward_backward(context: TrainContext, batches: list[Batch], labels: int) -> torch.Tensor:
     """Accumulate the gradients of this rank's batches; return its part of the mean loss over all labels of the step."""
     loss = torch.zeros((), device=context.device)
+    # The scaler makes its scale when it is first used. A rank without rows in this step needs one as well, to decide as
+    # the others do, from the same reduced gradients, whether the step is skipped.
+    context.grad_scaler.scale(loss)
     for batch in batches:
         with use_packed_sequences(batch.packed_sequences):
             batch_loss = context.loss(batch) / labels

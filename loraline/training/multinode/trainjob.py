@@ -74,7 +74,7 @@ def trainjob_manifest(name: str, pod: KubernetesObject, job: NodeJob) -> Kuberne
                 "args": ["python", "-m", "loraline.training.multinode.trainjob_node", job.model_dump_json()],
                 "env": _environment(container),
                 "numNodes": job.config.nodes,
-                "numProcPerNode": max(1, _gpus(container)),
+                "numProcPerNode": job.config.processes_per_node(_gpus(container)),
                 "resourcesPerNode": {k: v for k, v in container["resources"].items() if k in ("limits", "requests")},
             },
             "runtimePatches": [_placement_patch(pod)],

@@ -14,7 +14,6 @@ from loraline.data.rows import read_rows
 from loraline.errors import ClusterAwayError, ConfigurationError, StorageError, TrainingError
 from loraline.identity.digests import digest_folder
 from loraline.training.checkpoint import run_key
-from loraline.training.distributed import Distributed
 from loraline.training.multinode.folder_transfer import download_folder, is_uploaded, upload_folder
 from loraline.training.multinode.kubernetes_api import KubernetesClient
 from loraline.training.multinode.trainjob import (
@@ -61,8 +60,6 @@ def train_on_nodes(job: WorkerJob, poll_seconds: float = _POLL_SECONDS) -> None:
     if not is_uploaded(result):
         cluster = KubernetesClient()
         manifest = trainjob_manifest(f"loraline-{key[:20]}", cluster.own_pod(), _upload_inputs(job, result))
-        trainer = manifest["spec"]["trainer"]
-        Distributed(world_size=trainer["numNodes"] * trainer["numProcPerNode"]).check_world_size(job.config)
         _run_trainjob(cluster, manifest, lambda: is_uploaded(result), poll_seconds)
     download_folder(result, job.output)
 

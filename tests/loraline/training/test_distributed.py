@@ -21,9 +21,9 @@ import loraline
 from loraline import tracking
 from loraline.artifacts.training import TrainReport
 from loraline.data.rows import Row
-from loraline.errors import ConfigurationError, TrainingError
+from loraline.errors import TrainingError
 from loraline.training.config import TrainConfig
-from loraline.training.distributed import Distributed, _from_bytes, _to_bytes
+from loraline.training.distributed import _from_bytes, _to_bytes
 from loraline.training.launch import launch
 from loraline.training.train import train
 from loraline.training.worker_processes import WorkerJob, train_in_processes
@@ -208,11 +208,6 @@ def test_error_of_a_process_is_raised_by_its_starter(make_model: ModelMaker, tmp
     job = WorkerJob(config=CONFIG, model=make_model(), dataset=dataset, output=tmp_path / "adapter")
     with pytest.raises(TrainingError, match="no token of the 1 training rows carries loss"):
         train_in_processes(job, 1)
-
-
-def test_error_for_more_processes_than_rows_in_a_step() -> None:
-    with pytest.raises(ConfigurationError, match="an optimizer step has 12 packed rows"):
-        Distributed(world_size=13).check_world_size(CONFIG)
 
 
 def test_error_for_more_nodes_than_rows_in_a_step() -> None:

@@ -249,6 +249,22 @@ def test_error_where_no_token_carries_loss(make_model: ModelMaker, tmp_path: Pat
         train(SMALL, make_model(), dataset, tmp_path / "adapter")
 
 
+def test_error_for_a_token_that_the_base_has_no_embedding_for(
+    make_model: ModelMaker, dataset: Path, tmp_path: Path
+) -> None:
+    """A token that was added to the tokenizer, in a row of the evaluation: before any step is done."""
+    model = Path(shutil.copytree(make_model(), tmp_path / "model"))
+    tokenizer = load_tokenizer(model)
+    tokenizer.add_tokens([f"<|new-{i}|>" for i in range(320 - len(tokenizer))])
+    tokenizer.add_tokens(["<|new|>"])  # one more than the embeddings have rows
+    tokenizer.save_pretrained(model)
+    added = Row.of(messages=[*chat_row(1).messages[:-1], {"role": "assistant", "content": "<|new|>"}], origin="more:7")
+    rows = write_rows(tmp_path / "data", [chat_row(i) for i in range(9)], [chat_row(9), added])
+    with pytest.raises(TrainingError, match=r"more:7 has the token id 320, and the embeddings of llama have 320 rows"):
+        train(SMALL, model, rows, tmp_path / "adapter", str(tmp_path / "kept"))
+    assert not (tmp_path / "kept").exists()
+
+
 def test_error_for_early_stopping_without_evaluation_rows(make_model: ModelMaker, tmp_path: Path) -> None:
     dataset = write_rows(tmp_path / "data", [chat_row(1)], [])
     with pytest.raises(DatasetError, match="early_stopping_patience=3"):

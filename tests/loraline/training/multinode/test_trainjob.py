@@ -114,7 +114,9 @@ def test_manifest_is_valid_and_has_the_placement_of_the_step(monkeypatch: pytest
     ]
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "loraline"
     trainer = made["spec"]["trainer"]
-    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 8)
+    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 2), "a step has four rows"
+    larger = JOB.model_copy(update={"config": CONFIG.model_copy(update={"batch_size": 16})})
+    assert trainjob_manifest("loraline-1", own_pod("8"), larger)["spec"]["trainer"]["numProcPerNode"] == 8
     assert trainer["image"] == "registry.example/loraline-gpu:0.1.0"
     assert trainer["resourcesPerNode"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": "8"}
     assert {entry["name"]: entry.get("value") for entry in trainer["env"]} == {
