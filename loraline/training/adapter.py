@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loraline.errors import ConfigurationError, TrainingError
+from loraline.models.expert_lora import use_expert_lora
 from loraline.models.experts import expert_names
 from loraline.models.folder import read_manifest
 from loraline.models.lora_injection import inject_lora, lora_targets
@@ -59,6 +60,7 @@ def add_adapter(base: PreTrainedModel, config: TrainConfig) -> PeftModel:
             "the base must come frozen from load_model"
         )
     use_fused_lora(model, config)
+    use_expert_lora(model)
     return model
 
 

@@ -48,6 +48,7 @@ def test_experts_are_adapted_counted_and_trained_as_peft_does(
         weight.data = 0.1 * torch.randn_like(weight)
     save_adapter(ours, tmp_path)
     theirs = PeftModel.from_pretrained(load_model(folder), str(tmp_path), is_trainable=True)
+    theirs.eval()
     results = []
     for model in (ours, theirs):
         logits = model(input_ids=torch.arange(30)[None]).logits
