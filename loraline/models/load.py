@@ -37,17 +37,12 @@ def load_model(
 def _attach_adapter(model: PreTrainedModel, adapter: Path, trainable: bool) -> "PeftModel":
     if not (adapter / ADAPTER_CONFIG).exists():
         raise AdapterError(f"{adapter} is not an adapter: {ADAPTER_CONFIG} is missing")
-    # peft takes seconds to import, and only an adapter needs it
-    from peft import PeftModel
-
-    from loraline.models.expert_lora import use_expert_lora
+    from loraline.models.lora_injection import attach_lora  # peft takes seconds to import, and only an adapter needs it
 
     try:
-        peft_model = PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+        return attach_lora(model, adapter, trainable)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         name = json.loads((adapter / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
         raise AdapterError(
             f"the adapter in {adapter}, trained on {name}, does not fit this base model: {error}"
         ) from error
-    use_expert_lora(peft_model)
-    return peft_model

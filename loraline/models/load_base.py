@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from transformers import PreTrainedModel
 
@@ -17,16 +18,20 @@ from loraline.models.auto_class import auto_class
 from loraline.models.bitsandbytes_layers import prepare_quantized, quantization_config
 from loraline.models.device import DTYPES, resolve_device
 from loraline.models.folder import load_config, read_manifest
+from loraline.models.grouped_experts import use_packed_experts
+from loraline.models.meta_model import build_meta_model
+from loraline.models.quantized_experts import quantizable_experts, quantize_experts
 
 _SHOWN_WEIGHTS = 5
 
 
-def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
+def load_base(folder: Path, quantization: str = "none", to_save: bool = False) -> PreTrainedModel:
     """Load a model without an adapter, quantized or not, frozen and in eval mode.
 
     Args:
         folder: a model folder.
         quantization: `int8` or `nf4` to quantize weights that are stored in 16 or 32 bit.
+        to_save: leave routed experts in the dtype in which they are stored. They are quantized at each loading.
 
     Raises:
         ModelLoadingError: the weights cannot be loaded, or some are missing.
@@ -35,12 +40,13 @@ def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
     resolved = resolve_device(folder)
     dtype = DTYPES[resolved.compute_dtype]
     config = quantization_config(quantization, dtype)
+    packs_experts = not to_save and _has_experts_to_pack(folder, quantization)
     loaded: Any
     try:
         loaded = auto_class(load_config(folder)).from_pretrained(
             folder,
             dtype=dtype,
-            device_map={"": resolved.device},
+            device_map={"": "cpu" if packs_experts else resolved.device},
             attn_implementation=resolved.attention,
             trust_remote_code=read_manifest(folder).trust_remote_code,
             use_safetensors=True,
@@ -53,8 +59,18 @@ def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
     refuse_missing_weights(folder, loading_info)
     prepare_quantized(model, dtype)
     model.requires_grad_(False)
+    if packs_experts:
+        quantize_experts(model, torch.device(resolved.device))
+        use_packed_experts(model)
     frozen: PreTrainedModel = model.eval()
     return frozen
+
+
+def _has_experts_to_pack(folder: Path, quantization: str) -> bool:
+    """Whether the model has routed experts that are to be held in NF4."""
+    if "nf4" not in (quantization, read_manifest(folder).quantization):
+        return False
+    return bool(quantizable_experts(build_meta_model(folder, str(folder))))
 
 
 def quiet_libraries() -> None:

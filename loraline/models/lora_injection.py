@@ -9,15 +9,17 @@ which PEFT does not rewrite, and get an ordinary LoRA layer here. The saved adap
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from peft.utils import _get_submodules
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 from transformers import PreTrainedModel
 
+from loraline.models.expert_lora import use_expert_lora
 from loraline.models.target_modules import target_experts, target_layers
 from loraline.models.text_decoder import linear_layers
 
@@ -61,6 +63,23 @@ def inject_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     cast_adapter_dtype(peft_model, _ADAPTER_NAME)
     made: Any = peft_model.peft_config[_ADAPTER_NAME]
     made.target_parameters = config.target_parameters
+    return peft_model
+
+
+def attach_lora(model: PreTrainedModel, adapter: Path, trainable: bool) -> PeftModel:
+    """Attach an adapter from a PEFT folder to its base.
+
+    Raises:
+        OSError, ValueError, KeyError, RuntimeError: the adapter does not fit the base.
+    """
+    config: Any = PeftConfig.from_pretrained(str(adapter))
+    if not getattr(config, "target_parameters", None):
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+    # PEFT would wrap also the weight of a linear layer, whose shape is another one where it is quantized.
+    config.inference_mode = not trainable
+    peft_model = inject_lora(model, config)
+    peft_model.load_adapter(str(adapter), _ADAPTER_NAME, is_trainable=trainable)
+    use_expert_lora(peft_model)
     return peft_model
 
 

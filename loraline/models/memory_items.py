@@ -9,7 +9,9 @@ from transformers import PreTrainedModel
 from loraline.models import activations
 from loraline.models.bitsandbytes_layers import BYTES_PER_WEIGHT
 from loraline.models.config import ModelConfig
+from loraline.models.experts import expert_parameters
 from loraline.models.footprint import FootprintConfig
+from loraline.models.quantized_experts import quantizable_experts
 from loraline.models.target_modules import target_experts, target_layers
 from loraline.models.text_decoder import linear_layers
 from loraline.training.memory_facts import ADAMW_STATES, ADAPTER_ITEMSIZE, LOGITS_CHUNK, can_fuse_lora
@@ -90,10 +92,13 @@ def _weights(model: PreTrainedModel, config: ModelConfig) -> MemoryItem:
     if config.quantization == "none":
         return MemoryItem("weights", unquantized, dtype)
     layers = _quantizable(model)
-    quantized = sum(layer.weight.numel() for layer in layers)
+    experts = quantizable_experts(model) if config.quantization == "nf4" else {}
+    quantized = sum(weight.numel() for weight in (*(layer.weight for layer in layers), *experts.values()))
     scales = sum(layer.weight.shape[0] * _FLOAT32 for layer in layers) if config.quantization == "int8" else 0
     size = int(unquantized + quantized * (BYTES_PER_WEIGHT[config.quantization] - model.dtype.itemsize)) + scales
-    return MemoryItem("weights", size, f"linear layers in {config.quantization}, {dtype} for the rest")
+    names = "linear layers and experts" if experts else "linear layers"
+    rest = "the rest, experts among it" if not experts and expert_parameters(model) else "the rest"
+    return MemoryItem("weights", size, f"{names} in {config.quantization}, {dtype} for {rest}")
 
 
 def _activations(
@@ -174,7 +179,8 @@ def _workspace(
     """Gradients of the widest layer's input and output, the largest layer while it is dequantized, and DoRA's norm."""
     layers = _quantizable(model)
     widest = max((sum(layer.weight.shape) for layer in layers), default=0)
-    largest = max((layer.weight.numel() for layer in layers), default=0)
+    weights = [layer.weight for layer in layers] + list(quantizable_experts(model).values())
+    largest = max((weight.numel() for weight in weights), default=0)
     values = footprint.batch_size * footprint.max_length * widest + (0 if config.quantization == "none" else largest)
     size = values * model.dtype.itemsize + (max(map(_dora_norm, adapted), default=0) if footprint.use_dora else 0)
     return MemoryItem("workspace", size, "gradients of the widest layer, a dequantized layer")
