@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 _NF4_BLOCK, _NF4_NESTED_BLOCK = 64, 256
@@ -26,6 +27,25 @@ def quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesCo
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def is_4bit(layer: nn.Module) -> bool:
+    """Whether a layer is bitsandbytes' linear layer with 4-bit weights."""
+    return type(layer).__name__ == "Linear4bit" and type(layer).__module__.startswith("bitsandbytes.")
+
+
+def dequantize_4bit(weight: Tensor, state: Any, dtype: torch.dtype) -> Tensor:
+    """Return the weight that a 4-bit layer computes with, shape (out, in).
+
+    Args:
+        weight: the packed weight.
+        state: bitsandbytes' `quant_state` of the weight.
+        dtype: in which the layer computes.
+    """
+    from bitsandbytes.functional import dequantize_4bit as dequantize
+
+    dense: Tensor = dequantize(weight, state)
+    return dense.to(dtype)
 
 
 def prepare_quantized(model: PreTrainedModel, dtype: torch.dtype) -> None:

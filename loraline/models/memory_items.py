@@ -130,7 +130,7 @@ def _activations(
 
 def _is_fused(layer: Any, config: ModelConfig, footprint: FootprintConfig) -> bool:
     """Whether an adapted layer saves its input in the model's dtype, as fused LoRA does."""
-    return config.quantization == "none" and can_fuse_lora(layer, footprint.use_dora, footprint.dropout)
+    return config.quantization != "int8" and can_fuse_lora(layer, footprint.use_dora, footprint.dropout)
 
 
 def _saved_per_token(layer: Any, footprint: FootprintConfig, itemsize: int) -> int:

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from loraline.models.bitsandbytes_layers import is_4bit
+
 LOGITS_CHUNK = 256
 """Label positions whose logits exist at one time; the fastest of 32 to 512 with a vocabulary of 32k on a CPU."""
 
@@ -14,4 +16,4 @@ ADAPTER_ITEMSIZE = 4
 
 def can_fuse_lora(layer: nn.Module, use_dora: bool, dropout: float) -> bool:
     """Whether fused LoRA replaces PEFT's forward pass on a layer; PEFT's keeps a float32 copy of the layer's input."""
-    return type(layer) is nn.Linear and not use_dora and dropout == 0
+    return (type(layer) is nn.Linear or is_4bit(layer)) and not use_dora and dropout == 0
