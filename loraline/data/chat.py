@@ -1,44 +1,30 @@
 """Encode rows as tokens with a loss mask: the same functions for training, evaluation and serving.
 
-A row is cut into segments, a prompt and an answer for each assistant turn, and each segment is tokenized separately.
-The tokens before an answer are therefore the same in training and in serving, by construction: a tokenizer that would
-merge the end of a prompt with the start of its answer never sees the two together.
-
-An answer is what the rendered `messages[:i + 1]` has more than `messages[:i]` with its generation prompt. Where a
-template rewrites earlier turns (some remove earlier reasoning), only the last answer of a row carries loss, after the
-prompt that serving renders.
+A row is rendered once (chat_turns) and tokenized in one piece (chat_tokens), so that the tokens before an answer are
+those that a server makes of the same conversation, and the answer's are those that a model produces after them.
 """
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from loraline.artifacts.dataset_files import Message
-from loraline.data.chat_template import render_answer, render_prompt
-from loraline.data.messages import message_text
+from loraline.artifacts.dataset_files import Message, Tool
+from loraline.data.chat_format import chat_format
+from loraline.data.chat_template import adds_bos
+from loraline.data.chat_tokens import EncodedRow, RowTokenizer, eos_token_id
+from loraline.data.chat_turns import RenderedRow, render_prompt, render_row
+from loraline.data.messages import last_answer
 from loraline.data.rows import Row
-from loraline.errors import DatasetError, ModelLoadingError
+from loraline.errors import DatasetError
 
-
-@dataclass(frozen=True)
-class EncodedRow:
-    """A row's tokens, and for each whether it carries loss. Both lists have the same length."""
-
-    token_ids: list[int]
-    loss_mask: list[bool]
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """Text that is tokenized by itself, with special tokens around it that the text does not contain."""
-
-    text: str
-    loss: bool
-    before: tuple[int, ...] = ()
-    after: tuple[int, ...] = ()
+_PROBE: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+_PROBE_TOOL: Tool = {
+    "type": "function",
+    "function": {"name": "c", "description": "d", "parameters": {"type": "object"}},
+}
+_PROBE_CALL: Message = {"role": "assistant", "content": None, "tool_calls": [{"name": "c", "arguments": {}}]}
 
 
 def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row) -> EncodedRow:
@@ -58,38 +44,36 @@ def encode_rows(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[Enc
     Raises:
         DatasetError: a row has no assistant turn, or the chat template raises an error on it.
     """
-    return _tokenize(tokenizer, [_row_segments(tokenizer, row) for row in rows])
+    chats = [_render(tokenizer, row) for row in rows if row.messages is not None]
+    encoded = iter(RowTokenizer(tokenizer).encode(chats))
+    texts = [row.text or "" for row in rows if row.messages is None]
+    plain = map(EncodedRow.of_text, _tokenize_texts(tokenizer, texts) if texts else [])
+    return [next(plain if row.messages is None else encoded) for row in rows]
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: list[Tool] | None = None
+) -> list[int]:
     """Encode a conversation up to its generation prompt: the same tokens that `encode_row` has before the answer.
 
     Raises:
         DatasetError: the chat template raises an error on the conversation.
     """
-    return _tokenize(tokenizer, [_prompt_segments(tokenizer, messages)])[0].token_ids
+    return RowTokenizer(tokenizer).ids(render_prompt(chat_format(tokenizer, tools), messages, tools))
 
 
-def split_last_turn(row: Row) -> tuple[list[Message], str]:
-    """Messages before a row's last assistant turn, and that turn's content; ([], "") for plain text.
+def prompt_messages(row: Row) -> list[Message]:
+    """The messages before a row's last answer; none of a plain text.
 
     Raises:
         DatasetError: the row has no assistant turn.
     """
-    if row.messages is None:
-        return [], ""
-    last = _last_answer(row)
-    return row.messages[:last], message_text(row.messages[last])
+    return [] if row.messages is None else row.messages[: _last_answer(row)]
 
 
 def last_prompt(encoded: EncodedRow) -> list[int]:
-    """The tokens of an encoded row before its last run of tokens with loss, which is its last answer."""
-    end = len(encoded.loss_mask)
-    while end and not encoded.loss_mask[end - 1]:
-        end -= 1
-    while end and encoded.loss_mask[end - 1]:
-        end -= 1
-    return encoded.token_ids[:end]
+    """The tokens of an encoded row before its last answer."""
+    return encoded.token_ids[: encoded.prompt_length]
 
 
 def prompt_digest(token_ids: Sequence[int]) -> str:
@@ -106,88 +90,38 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = 
     configured = getattr(generation_config, "eos_token_id", None)
     stops = set(configured if isinstance(configured, list) else [configured])
     stops.add(tokenizer.eos_token_id)
-    probe: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    stops.add(_tokenize(tokenizer, [_conversation_segments(tokenizer, probe)])[0].token_ids[-1])
+    probes = [Row.of(_PROBE)]
+    if tokenizer.chat_template:
+        probes.append(Row.of([_PROBE[0], _PROBE_CALL], tools=[_PROBE_TOOL]))
+    for probe in probes:
+        try:
+            rendered = _render(tokenizer, probe)
+        except DatasetError:  # the template has no tools, or wants a conversation of its own kind
+            continue
+        if rendered.is_ended:
+            stops.add(RowTokenizer(tokenizer).ids(rendered.text)[-1])
     found = sorted(stop for stop in stops if stop is not None)
-    return found or [_eos(tokenizer)]
+    return found or [eos_token_id(tokenizer)]
 
 
-def _row_segments(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[_Segment]:
-    if row.messages is None:
-        return [_Segment(row.text or "", True, _bos(tokenizer), (_eos(tokenizer),))]
-    messages = row.messages[: _last_answer(row) + 1]
+def _render(tokenizer: PreTrainedTokenizerBase, row: Row) -> RenderedRow:
+    messages = (row.messages or [])[: _last_answer(row) + 1]
     try:
-        return _conversation_segments(tokenizer, messages)
+        return render_row(chat_format(tokenizer, row.tools), messages, row.tools)
     except DatasetError as error:
         raise DatasetError(f"{row.origin}: {error}") from error
 
 
 def _last_answer(row: Row) -> int:
-    """Index of a row's last assistant turn."""
-    turns = [i for i, message in enumerate(row.messages or []) if message["role"] == "assistant"]
-    if not turns:
-        raise DatasetError(f"{row.origin}: no message of role 'assistant', so there is nothing to learn from")
-    return turns[-1]
+    """Index of a row's last assistant turn that carries loss."""
+    last = last_answer(row.messages or [])
+    if last is None:
+        raise DatasetError(f"{row.origin}: no message of role 'assistant' carries loss, so there is nothing to learn")
+    return last
 
 
-def _conversation_segments(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Segment]:
-    """Segments of a conversation that ends with an assistant turn."""
-    answer = render_answer(tokenizer, messages)
-    stripped = answer.rstrip()
-    if _ends_with_special_token(tokenizer, stripped):
-        last = _Segment(stripped, True)  # white space after the end of the turn is never generated
-    else:
-        last = _Segment(answer, True, after=(_eos(tokenizer),))
-    return [*_prompt_segments(tokenizer, messages[:-1]), last]
-
-
-def _prompt_segments(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[_Segment]:
-    """Segments of a conversation up to its generation prompt."""
-    prompt = render_prompt(tokenizer, messages)
-    segments: list[_Segment] = []
-    done = ""
-    for i, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = render_prompt(tokenizer, messages[:i])
-        answer = render_answer(tokenizer, messages[: i + 1])
-        stripped = answer.rstrip()
-        answer = stripped if _ends_with_special_token(tokenizer, stripped) else answer
-        if not (before.startswith(done) and prompt.startswith(before + answer)):
-            return [_Segment(prompt, False)]  # the template rewrites earlier turns
-        segments += [_Segment(before[len(done) :], False), _Segment(answer, True)]
-        done = before + answer
-    return [*segments, _Segment(prompt[len(done) :], False)]
-
-
-def _ends_with_special_token(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    return any(text.endswith(token.content) for token in tokenizer.added_tokens_decoder.values())
-
-
-def _bos(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    return () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
-
-
-def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
-    if tokenizer.eos_token_id is None:
-        raise ModelLoadingError(
-            f"the tokenizer {tokenizer.name_or_path!r} has no EOS token, so the model could not learn where an "
-            "answer ends; set eos_token in its tokenizer_config.json"
-        )
-    return int(tokenizer.eos_token_id)
-
-
-def _tokenize(tokenizer: PreTrainedTokenizerBase, rows: list[list[_Segment]]) -> list[EncodedRow]:
-    """Tokenize every segment of every row by itself, in one call, and join the rows again."""
-    texts = [segment.text for segments in rows for segment in segments]
-    tokens = iter(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else [])
-    encoded = []
-    for segments in rows:
-        token_ids: list[int] = []
-        loss_mask: list[bool] = []
-        for segment in segments:
-            ids = [*segment.before, *next(tokens), *segment.after]
-            token_ids += ids
-            loss_mask += [segment.loss] * len(ids)
-        encoded.append(EncodedRow(token_ids, loss_mask))
-    return encoded
+def _tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Tokenize plain texts, each with the BOS token where the tokenizer itself sets one, and the EOS token."""
+    bos, eos = [tokenizer.bos_token_id] if adds_bos(tokenizer) else [], eos_token_id(tokenizer)
+    tokenized = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return [[*bos, *token_ids, eos] for token_ids in tokenized]

@@ -1,21 +1,26 @@
 """Render conversations with a tokenizer's chat template, or with the Alpaca template where it has none.
 
-The Alpaca template (https://github.com/tatsu-lab/stanford_alpaca) is written as a chat template. Templates are rendered
-with their default arguments; one that writes today's date gets a fixed date, so that runs can be repeated.
-`served_template` is the resulting template, which a merged model carries, so that a server renders what training
-rendered.
+The Alpaca template (https://github.com/tatsu-lab/stanford_alpaca) is written as a chat template. A template that writes
+today's date gets a fixed date, so that runs can be repeated. `served_template` is the resulting template, which a
+merged model carries, so that a server renders what training rendered.
 """
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
 
-from loraline.artifacts.dataset_files import Message
+from loraline.artifacts.dataset_files import Tool
 from loraline.errors import DatasetError, ModelLoadingError
+
+TemplateMessage = dict[str, Any]
+"""A message as chat templates read it: of OpenAI's API, with reasoning_content."""
 
 # A system message replaces the preamble, and further turns follow with their headings.
 _ALPACA = """\
@@ -40,19 +45,34 @@ _DATE = datetime(2024, 7, 26)  # the fallback date of Llama 3's template
 _TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
 
 
-def served_template(tokenizer: PreTrainedTokenizerBase) -> str:
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+def served_template(tokenizer: PreTrainedTokenizerBase, tools: bool = False) -> str:
     """The chat template that conversations are rendered with, to be stored with a model that is served.
+
+    Args:
+        tokenizer: the model's.
+        tools: of a conversation with tools, for which some tokenizers have a template of its own.
 
     Raises:
         ModelLoadingError: the tokenizer has several templates, and none is the default.
     """
     if not tokenizer.chat_template:
-        return _ALPACA
+        return _ALPACA if adds_bos(tokenizer) else _ALPACA.replace("{{- bos_token }}\n", "")
     try:
-        template = tokenizer.get_chat_template()
+        template = tokenizer.get_chat_template(tools=[{}] if tools else None)
     except ValueError as error:
         raise ModelLoadingError(f"the tokenizer {tokenizer.name_or_path!r} has no default template: {error}") from error
-    return _TODAY.sub(lambda call: json.dumps(_DATE.strftime(call["format"])), template)
+    return _with_fixed_date(template)
+
+
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer by itself begins a text with its BOS token."""
+    if tokenizer.bos_token_id is None:
+        return False
+    token_ids: Any = tokenizer("a", add_special_tokens=True)["input_ids"]
+    return bool(token_ids) and token_ids[0] == tokenizer.bos_token_id
 
 
 def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -60,46 +80,52 @@ def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
     return "the tokenizer's chat template" if tokenizer.chat_template else "the Alpaca template"
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
-    """Render a conversation with the generation prompt after which the assistant answers.
+class ChatTemplate:
+    """A chat template with the special tokens of a tokenizer."""
 
-    Raises:
-        DatasetError: the template raises an error on the conversation.
-    """
-    return _render(tokenizer, messages, True)
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, tools: Sequence[Tool] | None) -> None:
+        """Take the template of conversations with or without tools; of `tools` only whether there are any counts."""
+        self.text = served_template(tokenizer, bool(tools))
+        self.name = template_name(tokenizer)
+        self.marks_answers = bool(_GENERATION.search(self.text))
+        """Whether it says itself which text is the assistant's: `{% generation %}`."""
+        self._special_tokens: dict[str, Any] = tokenizer.special_tokens_map
+
+    def render(self, messages: list[TemplateMessage], tools: list[Tool] | None, generation_prompt: bool) -> str:
+        """Render a conversation, with the prompt after which the assistant answers or without.
+
+        Raises:
+            DatasetError: the template raises an error on the conversation.
+        """
+        texts, _ = self._render(messages, tools, add_generation_prompt=generation_prompt)
+        return str(texts[0])
+
+    def render_marked(
+        self, messages: list[TemplateMessage], tools: list[Tool] | None
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """Render a conversation, and tell the character spans that the template marks as the assistant's.
+
+        Raises:
+            DatasetError: the template raises an error on the conversation.
+        """
+        texts, spans = self._render(messages, tools, return_assistant_tokens_mask=True)
+        return str(texts[0]), [(int(start), int(end)) for start, end in spans[0]]
+
+    def _render(self, messages: list[TemplateMessage], tools: Any, **settings: bool) -> Any:
+        try:
+            # As `apply_chat_template` does, which leaves keys without a value out.
+            given = [{key: value for key, value in message.items() if value is not None} for message in messages]
+            return render_jinja_template(
+                [given], tools=tools or None, chat_template=self.text, **{**self._special_tokens, **settings}
+            )
+        except (jinja2.TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise DatasetError(
+                f"{self.name} refuses a conversation of roles {roles}: {error}; "
+                "change or drop such rows, or use a model whose template accepts them"
+            ) from error
 
 
-def render_answer(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
-    """Render the last message, an assistant turn: what it adds to the generation prompt before it.
-
-    Raises:
-        DatasetError: the template raises an error on the conversation, or writes an assistant turn that does not start
-            with its generation prompt.
-    """
-    prompt = render_prompt(tokenizer, messages[:-1])
-    whole = _render(tokenizer, messages, False)
-    if not whole.startswith(prompt):
-        raise DatasetError(
-            "the tokenizer's chat template writes an assistant turn that does not start with its own generation "
-            f"prompt ({whole[-120:]!r} against {prompt[-60:]!r}), so answers cannot be separated from prompts; "
-            "use a template whose turns do, or a tokenizer without one (the Alpaca template is used then)"
-        )
-    return whole[len(prompt) :]
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], generation_prompt: bool) -> str:
-    if not messages and tokenizer.chat_template:
-        return ""  # few templates accept an empty conversation; Alpaca's does
-    template = served_template(tokenizer)
-    conversations: list[Any] = [messages]
-    try:
-        rendered: Any = tokenizer.apply_chat_template(
-            conversations, chat_template=template, tokenize=False, add_generation_prompt=generation_prompt
-        )
-    except (jinja2.TemplateError, ValueError) as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise DatasetError(
-            f"{template_name(tokenizer)} refuses a conversation of roles {roles}: {error}; "
-            "change or drop such rows, or use a model whose template accepts them"
-        ) from error
-    return str(rendered[0])
+@lru_cache(maxsize=64)
+def _with_fixed_date(template: str) -> str:
+    return _TODAY.sub(lambda call: json.dumps(_DATE.strftime(call["format"])), template)

@@ -24,7 +24,7 @@ from loraline.artifacts.evaluation import (
     ScoredExample,
     TaskReport,
 )
-from loraline.data.chat import encode_prompt, prompt_digest, split_last_turn
+from loraline.data.chat import prompt_digest, prompt_messages
 from loraline.data.rows import read_rows
 from loraline.evaluation.config import EvaluateConfig, check_harness, check_task_folder
 from loraline.evaluation.example_loss import ExampleLoss
@@ -76,9 +76,8 @@ def evaluate(
     examples, left_out = encode_examples(loaded, rows[: config.max_examples or None], str(dataset / EVAL_ROWS))
     output.mkdir(parents=True, exist_ok=True)
     losses = score_examples(loaded, examples, "examples scored")
-    prompts = [_prompt(loaded, example) for example in examples]
-    answers = _generate_answers(config, loaded, prompts)
-    scored = [_score_example(*parts) for parts in zip(examples, prompts, losses, answers, strict=True)]
+    answers = _generate_answers(config, loaded, [example.prompt for example in examples])
+    scored = [_score_example(loaded, *parts) for parts in zip(examples, losses, answers, strict=True)]
     write_lines(scored, output / EXAMPLES)
     report = EvaluationReport(
         identity=step_identity("evaluate_model"),
@@ -110,13 +109,6 @@ def _prepare_tasks(config: EvaluateConfig) -> Callable[[LoadedModel], dict[str, 
     return partial(run_tasks, config, load_tasks(config))
 
 
-def _prompt(loaded: LoadedModel, example: Example) -> list[int] | None:
-    """Encode the prompt of an example's last answer; None for plain text."""
-    if example.row.messages is None:
-        return None
-    return encode_prompt(loaded.tokenizer, split_last_turn(example.row)[0])
-
-
 def _generate_answers(
     config: EvaluateConfig, loaded: LoadedModel, prompts: list[list[int] | None]
 ) -> list[Answer | None]:
@@ -131,23 +123,22 @@ def _generate_answers(
     return [answers.get(i) for i in range(len(prompts))]
 
 
-def _score_example(
-    example: Example, prompt: list[int] | None, loss: ExampleLoss, answer: Answer | None
-) -> ScoredExample:
-    messages, reference = split_last_turn(example.row)
-    is_chat = example.row.messages is not None
+def _score_example(loaded: LoadedModel, example: Example, loss: ExampleLoss, answer: Answer | None) -> ScoredExample:
+    reference = example.reference
+    expected = reference.text if reference else ""
+    said = reference.read(loaded.tokenizer, answer.token_ids) if reference and answer else None
     return ScoredExample(
         id=example.row.id,
-        prompt=prompt_text(messages) if is_chat else None,
-        prompt_digest=None if prompt is None else prompt_digest(prompt),
-        reference=reference if is_chat else None,
-        answer=answer.text if answer else None,
+        prompt=prompt_text(prompt_messages(example.row)) if reference else None,
+        prompt_digest=None if example.prompt is None else prompt_digest(example.prompt),
+        reference=reference.text if reference else None,
+        answer=said,
         loss=loss.nats,
         tokens=loss.tokens,
-        exact_match=exact_match(answer.text, reference) if answer else None,
-        token_f1=token_f1(answer.text, reference) if answer else None,
-        rouge_l=rouge_l(answer.text, reference) if answer else None,
-        json_f1=json_f1(answer.text, reference) if answer else None,
+        exact_match=None if said is None else exact_match(said, expected),
+        token_f1=None if said is None else token_f1(said, expected),
+        rouge_l=None if said is None else rouge_l(said, expected),
+        json_f1=None if said is None else json_f1(said, expected),
     )
 
 

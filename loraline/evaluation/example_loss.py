@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from loraline.data.chat import EncodedRow
+from loraline.data.chat_tokens import EncodedRow
 from loraline.evaluation.batching import make_batches, pad
 
 _TOKENS_PER_BATCH = 4096  # bounds the logits: 1 GB in 16 bit with a vocabulary of 128k

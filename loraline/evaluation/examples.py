@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 from loraline import progress
 from loraline.artifacts.dataset_files import Message
-from loraline.data.chat import EncodedRow, encode_rows
+from loraline.data.chat import encode_rows, last_prompt
+from loraline.data.chat_tokens import EncodedRow
 from loraline.data.messages import message_text
 from loraline.data.rows import Row
 from loraline.errors import DatasetError, ValidationError
+from loraline.evaluation.answer_text import Reference, read_reference
 from loraline.evaluation.example_loss import ExampleLoss, example_losses, labelled_tokens
+from loraline.evaluation.generate import before_stop
 from loraline.models.loaded import LoadedModel
 
 
@@ -20,6 +23,10 @@ class Example:
     row: Row
     encoded: EncodedRow
     is_truncated: bool
+    prompt: list[int] | None
+    """The tokens before the last answer, not truncated; None for plain text."""
+    reference: Reference | None
+    """The last answer, not truncated; None for plain text."""
 
 
 def encode_examples(loaded: LoadedModel, rows: list[Row], source: str) -> tuple[list[Example], list[str]]:
@@ -37,7 +44,7 @@ def encode_examples(loaded: LoadedModel, rows: list[Row], source: str) -> tuple[
     for row, full in zip(rows, encode_rows(loaded.tokenizer, rows), strict=True):
         encoded = EncodedRow(full.token_ids[: loaded.context_length], full.loss_mask[: loaded.context_length])
         if labelled_tokens(encoded):
-            examples.append(Example(row, encoded, len(encoded.token_ids) < len(full.token_ids)))
+            examples.append(_example(loaded, row, full, encoded))
         else:
             left_out.append(row.id)
     if not examples:
@@ -46,6 +53,14 @@ def encode_examples(loaded: LoadedModel, rows: list[Row], source: str) -> tuple[
             f"answers lie beyond the model's context of {loaded.context_length} tokens; give others"
         )
     return examples, left_out
+
+
+def _example(loaded: LoadedModel, row: Row, full: EncodedRow, encoded: EncodedRow) -> Example:
+    is_truncated = len(encoded.token_ids) < len(full.token_ids)
+    if row.messages is None:
+        return Example(row, encoded, is_truncated, None, None)
+    answer, _ = before_stop(full.token_ids[full.prompt_length :], loaded.stop_token_ids)
+    return Example(row, encoded, is_truncated, last_prompt(full), read_reference(loaded.tokenizer, row, answer))
 
 
 def score_examples(loaded: LoadedModel, examples: list[Example], unit: str) -> list[ExampleLoss]:

@@ -10,6 +10,8 @@ import torch
 from transformers import GenerationConfig
 
 from loraline import progress
+from loraline.data.chat_format import chat_format
+from loraline.evaluation.answer_text import answer_text
 from loraline.evaluation.batching import make_batches, pad
 from loraline.evaluation.config import EvaluateConfig
 from loraline.models.loaded import LoadedModel
@@ -21,7 +23,10 @@ _TOKENS_PER_BATCH = 32768  # bounds the key-value cache: 4 GB for an 8B model wi
 class Answer:
     """A generated answer."""
 
+    token_ids: list[int]
+    """Its tokens before the first stop token."""
     text: str
+    """What it says, without its reasoning."""
     finished: bool
     """Whether it ended with a stop token, and not at `max_new_tokens`."""
 
@@ -64,7 +69,13 @@ def _answer_batch(loaded: LoadedModel, prompts: list[list[int]], max_new_tokens:
 
 
 def _decode(loaded: LoadedModel, token_ids: list[int]) -> Answer:
-    """Decode the tokens before the first stop token, and strip white space at both ends."""
-    end = next((i for i, token in enumerate(token_ids) if token in loaded.stop_token_ids), None)
-    text = loaded.tokenizer.decode(token_ids[:end], skip_special_tokens=True)
-    return Answer(str(text).strip(), finished=end is not None)
+    """Decode the tokens before the first stop token."""
+    answer, finished = before_stop(token_ids, loaded.stop_token_ids)
+    opened = chat_format(loaded.tokenizer).opened
+    return Answer(answer, answer_text(loaded.tokenizer, answer, opened), finished)
+
+
+def before_stop(token_ids: list[int], stop_token_ids: list[int]) -> tuple[list[int], bool]:
+    """The tokens before the first stop token, and whether there is one."""
+    end = next((i for i, token in enumerate(token_ids) if token in stop_token_ids), None)
+    return token_ids[:end], end is not None

@@ -5,7 +5,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from loraline.data.chat import prompt_digest, split_last_turn
+from loraline.data.chat import prompt_digest, prompt_messages
+from loraline.data.chat_format import chat_format
 from loraline.data.chat_template import served_template
 from loraline.data.rows import Row
 from loraline.models.folder import load_tokenizer, read_manifest
@@ -32,10 +33,13 @@ def serving_prompt_digests(folder: Path, rows: list[Row]) -> dict[str, str]:
     It is rendered as servers do: by the folder's own tokenizer and chat template, in one call.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=read_manifest(folder).trust_remote_code)
-    prompts: dict[str, Any] = {row.id: split_last_turn(row)[0] for row in rows[:_PROMPTS]}
     digests = {}
-    for row_id, messages in prompts.items():
-        if messages:
-            token_ids: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-            digests[row_id] = prompt_digest(token_ids)
+    for row in rows[:_PROMPTS]:
+        if messages := prompt_messages(row):
+            given: Any = chat_format(tokenizer, row.tools).messages(messages)
+            tools: Any = row.tools
+            token_ids: Any = tokenizer.apply_chat_template(
+                given, tools=tools, add_generation_prompt=True, return_dict=False
+            )
+            digests[row.id] = prompt_digest(token_ids)
     return digests

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from loraline.data.source_address import SourceAddress
 from loraline.errors import ConfigurationError, DatasetError, ModelLoadingError
 from loraline.identity import digests
 from loraline.quickstart.builtin_datasets import SCHEME as BUILTIN
@@ -28,7 +27,7 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
     if revision:
         raise ConfigurationError(
             f"the revision {revision!r} is set, but {source!r} has no revisions; only hf:// datasets have. Remove the "
-            "setting (data.revision, data.eval_revision, data.general_revision, or that of an entry)"
+            "setting (data.revision, data.eval_revision or data.general_revision)"
         )
     if source.startswith("s3://"):
         try:
@@ -43,11 +42,11 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
     return Pin("", digests.digest_pairs([(path.name, digests.digest_file(path))]))
 
 
-def pin_datasets(sources: Mapping[str, SourceAddress]) -> tuple[dict[str, str], str]:
+def pin_datasets(sources: Mapping[str, tuple[str, str, str, str]]) -> tuple[dict[str, str], str]:
     """Pin several datasets: the revision of each by its key in `sources`, and one digest of all.
 
     Args:
-        sources: where they are, by any key.
+        sources: arguments of `pin_dataset`, by any key.
 
     Raises:
         DatasetError, StorageError: as `pin_dataset`.
@@ -57,7 +56,7 @@ def pin_datasets(sources: Mapping[str, SourceAddress]) -> tuple[dict[str, str], 
     return {name: pin.revision for name, pin in pins.items()}, digest
 
 
-def check_datasets(sources: Mapping[str, SourceAddress], pinned: str) -> None:
+def check_datasets(sources: Mapping[str, tuple[str, str, str, str]], pinned: str) -> None:
     """Check that datasets still have the digest that they were pinned with.
 
     Raises:
@@ -65,7 +64,7 @@ def check_datasets(sources: Mapping[str, SourceAddress], pinned: str) -> None:
     """
     _, digest = pin_datasets(sources)
     if digest != pinned:
-        names = ", ".join(dict.fromkeys(address.source for address in sources.values()))
+        names = ", ".join(source for source, *_ in sources.values())
         raise DatasetError(
             f"the data at {names} changed during the run: the digest was {pinned} at its start, and is {digest} now. "
             "Start the run again with the new data, or restore the old."

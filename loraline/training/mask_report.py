@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from loraline.artifacts.adapter_files import MASK_PAGE
 from loraline.artifacts.training import MaskReport, MaskSample, MaskToken
-from loraline.data.chat import encode_rows, last_prompt, prompt_digest, split_last_turn
+from loraline.data.chat import encode_rows, last_prompt, prompt_digest, prompt_messages
 from loraline.data.chat_template import template_name
 from loraline.data.rows import Row
 from loraline.report.mask_page import ForwardPass, render_mask_page
@@ -53,7 +53,7 @@ def write_mask(
 
 def prompt_digests(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> dict[str, str]:
     """Return for the conversations among the first rows, by id, the digest of the prompt before the last answer."""
-    chosen = [row for row in rows[:_PROMPTS] if split_last_turn(row)[0]]
+    chosen = [row for row in rows[:_PROMPTS] if prompt_messages(row)]
     encoded = encode_rows(tokenizer, chosen)
     return {row.id: prompt_digest(last_prompt(one)) for row, one in zip(chosen, encoded, strict=True)}
 

@@ -1,7 +1,7 @@
 """Rows become the same tokens in training, evaluation and serving, and loss falls on answers alone."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from loraline.data.chat import (
@@ -10,7 +10,7 @@ from loraline.data.chat import (
     encode_rows,
     last_prompt,
     prompt_digest,
-    split_last_turn,
+    prompt_messages,
     stop_token_ids,
 )
 from loraline.data.chat_template import served_template
@@ -53,6 +53,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     made.train_from_iterator(
         texts, trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
     )
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
 
 
@@ -81,8 +82,8 @@ def test_the_encoded_prompt_is_a_prefix_of_the_encoded_row(
 ) -> None:
     tokenizer.chat_template = template
     row = Row.of(messages=TURNS)
-    history, answer = split_last_turn(row)
-    assert (history, answer) == (TURNS[:-1], " 5")
+    history = prompt_messages(row)
+    assert history == TURNS[:-1]
     prompt, encoded = encode_prompt(tokenizer, history), encode_row(tokenizer, row)
     assert encoded.token_ids[: len(prompt)] == prompt
     assert all(encoded.loss_mask[len(prompt) :])
@@ -131,7 +132,35 @@ def test_the_digest_of_a_prompt() -> None:
 def test_all_of_a_plain_text_carries_loss(tokenizer: PreTrainedTokenizerFast) -> None:
     row = Row.of(text="the sum")
     assert learned(tokenizer, row) == "<s>the sum</s>"
-    assert split_last_turn(row) == ([], "")
+    assert prompt_messages(row) == []
+
+
+def test_bos_is_set_where_the_tokenizer_itself_sets_it(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
+    assert learned(tokenizer, Row.of(text="the sum")) == "the sum</s>"
+    assert tokenizer.decode(encode_prompt(tokenizer, TURNS[:2])).startswith("be kind")
+
+
+def test_every_answer_carries_loss_where_the_template_ends_a_whole_conversation_otherwise(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer.chat_template = CHATML + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"  # as Phi-3
+    assert learned(tokenizer, Row.of(messages=TURNS)) == "hello<|end|> 5<|end|>"
+    assert tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer)) == ["</s>", "<|end|>"]
+
+
+def test_turns_that_are_not_to_be_trained_on_carry_no_loss(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = CHATML
+    untrained = [{**turn, "train": False} if turn["content"] == "hello" else turn for turn in TURNS]
+    assert learned(tokenizer, Row.of(messages=untrained)) == " 5<|end|>"
+    last = [*TURNS, {"role": "user", "content": "and?"}, {"role": "assistant", "content": "x", "train": False}]
+    assert learned(tokenizer, Row.of(messages=last)) == "hello<|end|> 5<|end|>"
+
+
+def test_rows_whose_template_rewrites_earlier_answers_say_so(tokenizer: PreTrainedTokenizerFast) -> None:
+    for template, silent in ((CHATML, 0), (REWRITES, 1)):
+        tokenizer.chat_template = template
+        assert encode_row(tokenizer, Row.of(messages=TURNS)).silent_turns == silent
 
 
 def test_turns_after_the_last_answer_are_left_out(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -154,7 +183,7 @@ def test_stop_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
 @pytest.mark.parametrize(
     ("template", "messages", "message"),
     [
-        (None, TURNS[:2], "no message of role 'assistant'"),
+        (None, TURNS[:2], "no message of role 'assistant' carries loss"),
         (None, [{"role": "tool", "content": "x"}, TURNS[2]], "no role 'tool'"),
         (NO_SYSTEM, TURNS, "refuses a conversation of roles system, user, assistant"),
         (BROKEN, TURNS, "does not start with its own generation prompt"),

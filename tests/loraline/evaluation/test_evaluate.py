@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from loraline.artifacts.base_model import ModelManifest
 from loraline.artifacts.dataset_files import GENERAL_ROWS
 from loraline.artifacts.evaluation import EvaluationReport
-from loraline.data.chat import encode_prompt, encode_row, prompt_digest, split_last_turn
+from loraline.data.chat import encode_prompt, encode_row, prompt_digest, prompt_messages
 from loraline.data.rows import Row, RowWriter
 from loraline.errors import ConfigurationError, DatasetError, ValidationError
 from loraline.evaluation.batching import make_batches
@@ -87,7 +87,7 @@ def plain_loss(network: Any, tokenizer: Any, row: Row) -> tuple[float, int]:
 
 
 def plain_answer(network: Any, tokenizer: Any, row: Row) -> str:
-    prompt = encode_prompt(tokenizer, split_last_turn(row)[0])
+    prompt = encode_prompt(tokenizer, prompt_messages(row))
     ids = list(prompt)
     with torch.inference_mode():
         while len(ids) < len(prompt) + CONFIG.max_new_tokens and ids[-1] not in (0, 1):
@@ -109,7 +109,7 @@ def test_batched_results_equal_those_of_single_examples(
         nats, tokens = plain_loss(network, tokenizer, rows[example["id"]])
         assert (example["loss"], example["tokens"]) == (pytest.approx(nats, rel=1e-4), tokens)
         assert example["answer"] == plain_answer(network, tokenizer, rows[example["id"]])
-        assert example["reference"] == split_last_turn(rows[example["id"]])[1]
+        assert example["reference"] == rows[example["id"]].messages[-1]["content"].strip()
     assert report.loss == pytest.approx(sum(e["loss"] for e in found) / sum(e["tokens"] for e in found))
     assert report.examples == report.answered == report.available == len(ROWS)
     assert EvaluationReport.model_validate_json((tmp_path / "out" / "metrics.json").read_text()) == report
@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_names_its_example(tmp_path: Path, dataset: Pa
 def test_an_example_has_the_digest_of_its_prompt(tmp_path: Path, model: Path) -> None:
     rows = [ROWS[-1], Row.of(text="no question in here")]
     evaluate(CONFIG, model, tiny.save_dataset(tmp_path / "data", rows), tmp_path / "out")
-    prompt = encode_prompt(load_tokenizer(model), split_last_turn(ROWS[-1])[0])
+    prompt = encode_prompt(load_tokenizer(model), prompt_messages(ROWS[-1]))
     digests = {example["id"]: example["prompt_digest"] for example in examples(tmp_path / "out")}
     assert digests == {rows[0].id: prompt_digest(prompt), rows[1].id: None}
 

@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from loraline.artifacts.dataset_files import EVAL_ROWS
-from loraline.data.chat import encode_prompt, encode_row, prompt_digest, split_last_turn
+from loraline.data.chat import encode_prompt, encode_row, prompt_digest, prompt_messages
 from loraline.data.rows import Row, read_rows
 from loraline.training.config import TrainConfig
 from loraline.training.train import train
@@ -105,7 +105,5 @@ def test_boundaries_between_packed_sequences(written: Path, rows: list[Row]) -> 
 def test_prompt_digests_are_those_of_training(written: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     mask = json.loads((written / "adapter" / "mask.json").read_text(encoding="utf-8"))
     lowest = [row for row in read_rows(written / "data" / EVAL_ROWS)[:64] if row.messages]
-    assert mask["prompts"] == {
-        row.id: prompt_digest(encode_prompt(tokenizer, split_last_turn(row)[0])) for row in lowest
-    }
+    assert mask["prompts"] == {row.id: prompt_digest(encode_prompt(tokenizer, prompt_messages(row))) for row in lowest}
     assert len(set(mask["prompts"].values())) > 60
