@@ -15,7 +15,7 @@ LIGHT_BIN := $(dir $(LIGHT))bin
 export LORALINE_LIGHT_IMAGE LORALINE_GPU_IMAGE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run ui compile compile-and-upload images push test test-gpu test-containers lint format docs lock clean
+.PHONY: help install run ui compile compile-and-upload images push test test-gpu test-families test-containers lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ test: $(VENV)/dev ## run the tests
 test-gpu: $(VENV)/dev ## run the tests that need a CUDA device; without one, do nothing but say so
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
 		then $(BIN)/pytest tests/gpu -m gpu; else echo "torch finds no CUDA device: no test was run"; fi
+
+test-families: $(VENV)/dev ## try every family of models in docs/families.md
+	@$(BIN)/pytest tests/families -m "families or not families" -n 2
 
 test-containers: $(VENV)/dev ## build the images, check them, and run the pipeline in them (root on Debian)
 	@$(BIN)/pytest tests/images -m containers

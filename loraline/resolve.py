@@ -7,6 +7,7 @@ from loraline import progress
 from loraline.data.config import DataConfig
 from loraline.evaluation.config import EvaluateConfig, check_task_folder
 from loraline.evidence.lineage import Lineage, PolicyPin, SourcePin
+from loraline.feasibility import check_feasibility
 from loraline.identity.code import code_digest
 from loraline.recipe import Recipe
 from loraline.registry.champion_pin import pin_champion
@@ -47,7 +48,8 @@ def resolve(recipe: Recipe) -> Settings:
     an address. So this step runs each time, looks at both, and passes their digests on as arguments.
 
     Raises:
-        ConfigurationError: the policy is not one, or the folder of task files is not there.
+        ConfigurationError: the policy is not one, the folder of task files is not there, or the base cannot be
+            trained, merged and exported with these settings.
         DatasetError, ModelLoadingError, StorageError: a source is not there, or training does not fit this machine.
     """
     # Read here, so that no later step depends on a file that only this one can see.
@@ -56,6 +58,7 @@ def resolve(recipe: Recipe) -> Settings:
     data = recipe.data.model_copy(update=revisions)
     model = pin_model(recipe.model.source, recipe.model.revision)
     progress.headline(f"data {data_digest[:12]}, model {model.digest[:12]}")
+    _check_base(recipe, model)
     _check_memory(recipe)
     pinned = recipe.model.model_copy(update={"revision": model.revision})
     evaluation = EvaluateSettings(
@@ -107,6 +110,14 @@ def _prepare_settings(
         max_length=recipe.training.max_length,
         policy=policy,
     )
+
+
+def _check_base(recipe: Recipe, model: Pin) -> None:
+    """Refuse, before a weight is fetched, a base that cannot be trained, merged and exported with these settings."""
+    found = check_feasibility(recipe.model.model_copy(update={"revision": model.revision}), recipe.training)
+    found.require()
+    for unchecked in found.unchecked:
+        progress.note(f"not looked at here: {unchecked}")
 
 
 def _check_memory(recipe: Recipe) -> None:

@@ -173,6 +173,24 @@ def read(url: str) -> Iterator[bytes]:
                 raise _storage_error(f"reading {url}", error) from error
 
 
+def read_range(url: str, offset: int, length: int) -> bytes:
+    """Read some bytes of an object; fewer at its end.
+
+    Raises:
+        StorageError: there is no such object, or the store cannot be reached or refuses.
+    """
+    at = S3Url.parse(url)
+    try:
+        response = connect().get_object(at.bucket, at.key, offset=offset, length=length)
+        try:
+            return bytes(response.read())
+        finally:
+            response.close()
+            response.release_conn()
+    except (MinioException, urllib3.exceptions.HTTPError) as error:
+        raise _storage_error(f"reading {url}", error) from error
+
+
 def upload(path: Path, url: str) -> None:
     """Upload a file to a URL, or a folder's files under it; the bucket is created if it does not exist.
 

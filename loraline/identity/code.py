@@ -30,6 +30,7 @@ STEPS = {
 
 WITHOUT_EFFECT = (
     "loraline.errors",
+    "loraline.feasibility",
     "loraline.identity.code",
     "loraline.identity.libraries",
     "loraline.identity.step_identity",
@@ -42,8 +43,8 @@ WITHOUT_EFFECT = (
     "loraline.training.multinode",
     "loraline.units",
 )
-"""Modules and packages that report, format, draw, move bytes whose digests are checked, or start processes elsewhere;
-and the quickstart's rows and base, which are pinned as sources, by their content."""
+"""Modules and packages that report, format, draw, refuse, move bytes whose digests are checked, or start processes
+elsewhere; and the quickstart's rows and base, which are pinned as sources, by their content."""
 
 _ROOT = Path(__file__).parents[2]
 _MESSAGES = {"advance", "emit", "headline", "note"}  # of loraline.progress

@@ -19,7 +19,8 @@ from loraline.errors import AdapterError
 from loraline.merging.expert_updates import Experts
 from loraline.merging.weight_updates import WeightUpdate
 from loraline.models.peft_files import ADAPTER_WEIGHTS
-from loraline.models.safetensors_files import FLOAT_DTYPES, StoredTensor, read_header
+from loraline.models.safetensors_files import FLOAT_DTYPES, read_header
+from loraline.models.safetensors_header import StoredTensor
 
 _BLOCK_VALUES = 1 << 18  # values of a weight in memory at a time: 1 MB in float32, which caches hold
 _COPY_BYTES = 1 << 22

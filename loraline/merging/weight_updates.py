@@ -20,7 +20,7 @@ from loraline.errors import AdapterError, ModelLoadingError
 from loraline.merging.expert_updates import Experts, adapted_parameter, is_target, stored_experts
 from loraline.models.meta_model import build_meta_model
 from loraline.models.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from loraline.models.safetensors_files import StoredTensor
+from loraline.models.safetensors_header import StoredTensor
 from loraline.models.stored_layout import StoredLayout, StoredPart
 
 _MAGNITUDE = "lora_magnitude_vector"

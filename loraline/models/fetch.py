@@ -5,6 +5,7 @@ from pathlib import Path
 from loraline import progress
 from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
+from loraline.feasibility import check_feasibility
 from loraline.identity.digests import digest_folder
 from loraline.identity.step_identity import step_identity
 from loraline.models.config import ModelConfig
@@ -27,9 +28,11 @@ def fetch_base(config: ModelConfig, base: Path, quantized: Path, pinned: str = "
         pinned: digest of the source when the run began (`pin_model`). Empty: not compared.
 
     Raises:
+        ConfigurationError: what can be read of the base without its weights says that it cannot be trained and merged.
         ModelLoadingError: the model cannot be fetched, is not complete, is not the one that was pinned, or cannot be
             quantized on this device.
     """
+    check_feasibility(config).require()
     fetch_model(config.source, config.revision, base, config.trust_remote_code)
     _check_pin(config, pinned)
     manifest = ModelManifest(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pydantic
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from loraline.artifacts.base_model import ModelManifest
@@ -52,7 +53,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
     """
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=read_manifest(folder).trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise ModelLoadingError(
             f"the model configuration in {folder} cannot be read: {error} (a model that comes with its own "
             "code needs model.trust_remote_code=true)"

@@ -1,35 +1,23 @@
-"""The safetensors files of a model folder: which there are, and where each tensor is stored in them.
-
-Format (https://huggingface.co/docs/safetensors): eight bytes of little-endian header length, the header in JSON, and
-the tensors' bytes.
-"""
+"""The safetensors files of a model folder: which there are, and where each tensor is stored in them."""
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from loraline.errors import ModelLoadingError
+from loraline.models.safetensors_header import (
+    INDEX,
+    LENGTH_BYTES,
+    SINGLE_FILE,
+    StoredTensor,
+    header_length,
+    parse_header,
+)
 
 FLOAT_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """The dtypes that are merged, by their names in safetensors."""
-_INDEX = "model.safetensors.index.json"
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """The header entry of a tensor."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    """As safetensors names it, such as BF16."""
-    begin: int
-    """Offset of its first byte in the file."""
-    end: int
-    """Offset after its last byte."""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -38,8 +26,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelLoadingError: a file is missing.
     """
-    index = folder / _INDEX
-    names = ["model.safetensors"]
+    index = folder / INDEX
+    names = [SINGLE_FILE]
     if index.exists():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     missing = [name for name in names if not (folder / name).exists()]
@@ -55,18 +43,12 @@ def read_header(path: Path) -> list[StoredTensor]:
         ModelLoadingError: the file is shorter or longer than its header says.
     """
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    data = 8 + length
-    tensors = [
-        StoredTensor(name, tuple(entry["shape"]), entry["dtype"], *(data + offset for offset in entry["data_offsets"]))
-        for name, entry in header.items()
-    ]
+        tensors = parse_header(file.read(header_length(file.read(LENGTH_BYTES))))
+        data = file.tell()
     size, expected = path.stat().st_size, max((tensor.end for tensor in tensors), default=data)
     if size != expected:
         raise ModelLoadingError(f"{path} has {size} bytes and should have {expected}; fetch the model again")
-    return sorted(tensors, key=lambda tensor: tensor.begin)
+    return tensors
 
 
 def count_parameters(folder: Path) -> int:

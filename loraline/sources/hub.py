@@ -31,6 +31,31 @@ def download_model(repository: str, revision: str, patterns: tuple[str, ...], ig
         raise ModelLoadingError(_explain(f"the model {repository!r}", revision, error)) from error
 
 
+def weight_headers(repository: str, revision: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each tensor in a model's safetensors files, by name. Reads their headers alone.
+
+    Raises:
+        ModelLoadingError: the model has no safetensors files.
+        OSError: the Hub does not answer.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError, NotASafetensorsRepoError, SafetensorsParsingError
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        metadata = HfApi().get_safetensors_metadata(repository, revision=revision or None)
+    except NotASafetensorsRepoError as error:
+        raise ModelLoadingError(
+            f"{repository} has no safetensors weights (.bin and .pt files are not accepted, because reading them can "
+            "run code): load the model once where you trust it, and save it with save_pretrained"
+        ) from error
+    except (HTTPError, SafetensorsParsingError) as error:
+        raise OSError(_explain(f"the model {repository!r}", revision, error)) from error
+    files = metadata.files_metadata.values()
+    return {name: (tuple(t.shape), t.dtype) for file in files for name, t in file.tensors.items()}
+
+
 def dataset_commit(repository: str, revision: str) -> str:
     """Resolve a dataset's revision to the commit that it points to now.
 

@@ -118,7 +118,7 @@ def pin_model(source: str, revision: str = "") -> Pin:
         return Pin("", digests.digest_pairs((path.name, digests.digest_file(path)) for path in files))
     if parsed.kind == "s3":
         return Pin("", digest_at_s3(f"{parsed.location}/{parsed.gguf}".rstrip("/")))
-    version, url = _registered_version(parsed.location, revision)
+    version, url = registered_version(parsed.location, revision)
     return Pin(version, digest_at_s3(url))
 
 
@@ -161,7 +161,7 @@ def _fetch(source: str, revision: str, folder: Path, patterns: tuple[str, ...]) 
     elif parsed.kind == "s3":
         _download_from_s3(parsed.location, folder, patterns)
     elif parsed.kind == "registry":
-        _download_from_s3(_registered_version(parsed.location, revision)[1], folder, patterns)
+        _download_from_s3(registered_version(parsed.location, revision)[1], folder, patterns)
     elif parsed.kind == "hub":
         for path in _folder_files(_download_from_hub(parsed.location, revision, patterns), patterns):
             _link_or_copy(path, folder / path.name)
@@ -214,7 +214,7 @@ def _download_from_s3(url: str, folder: Path, patterns: tuple[str, ...]) -> None
         storage.download(f"{url}/{name}", folder)
 
 
-def _registered_version(location: str, version: str) -> tuple[str, str]:
+def registered_version(location: str, version: str) -> tuple[str, str]:
     """A registered model's version, and the URL of its merged model."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

@@ -68,52 +68,57 @@ def check_targets(base: PreTrainedModel, config: TrainConfig) -> None:
     """Check, also on the meta device, that the layers to adapt exist, and that their adapter can be trained and merged.
 
     Raises:
-        ConfigurationError: a target module is not in the model, or is one end of tied embeddings; or experts are to
-            have dropout or DoRA.
+        ConfigurationError: as `target_problems` says.
     """
-    _check_expert_settings(base, config)
-    if config.target_modules != ALL_LINEAR:
-        _check_names(base, config.target_modules)
+    if problems := target_problems(base, config):
+        raise ConfigurationError("\n".join(problems))
 
 
-def _check_expert_settings(base: PreTrainedModel, config: TrainConfig) -> None:
-    """Raise ConfigurationError for what an adapter of experts cannot have: it is a part of their weights."""
+def target_problems(base: PreTrainedModel, config: TrainConfig) -> list[str]:
+    """What is wrong with the layers to adapt: not in the model, in a tower, one end of tied embeddings, and so on."""
+    names = [] if config.target_modules == ALL_LINEAR else _problems_of_names(base, config.target_modules)
+    return [*names, *_problems_of_experts(base, config)]
+
+
+def _problems_of_experts(base: PreTrainedModel, config: TrainConfig) -> list[str]:
+    """What an adapter of experts cannot have, because it is a part of their weights."""
     unsupported = []
     if config.dropout:
         unsupported.append(f"training.dropout={config.dropout} (set it to 0)")
     if config.use_dora:
         unsupported.append("training.use_dora=true (set it to false)")
     if unsupported and lora_targets(base, config.target_modules).parameters:
-        raise ConfigurationError(
+        return [
             f"{' and '.join(unsupported)} cannot be had for the experts of this model: PEFT adds the update to their "
             f"weights. Or leave them out of training.target_modules, and name others of {_available_names(base)}"
-        )
+        ]
+    return []
 
 
-def _check_names(base: PreTrainedModel, target_modules: list[str]) -> None:
-    """Raise ConfigurationError where a name matches nothing, or a layer whose adapter cannot be merged."""
+def _problems_of_names(base: PreTrainedModel, target_modules: list[str]) -> list[str]:
+    """Names that match nothing, or a layer whose adapter cannot be trained or merged."""
     layers = linear_layers(base)
     unknown = [
         target
         for target in target_modules
         if not any(is_match(name, target) for name in layers) and not target_experts(base, [target])
     ]
+    problems = unreachable_targets(base, target_modules)
     if unknown:
-        raise ConfigurationError(
+        problems.append(
             f"training.target_modules: no linear layer is called {', '.join(map(repr, unknown))}; this model has "
             f'{_available_names(base)}. ["all-linear"] selects all except output head and routers.'
         )
-    if unreachable := unreachable_targets(base, target_modules):
-        raise ConfigurationError("; ".join(unreachable))
     head = base.get_output_embeddings()
     head_names = [name for name, module in base.named_modules() if head is not None and module is head]
     tied = head is not None and head.weight is base.get_input_embeddings().weight
     if tied and any(is_match(name, target) for name in head_names for target in target_modules):
-        raise ConfigurationError(
+        problems.append(
             f"training.target_modules: {head_names[0]!r} shares its weights with the model's input embeddings "
             "(tie_word_embeddings), and an adapter would change only one of them, so that it could not be merged; "
             "remove it from the list"
         )
+    return problems
 
 
 def _available_names(base: PreTrainedModel) -> str:

@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from loraline.errors import LoralineError
+from loraline.recipe import Recipe
 from loraline.recipe_file import load_recipe
 from pipelines.cli.display import colored, follow_to_exit, print_link, print_runs, print_step
 from pipelines.cli.exits import exit_on_error
@@ -102,7 +104,9 @@ def submit(
     """
     console = Console()
     with exit_on_error():
-        settings = load_recipe(recipe, overrides or []).parameters()
+        checked = load_recipe(recipe, overrides or [])
+        _check_base(console, checked)
+        settings = checked.parameters()
         cluster = connected(endpoint, namespace, token_file)
         chosen = choose_version(cluster, pipeline, version)
         values = arguments(chosen.spec, settings, parameters or [], chosen.name)
@@ -114,6 +118,22 @@ def submit(
         if watch:
             follow_to_exit(console, cluster, started, chosen.spec)
         print_link(console, cluster.link(f"runs/details/{started.run_id}"))
+
+
+def _check_base(console: Console, recipe: Recipe) -> None:
+    """Refuse a base that cannot be trained, merged and exported; say what this machine could not look at."""
+    from loraline.feasibility import check_feasibility
+    from loraline.sources.model import parse_model_source
+
+    parse_model_source(recipe.model.source)
+    try:
+        feasibility = check_feasibility(recipe.model, recipe.training)
+    except LoralineError as error:  # what the cluster reads need not be readable from here
+        console.print(f"[yellow]note[/yellow]  the base was not looked at: {escape(str(error))}", highlight=False)
+        return
+    feasibility.require()
+    for unchecked in feasibility.unchecked:
+        console.print(f"[yellow]note[/yellow]  not looked at here: {escape(unchecked)}", highlight=False)
 
 
 @app.command()

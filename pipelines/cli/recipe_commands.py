@@ -47,16 +47,21 @@ def plan(
         str | None, typer.Option(help="A GPU that this machine need not have, such as H200, A100-80GB, L4 or T4.")
     ] = None,
 ) -> None:
-    """Estimate how much memory a recipe needs, whether it fits, and which settings to change if it does not.
+    """Say whether a recipe's base can be trained, merged and exported, and whether it fits into memory.
 
-    Reads the model's configuration only. Exits with 1 if the recipe does not fit.
+    Tells which settings to change where it does not. Reads the model's configuration and the headers of its files, no
+    weights. Exits with 1 if the recipe does not fit.
     """
+    from loraline.feasibility import check_feasibility
     from loraline.models.memory_estimate import estimate_memory
-    from pipelines.local.console import show_memory_estimate
+    from pipelines.local.console import show_feasibility, show_memory_estimate
 
     with exit_on_error():
         checked = load_recipe(recipe, overrides or [])
         with services(HOME):
+            feasibility = check_feasibility(checked.model, checked.training)
+            feasibility.require()
+            show_feasibility(Console(), feasibility)
             estimate = estimate_memory(checked.model, checked.footprint(), accelerator)
         show_memory_estimate(Console(), estimate)
     raise typer.Exit(0 if estimate.fits else FAILED)

@@ -12,6 +12,7 @@ from pipelines.local.run import LocalStep
 from pipelines.local.summary import Summary
 
 if TYPE_CHECKING:
+    from loraline.feasibility import Feasibility
     from loraline.models.memory_estimate import MemoryEstimate
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
@@ -82,6 +83,14 @@ def show_summary(console: Console, summary: Summary) -> None:
         paths.add_row(place.replace("_", " "), str(path))
     console.print()
     console.print(paths, soft_wrap=True)
+
+
+def show_feasibility(console: Console, feasibility: "Feasibility") -> None:
+    """Print that nothing stands against a base, and what was not looked at."""
+    if not feasibility.unchecked:
+        console.print(f"{feasibility.source} can be trained, merged and exported\n", highlight=False, markup=False)
+    for unchecked in feasibility.unchecked:
+        console.print(f"not looked at here: {unchecked}\n", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_memory_estimate(console: Console, estimate: "MemoryEstimate") -> None:

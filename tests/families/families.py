@@ -116,8 +116,9 @@ FAMILIES = [
         {"image_token_id": 1, "video_token_id": 2, "vision_start_token_id": 3, "vision_end_token_id": 4},
         text=_LINEAR_ATTENTION,
         vision={"depth": 1, "num_heads": 4, "out_hidden_size": 32, "num_position_embeddings": 16},
+        quick=True,
     ),
-    Family("qwen3_moe", {**_EXPERTS, "decoder_sparse_step": 1}),
+    Family("qwen3_moe", {**_EXPERTS, "decoder_sparse_step": 1}, quick=True),
     Family("qwen3_next", {**_EXPERTS, **_LINEAR_ATTENTION, "shared_expert_intermediate_size": 24}),
     Family("qwen2_moe", {**_EXPERTS, "shared_expert_intermediate_size": 24}),
     Family("mistral", {"sliding_window": 24}),
@@ -128,6 +129,7 @@ FAMILIES = [
         {"image_token_index": 1},
         text={"model_type": "ministral3"},
         vision={"model_type": "pixtral"},
+        quick=True,
     ),
     Family("mixtral", _EXPERTS),
     Family("gemma"),
@@ -138,6 +140,7 @@ FAMILIES = [
         {"mm_tokens_per_image": 4, "image_token_index": 1, "boi_token_index": 2, "eoi_token_index": 3},
         text={"sliding_window": 24, "query_pre_attn_scalar": 8},
         vision={},
+        quick=True,
     ),
     Family(
         "gemma3n_text",
@@ -301,17 +304,6 @@ FAMILIES = [
     Family("helium"),
     Family("xglm", {"d_model": 32, "attention_heads": 4, "num_layers": 2, "ffn_dim": 48, "dropout": 0.0}),
     Family("persimmon"),
-    Family(
-        "dbrx",
-        {
-            "d_model": 32,
-            "n_heads": 4,
-            "n_layers": 2,
-            "max_seq_len": 256,
-            "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
-            "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0},
-        },
-    ),
 ]
 
 

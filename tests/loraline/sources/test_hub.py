@@ -14,6 +14,7 @@ from loraline.models.load import load_model
 from loraline.sources.dataset import pin_dataset
 from loraline.sources.model import fetch_model, pin_model
 from loraline.sources.pin import Pin
+from loraline.sources.weight_headers import read_weight_headers
 from tests.loraline.tiny_models import save_tiny_model
 
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -93,3 +94,10 @@ def test_a_cached_model_needs_no_network(hub: ThreadingHTTPServer, tmp_path: Pat
 def test_a_model_that_the_hub_does_not_have_is_an_error_with_advice() -> None:
     with pytest.raises(ModelLoadingError, match=r"'own/other' cannot be fetched .*HF_TOKEN"):
         pin_model("own/other")
+
+
+def test_headers_of_the_weights_are_read_without_them(
+    hub: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read_weight_headers("own/tiny", COMMIT)
+    assert found["model.embed_tokens.weight"].dtype == "F32"
