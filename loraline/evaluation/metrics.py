@@ -21,7 +21,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # Thai and Lao, Burmese, Khmer, Japanese, Chinese: scripts without spaces between words.
 _WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _SQUAD_TOKEN = re.compile(rf"[{_WITHOUT_SPACES}]|[^\s{_WITHOUT_SPACES}]+")
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
+_FENCES = re.compile(r"^\s*```(?:json)?|```\s*$")
 _ROUGE_TOKEN = re.compile(rf"[{_WITHOUT_SPACES}]|[^\W_{_WITHOUT_SPACES}]+")
 
 
@@ -56,7 +56,7 @@ def json_f1(answer: str, reference: str) -> float | None:
     """F1 over the fields of two JSON texts, each a path with its value, in any order; None without a JSON reference.
 
     A field counts where path and value are equal: 2 is 2.0, and not "2". An answer that is not JSON as a whole (but for
-    a Markdown fence around it) has no fields. A reference is JSON if it is an object or a list.
+    Markdown's fences around it) has no fields. A reference is JSON if it is an object or a list.
     """
     expected = _parsed(reference)
     if not isinstance(expected, dict | list):
@@ -70,10 +70,8 @@ def json_f1(answer: str, reference: str) -> float | None:
 
 def _parsed(text: str) -> object:
     """A JSON text's value; None where it is not JSON."""
-    text = text.strip()
-    fenced = _FENCED.fullmatch(text)
     try:
-        return json.loads(fenced[1] if fenced else text)
+        return json.loads(_FENCES.sub("", text))
     except (ValueError, RecursionError):
         return None
 

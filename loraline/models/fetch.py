@@ -9,6 +9,7 @@ from loraline.feasibility import check_feasibility
 from loraline.identity.digests import digest_folder
 from loraline.identity.step_identity import step_identity
 from loraline.models.config import ModelConfig
+from loraline.models.dequantize_checkpoint import dequantize_checkpoint
 from loraline.models.device import resolve_device
 from loraline.models.folder import write_manifest
 from loraline.models.quantize import quantize
@@ -35,6 +36,7 @@ def fetch_base(config: ModelConfig, base: Path, quantized: Path, pinned: str = "
     check_feasibility(config).require()
     fetch_model(config.source, config.revision, base, config.trust_remote_code)
     _check_pin(config, pinned)
+    dequantize_checkpoint(base, config.source)
     manifest = ModelManifest(
         source=config.source,
         revision=config.revision,

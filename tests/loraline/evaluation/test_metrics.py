@@ -83,6 +83,7 @@ def test_rouge_l_supports_other_scripts() -> None:
         ('{"name": "Ann", "count": 2}', 1.0),
         ('{"count": 2.0, "name": "Ann"}', 1.0),
         ('```json\n{"name": "Ann", "count": 2}\n```', 1.0),
+        ('{"name": "Ann", "count": 2}\n```', 1.0),
         ('{"name": "Ann", "count": "2"}', 0.5),
         ('{"name": "Ann"}', 2 / 3),
         ('{"name": "Ann", "count": 2, "day": "Friday"}', 0.8),
