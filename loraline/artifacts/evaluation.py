@@ -48,6 +48,14 @@ class EvaluatedWeights(Report):
         return f"{'merged' if self.merged_digest else 'base'} weights in {self.held}"
 
 
+class TaskScore(Report):
+    """The main metric of one example of a task: the task's is ``sum(value) / sum(weight)``."""
+
+    value: float
+    weight: int = 1
+    """1, or the bytes or words that a log-likelihood is spread over."""
+
+
 class TaskReport(Report):
     """A model's figures on one task of lm-evaluation-harness."""
 
@@ -61,6 +69,8 @@ class TaskReport(Report):
     """Standard error of the main metric; None where the harness gives none."""
     examples: int
     """Examples of the task that were put to the model."""
+    scores: dict[str, TaskScore] = {}
+    """By example; empty where the main metric is no mean over examples, such as an F1 over all of them."""
 
     @property
     def value(self) -> float | None:

@@ -23,8 +23,9 @@ class EvaluateConfig(StepConfig):
     """Tasks of lm-evaluation-harness, such as ["hellaswag"], to compare general abilities before and after training."""
     task_folder: str = ""
     """Folder, or `s3://bucket/prefix`, of your own task files and their data. Code in them is run."""
-    task_examples: int = Field(default=100, ge=0)
-    """Examples of each task, its first ones. 0: all."""
+    task_examples: int = Field(default=1000, ge=0)
+    """Examples of each task, its first ones. 0: all. With 500 of which 8% differ a model that lost nothing is found within
+    gate.max_task_drop = 0.05 in nine runs of ten, with 1000 nearly always, with 100 hardly ever."""
 
     @model_validator(mode="after")
     def _require_tasks(self) -> Self:

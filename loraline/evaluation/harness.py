@@ -17,6 +17,7 @@ from loraline import progress
 from loraline.artifacts.evaluation import TaskReport
 from loraline.errors import ConfigurationError
 from loraline.evaluation.config import EvaluateConfig
+from loraline.evaluation.task_scores import task_scores
 from loraline.evaluation.tasks import Tasks, seed_everything
 from loraline.models.loaded import LoadedModel
 
@@ -39,7 +40,7 @@ def run_tasks(config: EvaluateConfig, tasks: Tasks, loaded: LoadedModel) -> dict
             tasks,
             limit=config.task_examples or None,
             bootstrap_iters=_BOOTSTRAP_SAMPLES,
-            log_samples=False,
+            log_samples=True,
         )
     except ValueError as error:
         if "run task" not in str(error):
@@ -111,7 +112,7 @@ def _task_reports(output: Any, tasks: Tasks) -> dict[str, TaskReport]:
     groups = {name for name in tasks["groups"] if _metrics(output["results"].get(name, {}))}
     in_groups = {name for group in groups for name in _members(group, tasks["group_map"])}
     return {
-        name: _task_report(name, output)
+        name: _task_report(name, output, sorted(_members(name, tasks["group_map"]) or {name}))
         for name, results in sorted(output["results"].items())
         if name not in in_groups and _metrics(results)
     }
@@ -129,7 +130,7 @@ def _metrics(results: dict[str, Any]) -> dict[str, str]:
     return {key.removesuffix(",none").replace(",", "/"): key for key in keys}
 
 
-def _task_report(name: str, output: Any) -> TaskReport:
+def _task_report(name: str, output: Any, members: list[str]) -> TaskReport:
     results = output["results"][name]
     metrics = _metrics(results)
     values = {metric: float(results[key]) for metric, key in metrics.items()}
@@ -139,10 +140,12 @@ def _task_report(name: str, output: Any) -> TaskReport:
     main = next(iter(metrics))
     metric, filter_name = metrics[main].split(",", 1)
     stderr = results.get(f"{metric}_stderr,{filter_name}")
+    samples = {member: output["samples"].get(member, []) for member in members}
     return TaskReport(
         metric=main,
         higher_is_better=output["higher_is_better"].get(name, {}).get(metric, True) is not False,
         values=dict(values),
         stderr=stderr if isinstance(stderr, float) else None,
         examples=int(results.get("sample_len", 0)),
+        scores=task_scores(samples, metric, filter_name, values[main]),
     )

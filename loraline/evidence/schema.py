@@ -112,6 +112,14 @@ class TaskDrop(Report):
     tuned: float | None
     drop: float | None
     """By how much the tuned model is worse: above zero is worse. None where a figure is missing."""
+    lower: float | None = None
+    """The ends of the drop's interval. None where there is none."""
+    upper: float | None = None
+    examples: int = 0
+    """Examples that both models have a score of, which the interval is over; 0: the scores are not known, and the interval
+    is from the standard errors that the harness states of each model."""
+    left_out: int = 0
+    """Examples that one model alone has a score of."""
 
 
 class Forgetting(Report):

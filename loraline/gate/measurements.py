@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from loraline.artifacts.evaluation import EvaluationReport, MetricName, TaskReport
-from loraline.evidence.schema import ComparedModel, Comparison, Findings, Forgetting, PairedLoss, TaskDrop
+from loraline.artifacts.evaluation import EvaluationReport, MetricName
+from loraline.evidence.schema import ComparedModel, Comparison, Findings, Forgetting, PairedLoss
 from loraline.evidence.statistics import loss_interval
 from loraline.gate.comparisons import compare
+from loraline.gate.task_drops import compare_tasks
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def measure(findings: Findings) -> Measurements:
 def measure_forgetting(findings: Findings) -> Forgetting | None:
     """Compare base and tuned model on the general set and the tasks; None where neither was measured."""
     base, tuned = _general_loss(findings.base), _general_loss(findings.tuned)
-    tasks = _compare_tasks(findings)
+    tasks = compare_tasks(findings)
     if base is None and tuned is None and not findings.general and not tasks:
         return None
     rows = [row for row in findings.general if has_both_losses(row)]
@@ -67,20 +68,3 @@ def has_both_losses(row: PairedLoss) -> bool:
 
 def _general_loss(report: EvaluationReport | None) -> float | None:
     return report.general.loss if report and report.general else None
-
-
-def _compare_tasks(findings: Findings) -> dict[str, TaskDrop]:
-    base, tuned = (report.tasks if report else {} for report in (findings.base, findings.tuned))
-    return {name: _compare_task(base.get(name), tuned.get(name)) for name in sorted({*base, *tuned})}
-
-
-def _compare_task(base: TaskReport | None, tuned: TaskReport | None) -> TaskDrop:
-    """Compare the main metric of a task, which the evaluation names."""
-    metrics = {report.metric for report in (base, tuned) if report}
-    if len(metrics) != 1:
-        return TaskDrop(metric=None, base=None, tuned=None, drop=None)
-    before, after = (report.value if report else None for report in (base, tuned))
-    drop = None
-    if base and before is not None and after is not None:
-        drop = before - after if base.higher_is_better else after - before
-    return TaskDrop(metric=metrics.pop(), base=before, tuned=after, drop=drop)

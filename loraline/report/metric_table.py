@@ -7,6 +7,7 @@ from typing import Literal
 from loraline.artifacts.evaluation import FIGURE_LABELS, LOWER_IS_BETTER, FigureName
 from loraline.evidence.schema import EvaluatedModel, Evidence
 from loraline.gate.wording import is_above
+from loraline.report.formatting import interval
 
 Change = Literal["better", "worse", "same", ""]
 """What a difference means; empty where it is not known."""
@@ -44,7 +45,9 @@ class TaskRow:
     change: float | None
     """Tuned minus base."""
     is_within: bool | None
-    """Whether the drop is within gate.max_task_drop; None where it is not known."""
+    """Whether the drop is within gate.max_task_drop with its whole interval; None where it is not known."""
+    interval: str
+    """Of the change."""
 
 
 def metric_rows(evidence: Evidence) -> list[MetricRow]:
@@ -78,7 +81,8 @@ def task_rows(evidence: Evidence) -> list[TaskRow]:
             task.base,
             task.tuned,
             None if task.drop is None else -task.drop,
-            None if task.drop is None else not is_above(task.drop, most),
+            None if task.upper is None else not is_above(task.upper, most),
+            interval(*(None if end is None else -end for end in (task.upper, task.lower))),
         )
         for name, task in sorted(evidence.forgetting.tasks.items())
     ]

@@ -21,6 +21,7 @@ from loraline.artifacts.evaluation import (
     ProbeRates,
     ScoredExample,
     TaskReport,
+    TaskScore,
 )
 from loraline.artifacts.verdict import VerdictName
 from loraline.evidence.lineage import Lineage, SourcePin
@@ -193,10 +194,14 @@ def write_probes(folder: Path, answers: dict[str, str]) -> None:
     change(EvaluationReport, folder, safety=ProbeRates.model_validate(report.model_dump()))
 
 
-def tasks(accuracy: float) -> dict[str, TaskReport]:
-    """Figures of lm-evaluation-harness on one task."""
+def tasks(accuracy: float, examples: int = 300) -> dict[str, TaskReport]:
+    """Figures of lm-evaluation-harness on one task, of which the first examples are right."""
     values = {"acc": accuracy, "acc_norm": accuracy - 0.1}
-    return {"arc_easy": TaskReport(metric="acc", higher_is_better=True, values=values, stderr=0.02, examples=100)}
+    scores = {f"arc_easy:{i}:{i:012}": TaskScore(value=float(i < accuracy * examples)) for i in range(examples)}
+    report = TaskReport(
+        metric="acc", higher_is_better=True, values=values, stderr=0.02, examples=examples, scores=scores
+    )
+    return {"arc_easy": report}
 
 
 def prompt_digests(count: int) -> dict[str, str]:

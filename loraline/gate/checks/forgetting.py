@@ -26,7 +26,7 @@ def check(findings: Findings, measurements: Measurements) -> Check:
             faults.append("evaluation.tasks names tasks, but neither side has figures of any")
         faults += [fault for name, task in tasks.items() for fault in _task_faults(findings, name, task)]
         limit = f"within gate.max_task_drop = {findings.thresholds.max_task_drop:g}"
-        details += [f"{_describe_task(name, task)}, {limit}" for name, task in tasks.items() if not faults]
+        details += [f"{_describe_task(findings, name, task)}, {limit}" for name, task in tasks.items() if not faults]
     else:
         details.append("on tasks not measured: evaluation.tasks is empty")
     return make_check("forgetting", faults, "; ".join(details))
@@ -80,15 +80,32 @@ def _limit(findings: Findings) -> str:
 
 
 def _task_faults(findings: Findings, name: str, task: TaskDrop) -> list[str]:
+    thresholds = findings.thresholds
     if task.drop is None:
         figures = {"base": task.base, "tuned model": task.tuned}
         missing = " and the ".join(side for side, value in figures.items() if value is None)
         return [f"the task {name} has no figure for its main metric of the {missing}"]
-    if is_above(task.drop, findings.thresholds.max_task_drop):
-        limit = f"gate.max_task_drop = {findings.thresholds.max_task_drop:g}"
-        return [f"{_describe_task(name, task)}, more than {limit}"]
+    if 0 < task.examples < thresholds.min_examples:
+        return [
+            f"{task.examples} examples of the task {name} have a score of both models, fewer than gate.min_examples = "
+            f"{thresholds.min_examples}"
+        ]
+    if task.upper is None:
+        return [
+            f"{_describe_task(findings, name, task)}: its main metric is no mean over examples and has no standard error"
+        ]
+    if is_above(task.upper, thresholds.max_task_drop):
+        limit = f"gate.max_task_drop = {thresholds.max_task_drop:g}"
+        return [f"{_describe_task(findings, name, task)}, whose upper end is above {limit}"]
     return []
 
 
-def _describe_task(name: str, task: TaskDrop) -> str:
-    return f"{name} ({task.metric}) went from {task.base:.4g} to {task.tuned:.4g}, worse by {task.drop:.4g}"
+def _describe_task(findings: Findings, name: str, task: TaskDrop) -> str:
+    limits = "no interval"
+    if task.lower is not None and task.upper is not None:
+        limits = interval(task.lower, task.upper, findings.thresholds.confidence)
+    if task.examples:
+        limits += f" over {task.examples} examples"
+    if task.left_out:
+        limits += f", {task.left_out} more of one model alone"
+    return f"{name} ({task.metric}) went from {task.base:.4g} to {task.tuned:.4g}, worse by {task.drop:.4g} ({limits})"

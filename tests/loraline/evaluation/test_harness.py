@@ -13,6 +13,7 @@ from loraline.errors import ConfigurationError, DatasetError
 from loraline.evaluation.config import EvaluateConfig, check_harness, check_task_folder
 from loraline.evaluation.evaluate import evaluate
 from loraline.evaluation.harness import run_tasks
+from loraline.evaluation.task_scores import task_scores
 from loraline.evaluation.tasks import load_tasks
 from loraline.models.folder import write_manifest
 from loraline.models.loaded import LoadedModel
@@ -189,3 +190,25 @@ def test_a_task_that_runs_generated_code_is_refused(tmp_path: Path, model: Path,
     settings = config(tmp_path, "capital-answer")
     with pytest.raises(ConfigurationError, match="capital-answer which is marked as unsafe"):
         run_tasks(settings, load_tasks(settings), LoadedModel.load(model))
+
+
+def test_the_scores_of_examples_come_to_the_figure(model: Path, folder: Path) -> None:
+    settings = config(folder, "capitals", "capital-surprise", "capital-answer", examples=5)
+    reports = run_tasks(settings, load_tasks(settings), LoadedModel.load(model))
+    assert set(reports) == {"capitals", "capital-surprise", "capital-answer"}
+    for report in reports.values():
+        assert len(report.scores) == report.examples == 5
+        total = sum(score.weight for score in report.scores.values())
+        mean = sum(score.value for score in report.scores.values()) / total
+        assert mean == pytest.approx(report.value)
+    assert all(score.weight > 1 for score in reports["capital-surprise"].scores.values())
+    assert {id_.split(":")[0] for id_ in reports["capitals"].scores} == {"capital-choice"}
+
+
+def test_a_figure_that_is_no_mean_over_examples_has_no_scores() -> None:
+    samples = {"task": [{"filter": "none", "doc_id": i, "mcc": (1, i % 2)} for i in range(4)]}
+    assert task_scores(samples, "mcc", "none", 0.3) == {}
+    assert task_scores({"task": []}, "acc", "none", 0.3) == {}
+    right = {"task": [{"filter": "none", "doc_id": i, "acc": float(i % 2)} for i in range(4)]}
+    assert [score.value for score in task_scores(right, "acc", "none", 0.5).values()] == [0, 1, 0, 1]
+    assert task_scores(right, "acc", "none", 0.6) == {}

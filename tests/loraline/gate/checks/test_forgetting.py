@@ -53,7 +53,7 @@ FAULTS: dict[str, tuple[Callable[[Outputs], None], str]] = {
     ),
     "task": (
         lambda o: change(EvaluationReport, o.tuned, tasks=tasks(0.5)),
-        "arc_easy (acc) went from 0.62 to 0.5, worse by 0.12, more than gate.max_task_drop = 0.05",
+        "arc_easy (acc) went from 0.62 to 0.5, worse by 0.12 (95% interval 0.08019 to 0.1802) over 300",
     ),
     "task gone": (
         lambda o: change(EvaluationReport, o.tuned, tasks={}),
@@ -78,9 +78,45 @@ def test_a_task_whose_lower_is_better_may_not_rise(tmp_path: Path) -> None:
     outputs = write_outputs(tmp_path)
     for side, value in ((outputs.base, 0.4), (outputs.tuned, 0.5)):
         values = {"bits_per_byte": value}
-        task = TaskReport(metric="bits_per_byte", higher_is_better=False, values=values, stderr=None, examples=9)
+        task = TaskReport(metric="bits_per_byte", higher_is_better=False, values=values, stderr=0.001, examples=9)
         change(EvaluationReport, side, tasks={"wikitext": task})
-    assert_rejected(outputs, "forgetting", "worse by 0.1, more than gate.max_task_drop")
+    assert_rejected(
+        outputs,
+        "forgetting",
+        "worse by 0.1 (95% interval 0.09723 to 0.1028), whose upper end is above gate.max_task_drop",
+    )
+
+
+def test_a_task_may_drop_by_as_much_as_its_examples_can_show(tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path)
+    for examples, outcome in ((80, False), (300, True)):
+        for side in (outputs.base, outputs.tuned):
+            change(EvaluationReport, side, tasks=tasks(0.6, examples))
+        evidence = decide(outputs)
+        assert named(evidence, "forgetting").passed == outcome, named(evidence, "forgetting").detail
+        assert f"over {examples} examples" in named(evidence, "forgetting").detail
+
+
+def test_tasks_are_compared_on_the_examples_that_both_have(tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path)
+    [whole] = tasks(0.6).values()
+    part = dict(list(whole.scores.items())[:-40])
+    change(EvaluationReport, outputs.base, tasks={"arc_easy": whole})
+    change(EvaluationReport, outputs.tuned, tasks={"arc_easy": whole.model_copy(update={"scores": part})})
+    evidence = decide(outputs)
+    assert "over 260 examples, 40 more of one model alone" in named(evidence, "forgetting").detail
+    few = dict(list(whole.scores.items())[:10])
+    change(EvaluationReport, outputs.tuned, tasks={"arc_easy": whole.model_copy(update={"scores": few})})
+    assert_rejected(outputs, "forgetting", "10 examples of the task arc_easy have a score of both models, fewer than")
+
+
+def test_a_task_without_scores_or_standard_errors_proves_nothing(tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path)
+    for side in (outputs.base, outputs.tuned):
+        values = {"mcc": 0.5}
+        task = TaskReport(metric="mcc", higher_is_better=True, values=values, stderr=None, examples=400)
+        change(EvaluationReport, side, tasks={"cola": task})
+    assert_rejected(outputs, "forgetting", "its main metric is no mean over examples and has no standard error")
 
 
 def unmeasured(outputs: Outputs) -> None:
