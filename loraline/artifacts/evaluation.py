@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from loraline.artifacts.base import Measured, Report, StepIdentity
 
 EXAMPLES = "examples.jsonl"
@@ -69,7 +71,7 @@ class TaskReport(Report):
     """Standard error of the main metric; None where the harness gives none."""
     examples: int
     """Examples of the task that were put to the model."""
-    scores: dict[str, TaskScore] = {}
+    scores: dict[str, TaskScore] = Field(default={})
     """By example; empty where the main metric is no mean over examples, such as an F1 over all of them."""
 
     @property

@@ -116,8 +116,8 @@ class TaskDrop(Report):
     """The ends of the drop's interval. None where there is none."""
     upper: float | None = None
     examples: int = 0
-    """Examples that both models have a score of, which the interval is over; 0: the scores are not known, and the interval
-    is from the standard errors that the harness states of each model."""
+    """Examples that both models have a score of, which the interval is over. 0: the scores are not known, and the
+    interval is from the standard errors that the harness states of each model."""
     left_out: int = 0
     """Examples that one model alone has a score of."""
 

@@ -91,9 +91,8 @@ def _task_faults(findings: Findings, name: str, task: TaskDrop) -> list[str]:
             f"{thresholds.min_examples}"
         ]
     if task.upper is None:
-        return [
-            f"{_describe_task(findings, name, task)}: its main metric is no mean over examples and has no standard error"
-        ]
+        found = _describe_task(findings, name, task)
+        return [f"{found}: its main metric is no mean over examples and has no standard error"]
     if is_above(task.upper, thresholds.max_task_drop):
         limit = f"gate.max_task_drop = {thresholds.max_task_drop:g}"
         return [f"{_describe_task(findings, name, task)}, whose upper end is above {limit}"]

@@ -53,7 +53,8 @@ FAULTS: dict[str, tuple[Callable[[Outputs], None], str]] = {
     ),
     "task": (
         lambda o: change(EvaluationReport, o.tuned, tasks=tasks(0.5)),
-        "arc_easy (acc) went from 0.62 to 0.5, worse by 0.12 (95% interval 0.08019 to 0.1802) over 300",
+        "arc_easy (acc) went from 0.62 to 0.5, worse by 0.12 (95% interval 0.08019 to 0.1802 over 300 examples), "
+        "whose upper end is above gate.max_task_drop = 0.05",
     ),
     "task gone": (
         lambda o: change(EvaluationReport, o.tuned, tasks={}),
