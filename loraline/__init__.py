@@ -7,7 +7,11 @@
 >>> job.merge("out")
 >>> print(job.generate("Hello"))
 
-`FineTune` takes a base model or a recipe, and rows: a path or an address, a list, a datasets.Dataset, a DataFrame.
+`FineTune` takes a base model or a recipe, and rows: a path or an address, a list, a datasets.Dataset, a DataFrame, or
+several sources:
+
+>>> FineTune("quickstart", [DataSource(source="my.jsonl", weight=2), DataSource(source="hf://owner/dataset@train[:1%]")])
+
 Without a network, a GPU or data, `FineTune("quickstart")` learns to write dates in words:
 
 >>> job = FineTune("quickstart")
@@ -28,6 +32,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loraline.data.source_config import DataSource as DataSource
     from loraline.errors import AdapterError as AdapterError
     from loraline.errors import ConfigurationError as ConfigurationError
     from loraline.errors import DatasetError as DatasetError
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "AdapterError": "loraline.errors",
     "ConfigurationError": "loraline.errors",
+    "DataSource": "loraline.data.source_config",
     "DatasetError": "loraline.errors",
     "EvaluationResult": "loraline.finetune.results",
     "FineTune": "loraline.finetune.job",

@@ -1,10 +1,12 @@
 """The recipe: every step's settings together, as people write them and as KFP's form asks for them."""
 
 import difflib
+import json
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, Literal, get_origin
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticValidationError
@@ -86,7 +88,12 @@ class Recipe(StepConfig):
     def parameters(self) -> dict[str, Any]:
         """The recipe as flat KFP parameters, each of the type that `parameter_type` names."""
         values = self.model_dump(mode="json")
-        return {name: values[section][field] for name, (section, field) in parameter_places().items()}
+        named = {name: values[section][field] for name, (section, field) in parameter_places().items()}
+        fields = {name: section_class(s).model_fields[f] for name, (s, f) in parameter_places().items()}
+        return {
+            name: value if isinstance(value, str) or parameter_type(fields[name]) is not str else json.dumps(value)
+            for name, value in named.items()
+        }
 
     def footprint(self) -> FootprintConfig:
         """The part of the training settings that decides how much memory is needed."""
@@ -121,6 +128,8 @@ def parameter_type(field: FieldInfo) -> Any:
     annotation = field.annotation
     if get_origin(annotation) is Literal:
         return str
+    if isinstance(annotation, UnionType) and str in get_args(annotation):
+        return str  # what is no text is handed over as JSON
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return dict
     plain = get_origin(annotation) or annotation

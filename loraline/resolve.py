@@ -54,8 +54,8 @@ def resolve(recipe: Recipe) -> Settings:
     """
     # Read here, so that no later step depends on a file that only this one can see.
     policy = load_policy(recipe.safety.policy) if recipe.safety.policy else None
-    revisions, data_digest = pin_datasets(recipe.data.sources())
-    data = recipe.data.model_copy(update=revisions)
+    revisions, data_digest = pin_datasets(recipe.data.addresses())
+    data = recipe.data.pinned(revisions)
     model = pin_model(recipe.model.source, recipe.model.revision)
     progress.headline(f"data {data_digest[:12]}, model {model.digest[:12]}")
     _check_base(recipe, model)
@@ -154,9 +154,9 @@ def make_lineage(recipe: Recipe, data: DataConfig, data_digest: str, model: Pin,
         recipe=recipe.model_dump(mode="json"),
         recipe_digest=recipe.digest(),
         model_name=recipe.registry.model_name,
-        general_source=data.general_source,
+        general_source=data.names("general_source"),
         tasks=recipe.evaluation.tasks,
-        data=SourcePin(source=data.source, revision=data.revision, digest=data_digest),
+        data=SourcePin(source=data.names(), revision=data.revisions(), digest=data_digest),
         model=SourcePin(source=recipe.model.source, revision=model.revision, digest=model.digest),
         policy=PolicyPin(source=recipe.safety.policy, digest=policy.digest) if policy else None,
     )

@@ -23,6 +23,6 @@ def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.O
         parsed = PrepareSettings.parse(settings)
         fetch_tokenizer(parsed.tokenizer_source, parsed.tokenizer_revision, Path(folder))
         report = prepare(parsed.config, Path(folder), Path(dataset.path), parsed.max_length, parsed.policy)
-        check_datasets(parsed.config.sources(), parsed.digest)  # after reading: what changed before shows as well
+        check_datasets(parsed.config.addresses(), parsed.digest)  # after reading: what changed before shows as well
         shutil.copyfile(Path(dataset.path) / PAGE, page.path)
     dataset.metadata["fingerprint"] = report.fingerprint

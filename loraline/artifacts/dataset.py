@@ -230,6 +230,10 @@ class SourceReport(Report):
     """messages, sharegpt, alpaca, prompt-completion or text; empty where it has no valid row."""
     columns: dict[str, str]
     """The source's column by its name in data.columns."""
+    unused_columns: list[str]
+    """Its columns that no row was made of, in the first rows."""
+    rows: int
+    """Valid rows that were read; chunks, where a text was cut."""
 
 
 class DatasetReport(Report):

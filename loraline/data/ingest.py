@@ -1,7 +1,7 @@
 """The first pass over the rows: read, validate, chunk, screen, deduplicate, split and write them."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -9,7 +9,7 @@ from itertools import chain, islice
 from loraline import progress
 from loraline.artifacts.dataset import RowProblem, SourceReport
 from loraline.artifacts.dataset_files import RowSet
-from loraline.data.config import DataConfig, SourceAddress
+from loraline.data.config import DataConfig
 from loraline.data.dataset_writer import DatasetWriter
 from loraline.data.formats.detection import DetectedFormat, convert_record, detect_format
 from loraline.data.formats.row_formats import PLAIN_TEXT, RowContent
@@ -17,6 +17,7 @@ from loraline.data.reading.chunker import Chunker
 from loraline.data.reading.dataset_source import DatasetSource, find_source
 from loraline.data.reading.records import ReadResult, SourceRecord
 from loraline.data.row_screening import RowScreener
+from loraline.data.source_config import SourceRequest
 from loraline.data.validation.bad_rows import BadRowLog
 from loraline.errors import ConfigurationError, DatasetError
 
@@ -28,6 +29,7 @@ _TEXTS_PER_BATCH, _CHARACTERS_PER_BATCH = 512, 1 << 20  # plain texts whose toke
 class _OpenSource:
     """A source whose row format is known."""
 
+    request: SourceRequest
     source: DatasetSource
     row_set: RowSet | None
     """The set that its rows go to; None: train or eval, by the hash of the prompt."""
@@ -36,6 +38,10 @@ class _OpenSource:
     """None where it has no valid record."""
     bad_rows: int
     """Bad rows so far."""
+    present: list[str]
+    """The columns of its first records."""
+    rows: int = 0
+    """Valid rows so far."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +66,24 @@ class _ByteProgress:
         progress.advance(math.ceil(sum(self._read.values()) / 1000), math.ceil(self._total / 1000), "kB")
 
 
-def sources_to_prepare(config: DataConfig) -> list[tuple[SourceAddress, RowSet | None]]:
+def sources_to_prepare(config: DataConfig) -> list[tuple[SourceRequest, RowSet | None]]:
     """The recipe's sources in the order in which they are read, each with the set that its rows go to.
 
     None stands for train or eval, by the hash of the prompt. Eval rows come first, so that each row to train on can be
     compared with all of them, and general rows last, to be compared with all rows to train on.
     """
-    addresses = config.sources()
     order: list[tuple[str, RowSet | None]] = [
-        ("eval_revision", "eval"),
-        ("revision", "train" if config.eval_source else None),
-        ("general_revision", "general"),
+        ("eval_source", "eval"),
+        ("source", "train" if config.eval_source else None),
+        ("general_source", "general"),
     ]
-    return [(addresses[key], row_set) for key, row_set in order if key in addresses]
+    requests = config.requests()
+    return [(request, row_set) for field, row_set in order for request in requests[field]]
 
 
 def ingest(
     config: DataConfig,
-    sources: list[tuple[SourceAddress, RowSet | None]],
+    sources: list[tuple[SourceRequest, RowSet | None]],
     chunker: Chunker,
     screener: RowScreener,
     dataset: DatasetWriter,
@@ -98,38 +104,45 @@ def ingest(
         DatasetError: a source cannot be read, or more rows are bad than allowed.
         StorageError: the object store cannot be reached or refuses access.
     """
-    found = [(find_source(address, config.format, chunker), row_set) for address, row_set in sources]
-    watch = _ByteProgress(sum(source.size or 0 for source, _ in found))
+    found = [(request, find_source(request, chunker), row_set) for request, row_set in sources]
+    watch = _ByteProgress(sum(source.size or 0 for _, source, _ in found))
     # All formats are detected before the rows are read, so that a mistake in the recipe fails at once.
-    opened = [_open(source, row_set, config, bad, watch, number) for number, (source, row_set) in enumerate(found)]
+    opened = [_open(*one, bad, partial(watch.update, number)) for number, one in enumerate(found)]
     _check_chunk_settings(config, opened)
     for one in opened:
         bad_before = bad.rows
         for content, record, group in _chunk_long_texts(one, _valid_rows(one, bad), chunker):
             dataset.add(screener.screen(content, record.origin), group, one.row_set)
+            one.rows += 1
         one.bad_rows += bad.rows - bad_before
     bad.check(dataset.rows_added + bad.rows, config.max_bad_fraction)
     return [Ingested(_report(one), one.row_set, one.bad_rows) for one in opened]
 
 
 def _open(
-    source: DatasetSource, row_set: RowSet | None, config: DataConfig, bad: BadRowLog, watch: _ByteProgress, number: int
+    request: SourceRequest,
+    source: DatasetSource,
+    row_set: RowSet | None,
+    bad: BadRowLog,
+    on_bytes_read: Callable[[int], None],
 ) -> _OpenSource:
     """Read the first records of a source and detect its row format; bad rows before the first record are logged."""
-    results = source.read(partial(watch.update, number))
+    results = source.read(on_bytes_read)
     bad_before = bad.rows
     while head := list(islice(results, _RECORDS_FOR_DETECTION)):
         records = [result for result in head if isinstance(result, SourceRecord)]
         if records:
             columns = dict.fromkeys(column for record in records for column in record.fields)
-            detected = detect_format(list(columns), config.columns, source.name)
-            return _OpenSource(source, row_set, chain(head, results), detected, bad.rows - bad_before)
+            detected = detect_format(list(columns), request.columns, source.name, request.setting)
+            return _OpenSource(
+                request, source, row_set, chain(head, results), detected, bad.rows - bad_before, list(columns)
+            )
         for result in head:
             assert isinstance(result, RowProblem)
             bad.add([result])
     if bad.rows == bad_before:
         raise DatasetError(f"{source.name!r} has no rows")
-    return _OpenSource(source, row_set, iter(()), None, bad.rows - bad_before)
+    return _OpenSource(request, source, row_set, iter(()), None, bad.rows - bad_before, [])
 
 
 def _check_chunk_settings(config: DataConfig, opened: list[_OpenSource]) -> None:
@@ -201,4 +214,8 @@ def _report(opened: _OpenSource) -> SourceReport:
         bytes=opened.source.size,
         row_format=detected.row_format.name if detected else "",
         columns=detected.columns if detected else {},
+        unused_columns=[column for column in opened.present if column not in detected.columns.values()]
+        if detected
+        else [],
+        rows=opened.rows,
     )

@@ -111,7 +111,7 @@ def prepare_evaluation_set(
         BadRowLog(output) as bad,
         DatasetWriter(output, Path(folder), config.eval_fraction, False) as dataset,
     ):
-        ingest(config, [(config.sources()["revision"], "eval")], chunker, screener, dataset, bad)
+        ingest(config, [(request, "eval") for request in config.requests()["source"]], chunker, screener, dataset, bad)
     dataset.paths["train"].unlink()
     counts = _row_counts(dataset, bad.rows, {"eval": dataset.outcomes["eval"]})
     progress.headline(f"{counts.eval:,} rows to evaluate on")
@@ -181,7 +181,7 @@ def _general_set(results: _Results) -> GeneralSet:
     counts, kept = results.dataset.general_outcomes, results.similarity.kept["general"]
     bad = sum(one.bad_rows for one in results.ingested if one.row_set == "general")
     return GeneralSet(
-        source=results.config.general_source,
+        source=results.config.names("general_source"),
         fingerprint=fingerprint_of(results.dataset.paths["general"], "general"),
         read=counts.total() + bad,
         rows=kept,

@@ -84,9 +84,8 @@ def prepare_rows(recipe: Recipe, workspace: Workspace, evaluation_only: bool = F
         ModelLoadingError: the tokenizer cannot be had.
         StorageError: the object store is away or refuses.
     """
-    sources = recipe.data.sources()
-    revisions, digest = pin_datasets(sources)
-    config = recipe.data.model_copy(update=revisions)
+    revisions, digest = pin_datasets(recipe.data.addresses())
+    config = recipe.data.pinned(revisions)
     tokenizer = pin_model(recipe.model.source, recipe.model.revision)
     policy = policy_of(recipe)
     length = None if evaluation_only else recipe.training.max_length
@@ -104,8 +103,8 @@ def prepare_rows(recipe: Recipe, workspace: Workspace, evaluation_only: bool = F
 
 def prepare_into(recipe: Recipe, output: Path, evaluation_only: bool = False) -> None:
     """Prepare rows as `prepare_rows` does, into a folder. Raises the same."""
-    revisions, _ = pin_datasets(recipe.data.sources())
-    config = recipe.data.model_copy(update=revisions)
+    revisions, _ = pin_datasets(recipe.data.addresses())
+    config = recipe.data.pinned(revisions)
     tokenizer = pin_model(recipe.model.source, recipe.model.revision)
     with shown("prepare rows"):
         _prepare(recipe, config, tokenizer, policy_of(recipe), output, evaluation_only)

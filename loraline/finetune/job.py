@@ -106,7 +106,7 @@ class FineTune:
     def __repr__(self) -> str:
         recipe = self.recipe
         trained = f", adapter {self._adapter}" if self._adapter else ""
-        return f"<FineTune {recipe.model.source} on {recipe.data.source or 'no rows'} in {self.folder}{trained}>"
+        return f"<FineTune {recipe.model.source} on {recipe.data.names() or 'no rows'} in {self.folder}{trained}>"
 
     def prepare(self, **settings: Any) -> PreparedDataset:
         """Read, check, deduplicate and split the rows.
@@ -283,6 +283,7 @@ class FineTune:
 def _folder_name(recipe: Recipe) -> str:
     """A job's folder: words for people, and a digest of model and rows."""
     data, model = recipe.data, recipe.model
-    words = [re.sub(r"[^A-Za-z0-9.-]+", "-", Path(source).stem).strip("-.") for source in (model.source, data.source)]
-    identity = [model.source, model.revision, list(data.sources().values())]
+    words = [re.sub(r"[^A-Za-z0-9.-]+", "-", Path(source).stem).strip("-.") for source in (model.source, data.names())]
+    sources = [[one.name, *one.address] for requests in data.requests().values() for one in requests]
+    identity = [model.source, model.revision, sources]
     return "-".join([*(word[:32] for word in words if word), json_digest(identity)[:8]])

@@ -6,6 +6,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from loraline.data.source_config import DataSource
 from loraline.errors import ConfigurationError
 from loraline.recipe import Recipe, closest_name, section_class
 from loraline.recipe_file import override, read_recipe, shipped_recipes
@@ -45,7 +46,7 @@ def _refuse_misspelled_recipe(source: str) -> None:
         )
 
 
-def with_rows(values: Values, **sources: str | None) -> Values:
+def with_rows(values: Values, **sources: str | tuple[DataSource, ...] | None) -> Values:
     """Values with other sources of rows; None leaves a source as it is. Without rows, `data.source` is empty."""
     given = {name: source for name, source in sources.items() if source is not None}
     return {**values, "data": {"source": "", **values.get("data", {}), **given}}

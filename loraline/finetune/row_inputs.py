@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from loraline.data.source_config import DataSource
 from loraline.errors import DatasetError
 
-Rows = str | os.PathLike[str] | Iterable[Any]
-"""A path or address; or rows: mappings, texts or conversations, a datasets.Dataset, a pandas DataFrame."""
+Rows = str | os.PathLike[str] | DataSource | Iterable[Any]
+"""A path or address; one or several `DataSource`; or rows: mappings, texts or conversations, a datasets.Dataset, a
+pandas DataFrame."""
 
 
-def as_source(rows: Rows, folder: Path) -> str:
-    """Give rows as a data source: an address as it is, rows in memory as a JSON Lines file named after its content.
+def as_source(rows: Rows, folder: Path) -> str | tuple[DataSource, ...]:
+    """Give rows as a data source: addresses as they are, rows in memory as a JSON Lines file named after its content.
 
     Args:
         rows: an address; or rows, each a mapping of columns, a text, or a conversation (a list of messages).
@@ -29,6 +31,10 @@ def as_source(rows: Rows, folder: Path) -> str:
     """
     if isinstance(rows, str | os.PathLike):
         return os.fspath(rows)
+    if isinstance(rows, DataSource):
+        return (rows,)
+    if isinstance(rows, list | tuple) and rows and all(isinstance(one, DataSource) for one in rows):
+        return tuple(rows)
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".jsonl", delete=False) as file:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from loraline.data.source_address import SourceAddress
 from loraline.errors import ConfigurationError, DatasetError, ModelLoadingError
 from loraline.identity import digests
 from loraline.quickstart.builtin_datasets import SCHEME as BUILTIN
@@ -27,7 +28,7 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
     if revision:
         raise ConfigurationError(
             f"the revision {revision!r} is set, but {source!r} has no revisions; only hf:// datasets have. Remove the "
-            "setting (data.revision, data.eval_revision or data.general_revision)"
+            "setting (data.revision, data.eval_revision, data.general_revision, or that of an entry)"
         )
     if source.startswith("s3://"):
         try:
@@ -42,11 +43,11 @@ def pin_dataset(source: str, revision: str = "", subset: str = "", split: str = 
     return Pin("", digests.digest_pairs([(path.name, digests.digest_file(path))]))
 
 
-def pin_datasets(sources: Mapping[str, tuple[str, str, str, str]]) -> tuple[dict[str, str], str]:
+def pin_datasets(sources: Mapping[str, SourceAddress]) -> tuple[dict[str, str], str]:
     """Pin several datasets: the revision of each by its key in `sources`, and one digest of all.
 
     Args:
-        sources: arguments of `pin_dataset`, by any key.
+        sources: where they are, by any key.
 
     Raises:
         DatasetError, StorageError: as `pin_dataset`.
@@ -56,7 +57,7 @@ def pin_datasets(sources: Mapping[str, tuple[str, str, str, str]]) -> tuple[dict
     return {name: pin.revision for name, pin in pins.items()}, digest
 
 
-def check_datasets(sources: Mapping[str, tuple[str, str, str, str]], pinned: str) -> None:
+def check_datasets(sources: Mapping[str, SourceAddress], pinned: str) -> None:
     """Check that datasets still have the digest that they were pinned with.
 
     Raises:
@@ -64,7 +65,7 @@ def check_datasets(sources: Mapping[str, tuple[str, str, str, str]], pinned: str
     """
     _, digest = pin_datasets(sources)
     if digest != pinned:
-        names = ", ".join(source for source, *_ in sources.values())
+        names = ", ".join(dict.fromkeys(address.source for address in sources.values()))
         raise DatasetError(
             f"the data at {names} changed during the run: the digest was {pinned} at its start, and is {digest} now. "
             "Start the run again with the new data, or restore the old."

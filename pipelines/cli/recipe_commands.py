@@ -35,7 +35,7 @@ def recipes() -> None:
     with exit_on_error():
         for name in shipped_recipes():
             recipe = load_recipe(name, environment={})
-            table.add_row(name, recipe.model.source, recipe.data.source, recipe.model.quantization)
+            table.add_row(name, recipe.model.source, recipe.data.names(), recipe.model.quantization)
     Console().print(table)
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from loraline.artifacts.dataset import RowProblem
-from loraline.data.config import Columns
 from loraline.data.formats.row_formats import ROW_FORMATS, RowContent, RowFormat
 from loraline.data.reading.records import SourceRecord
+from loraline.data.source_config import Columns
 from loraline.data.validation.fields import FieldReader
 from loraline.errors import DatasetError
 
@@ -19,7 +19,7 @@ class DetectedFormat:
     """The source's column by its name in `loraline.data.config.Columns`."""
 
 
-def detect_format(present: list[str], configured: Columns, source: str) -> DetectedFormat:
+def detect_format(present: list[str], configured: Columns, source: str, setting: str = "source") -> DetectedFormat:
     """Detect the format from the columns of a source; those that the recipe names take precedence.
 
     Raises:

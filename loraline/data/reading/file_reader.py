@@ -11,20 +11,25 @@ import pyarrow
 from loraline.artifacts.dataset import RowProblem
 from loraline.data.reading.chunker import Chunker
 from loraline.data.reading.csv_reader import read_csv
+from loraline.data.reading.encodings import as_utf8
 from loraline.data.reading.json_reader import read_json, read_jsonl
 from loraline.data.reading.parquet_reader import read_parquet
 from loraline.data.reading.records import ReadResult
 from loraline.data.reading.source_files import SourceFile, local_copy, open_decompressed
 from loraline.data.reading.text_reader import read_text
+from loraline.data.reading.xlsx_reader import read_xlsx
 
 _RECORDS_PER_UPDATE = 500
 
 
-def read_file(file: SourceFile, chunker: Chunker, on_bytes_read: Callable[[int], None]) -> Iterator[ReadResult]:
+def read_file(
+    file: SourceFile, encoding: str, chunker: Chunker, on_bytes_read: Callable[[int], None]
+) -> Iterator[ReadResult]:
     """Read a file's records. What makes the rest of a file unreadable is its last result, a fatal problem.
 
     Args:
         file: the file.
+        encoding: of its text; auto: UTF-8, or by the byte order mark.
         chunker: cuts plain text into chunks.
         on_bytes_read: called from time to time with the number of bytes of the file that have been read.
     """
@@ -32,7 +37,7 @@ def read_file(file: SourceFile, chunker: Chunker, on_bytes_read: Callable[[int],
     with local_copy(file) as path:
         try:
             with open_decompressed(file, path) as stream:
-                for count, result in enumerate(_read_format(file, path, stream.bytes, chunker), 1):
+                for count, result in enumerate(_read_format(file, path, as_utf8(stream.bytes, encoding), chunker), 1):
                     if count % _RECORDS_PER_UPDATE == 0:
                         on_bytes_read(stream.position())
                     yield result
@@ -43,20 +48,16 @@ def read_file(file: SourceFile, chunker: Chunker, on_bytes_read: Callable[[int],
 
 
 def _read_format(file: SourceFile, path: Path, stream: BinaryIO, chunker: Chunker) -> Iterator[ReadResult]:
-    match file.format:
-        case "jsonl":
-            return read_jsonl(stream, file.name)
-        case "json":
-            return read_json(stream, file.name)
-        case "csv":
-            return read_csv(stream, file.name, ",")
-        case "tsv":
-            return read_csv(stream, file.name, "\t")
-        case "txt":
-            return read_text(stream, file.name, chunker)
-        case "parquet":
-            return read_parquet(path, file.name)
-    raise AssertionError(f"no reader for {file.format!r}")
+    readers: dict[str, Callable[[], Iterator[ReadResult]]] = {
+        "jsonl": lambda: read_jsonl(stream, file.name),
+        "json": lambda: read_json(stream, file.name),
+        "csv": lambda: read_csv(stream, file.name, ","),
+        "tsv": lambda: read_csv(stream, file.name, "\t"),
+        "txt": lambda: read_text(stream, file.name, chunker),
+        "xlsx": lambda: read_xlsx(path, file.name),
+        "parquet": lambda: read_parquet(path, file.name),
+    }
+    return readers[file.format]()
 
 
 def _one_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ _FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".xlsx": "xlsx",
     ".txt": "txt",
 }
 _BUFFER_BYTES = 1 << 18
@@ -61,7 +62,8 @@ def list_files(source: str, file_format: str) -> list[SourceFile]:
         raise DatasetError(
             f"data source {source!r} contains no file {expected}, judging by the name; found "
             f"{_first([name for name, _ in found])}. Known suffixes: {', '.join(_FORMATS)}, all but .parquet "
-            "optionally followed by .gz or .zst. For a single file with another suffix set data.format."
+            "and .xlsx optionally followed by .gz or .zst. For a single file with another suffix set data.format; "
+            "save .xls and .ods as .xlsx or .csv."
         )
     _check_formats(source, files)
     return files
@@ -74,11 +76,11 @@ def _check_formats(source: str, files: list[SourceFile]) -> None:
             f"data source {source!r} contains files of several formats ({', '.join(formats)}); "
             "set data.format to the one to read"
         )
-    compressed = [file.name for file in files if file.format == "parquet" and file.compression]
+    compressed = [file.name for file in files if file.format in ("parquet", "xlsx") and file.compression]
     if compressed:
         raise DatasetError(
-            f"{_first(compressed)}: compressed parquet files are not supported, because parquet is read from its end "
-            "and compresses its own columns; decompress the file (gunzip, zstd -d) and name the .parquet file"
+            f"{_first(compressed)}: compressed {formats[0]} files are not supported, because {formats[0]} is read from "
+            f"its end and compressed by itself; decompress the file (gunzip, zstd -d) and name the .{formats[0]} file"
         )
 
 

@@ -152,7 +152,7 @@ def _read(path: Path, content: bytes) -> tuple[list[int], list[RowProblem]]:
     path.write_bytes(content)
     [file] = list_files(str(path), "auto")
     chunker = Chunker(lambda texts: [len(text.split()) for text in texts], 16, 0)
-    results = list(read_file(file, chunker, lambda _: None))
+    results = list(read_file(file, "auto", chunker, lambda _: None))
     good = [result.line for result in results if isinstance(result, SourceRecord)]
     return good, [result for result in results if isinstance(result, RowProblem)]
 
@@ -242,7 +242,7 @@ def test_progress_is_reported_to_the_end(tmp_path: Path) -> None:
     [file] = list_files(str(tmp_path / "x.jsonl"), "auto")
     updates: list[int] = []
     chunker: Any = None
-    list(read_file(file, chunker, updates.append))
+    list(read_file(file, "auto", chunker, updates.append))
     assert updates == sorted(updates)
     assert updates[-1] == file.size
     assert isinstance(file, SourceFile)
