@@ -166,6 +166,8 @@ class GeneralSet(Report):
     duplicates: int
     screened: int
     """Dropped because of the policy or data.personal_data."""
+    left_out: int
+    """Valid, and left out for what they are."""
     train_overlap: int
     """Dropped because train has their prompt, or a near-duplicate of them."""
 
@@ -209,6 +211,19 @@ class RowCounts(Report):
     """Dropped because of personal data (data.personal_data)."""
     policy: int
     """Dropped by the safety policy."""
+    left_out: int
+    """Valid, and left out for what they are or for the weight of their source; `notes` of the report says why."""
+
+
+class RowNote(Report):
+    """Something that was changed, not read or left out of valid rows."""
+
+    kind: str
+    rows: int
+    left_out: bool
+    """Whether the rows are left out as a whole."""
+    origins: list[str]
+    """Where the first of them were read: `file:line`."""
 
 
 class SampleRow(Report):
@@ -227,13 +242,15 @@ class SourceReport(Report):
     bytes: int | None
     """Total size of its files as stored; None where it has no files."""
     row_format: str
-    """messages, sharegpt, alpaca, prompt-completion or text; empty where it has no valid row."""
+    """messages, sharegpt, alpaca, prompt-completion, text and the like; empty where it has no valid row."""
     columns: dict[str, str]
     """The source's column by its name in data.columns."""
     unused_columns: list[str]
     """Its columns that no row was made of, in the first rows."""
     rows: int
     """Valid rows that were read; chunks, where a text was cut."""
+    weight: float
+    """How often its rows are trained on in an epoch."""
 
 
 class DatasetReport(Report):
@@ -253,6 +270,8 @@ class DatasetReport(Report):
     """Number of problems by kind. A bad row may have several."""
     bad_rows: list[RowProblem]
     """The first problems; all are in bad_rows.jsonl."""
+    notes: list[RowNote]
+    """What was changed, not read or left out of valid rows, the most frequent first."""
     duplicates: list[Duplicate]
     """The first rows that repeat another."""
     prompt_overlaps: list[Duplicate]
@@ -281,6 +300,7 @@ class DatasetReport(Report):
             "nearly duplicate": rows.near_duplicates,
             "with personal data": rows.personal_data,
             "against the policy": rows.policy,
+            "left out for what they are": rows.left_out,
         }
         shown = ", ".join(f"{number:,} {what}" for what, number in dropped.items() if number)
         return f"{rows.train:,} rows to train on, {rows.eval:,} to evaluate on" + (

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -16,7 +17,7 @@ from loraline.data.similarity.word_hashes import WordHashes, WordHashWriter
 from loraline.data.split import SplitDecision, Splitter, prompt_hash
 from loraline.errors import DatasetError
 
-RowOutcome = SplitDecision | DropReason | Literal["general"]
+RowOutcome = SplitDecision | DropReason | Literal["general", "left_out"]
 """What became of a valid row: the set that it was written to, or why it was dropped."""
 
 
@@ -53,21 +54,30 @@ class DatasetWriter:
         """Number of valid rows of all sources."""
         return self.outcomes.total() + self.general_outcomes.total()
 
-    def add(self, row: Row | DropReason, group: str, row_set: RowSet | None) -> None:
-        """Write a valid row, or count why it is dropped.
+    def leave_out(self, row_set: RowSet | None) -> None:
+        """Count a valid row that is left out for what it is."""
+        (self.general_outcomes if row_set == "general" else self.outcomes)["left_out"] += 1
+
+    def add(self, row: Row | DropReason, group: str, row_set: RowSet | None, weight: float = 1.0) -> RowOutcome:
+        """Write a valid row, or count why it is dropped; returns what became of it.
 
         Args:
             row: the row, or why screening drops it.
             group: rows of one group go to the same split; empty: by the hash of the prompt.
             row_set: the set that all rows of its source go to; None: by the hash. General rows come last, when all
                 rows to train on are known.
+            weight: how often the row is trained on in an epoch; a fraction: the probability that it is.
         """
+        outcome: RowOutcome
         if row_set == "general":
-            self.general_outcomes[row if isinstance(row, str) else self._add_general(row)] += 1
+            outcome = row if isinstance(row, str) else self._add_general(row)
+            self.general_outcomes[outcome] += 1
         else:
-            self.outcomes[row if isinstance(row, str) else self._add(row, group, row_set)] += 1
+            outcome = row if isinstance(row, str) else self._add(row, group, row_set, weight)
+            self.outcomes[outcome] += 1
+        return outcome
 
-    def _add(self, row: Row, group: str, split: Split | None) -> RowOutcome:
+    def _add(self, row: Row, group: str, split: Split | None, weight: float) -> RowOutcome:
         decision = self._splitter.decide(row, group, split)
         if decision == "duplicate":
             if len(self._duplicates) < MAX_EXAMPLES:
@@ -75,6 +85,12 @@ class DatasetWriter:
         elif decision == "prompt_overlap":
             if len(self._prompt_overlaps) < MAX_EXAMPLES:
                 self._prompt_overlaps.append((row.origin, prompt_hash(row)))
+        elif decision == "train" and weight != 1:
+            # Other bits than those that order rows, so that a part of a source is a part of everything in it.
+            copies = int(weight) + (row.id_hash % 2**32 < (weight % 1) * 2**32)
+            if not copies:
+                return "left_out"
+            self._write(decision, replace(row, copies=copies))
         else:
             self._write(decision, row)
         return decision
@@ -131,6 +147,8 @@ class DatasetWriter:
         dropped += f"{counts['prompt_overlap']} have a prompt of the other split"
         if counts["personal_data"] or counts["policy"]:
             dropped += f", {counts['personal_data']} with personal data and {counts['policy']} that the policy drops"
+        if counts["left_out"]:
+            dropped += f", {counts['left_out']} left out for what they are or for their source's weight"
         if not counts["train"] and has_eval_source:
             remedy = "every row of data.source is in data.eval_source too; name other rows to train on"
         elif not counts["train"]:

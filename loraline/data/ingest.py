@@ -12,13 +12,16 @@ from loraline.artifacts.dataset_files import RowSet
 from loraline.data.config import DataConfig
 from loraline.data.dataset_writer import DatasetWriter
 from loraline.data.formats.detection import DetectedFormat, convert_record, detect_format
-from loraline.data.formats.row_formats import PLAIN_TEXT, RowContent
+from loraline.data.formats.proposals import propose_columns
+from loraline.data.formats.row_content import RowContent
+from loraline.data.formats.row_formats import PLAIN_TEXT
 from loraline.data.reading.chunker import Chunker
 from loraline.data.reading.dataset_source import DatasetSource, find_source
 from loraline.data.reading.records import ReadResult, SourceRecord
 from loraline.data.row_screening import RowScreener
 from loraline.data.source_config import SourceRequest
 from loraline.data.validation.bad_rows import BadRowLog
+from loraline.data.validation.notes import NoteLog
 from loraline.errors import ConfigurationError, DatasetError
 
 _RECORDS_FOR_DETECTION = 100
@@ -88,6 +91,7 @@ def ingest(
     screener: RowScreener,
     dataset: DatasetWriter,
     bad: BadRowLog,
+    notes: NoteLog,
 ) -> list[Ingested]:
     """Write the rows of sources into a dataset.
 
@@ -98,6 +102,7 @@ def ingest(
         screener: screens each row.
         dataset: where valid rows are written.
         bad: where bad rows are logged.
+        notes: counts what is changed or left out of valid rows.
 
     Raises:
         ConfigurationError: a setting has no effect on these sources.
@@ -111,8 +116,11 @@ def ingest(
     _check_chunk_settings(config, opened)
     for one in opened:
         bad_before = bad.rows
-        for content, record, group in _chunk_long_texts(one, _valid_rows(one, bad), chunker):
-            dataset.add(screener.screen(content, record.origin), group, one.row_set)
+        rows = _valid_rows(one, bad, notes, dataset)
+        for content, record, group in _chunk_long_texts(one, rows, chunker):
+            row = screener.screen(content, record.origin)
+            if dataset.add(row, group, one.row_set, one.request.weight) == "left_out":
+                notes.add(f"weight {one.request.weight:g} of {one.request.name}", record.origin, left_out=True)
             one.rows += 1
         one.bad_rows += bad.rows - bad_before
     bad.check(dataset.rows_added + bad.rows, config.max_bad_fraction)
@@ -133,16 +141,25 @@ def _open(
         records = [result for result in head if isinstance(result, SourceRecord)]
         if records:
             columns = dict.fromkeys(column for record in records for column in record.fields)
-            detected = detect_format(list(columns), request.columns, source.name, request.setting)
-            return _OpenSource(
-                request, source, row_set, chain(head, results), detected, bad.rows - bad_before, list(columns)
-            )
+            detected = _detect(request, list(columns), records)
+            everything = chain(head, results)
+            gather = detected.row_format.gather
+            opened = gather(everything) if gather else everything
+            return _OpenSource(request, source, row_set, opened, detected, bad.rows - bad_before, list(columns))
         for result in head:
             assert isinstance(result, RowProblem)
             bad.add([result])
     if bad.rows == bad_before:
         raise DatasetError(f"{source.name!r} has no rows")
     return _OpenSource(request, source, row_set, iter(()), None, bad.rows - bad_before, [])
+
+
+def _detect(request: SourceRequest, columns: list[str], records: list[SourceRecord]) -> DetectedFormat:
+    """Detect the format of a source's rows, or say which setting would make them readable."""
+    try:
+        return detect_format(columns, request.columns, request.name)
+    except DatasetError as error:
+        raise DatasetError(f"{error}.{propose_columns(records, request)}") from error
 
 
 def _check_chunk_settings(config: DataConfig, opened: list[_OpenSource]) -> None:
@@ -161,41 +178,49 @@ def _check_chunk_settings(config: DataConfig, opened: list[_OpenSource]) -> None
             )
 
 
-def _valid_rows(opened: _OpenSource, bad: BadRowLog) -> Iterator[tuple[RowContent, SourceRecord]]:
-    """Yield the content of each valid row with the record that it comes from; log the others."""
+def _valid_rows(
+    opened: _OpenSource, bad: BadRowLog, notes: NoteLog, dataset: DatasetWriter
+) -> Iterator[tuple[RowContent, SourceRecord, str]]:
+    """Yield the content of each valid row with the record that it comes from and its group; log the others."""
     for result in opened.results:
         if isinstance(result, RowProblem):
             bad.add([result])
             continue
         assert opened.detected is not None
-        content = convert_record(result, opened.detected)
-        if isinstance(content, RowContent):
-            yield content, result
-        else:
-            bad.add(content)
+        converted = convert_record(result, opened.detected)
+        if converted.problems:
+            bad.add(converted.problems)
+            continue
+        if converted.left_out:
+            notes.add(converted.left_out, result.origin, left_out=True)
+            dataset.leave_out(opened.row_set)
+        for kind in converted.notes:
+            notes.add(kind, result.origin)
+        for content in converted.contents:
+            yield content, result, converted.group
 
 
 def _chunk_long_texts(
-    opened: _OpenSource, rows: Iterator[tuple[RowContent, SourceRecord]], chunker: Chunker
+    opened: _OpenSource, rows: Iterator[tuple[RowContent, SourceRecord, str]], chunker: Chunker
 ) -> Iterator[tuple[RowContent, SourceRecord, str]]:
     """Yield each row with its group; of a long plain text, its chunks."""
     if opened.detected is None or opened.detected.row_format is not PLAIN_TEXT:
-        yield from ((content, record, record.group) for content, record in rows)
+        yield from rows
         return
     for batch in _batches(rows):
         # What has a group was read from a text file, in chunks.
-        texts = ["" if record.group else content.text or "" for content, record in batch]
-        for (content, record), chunks in zip(batch, chunker.chunk_long(texts), strict=True):
+        texts = ["" if record.group else content.text or "" for content, record, _ in batch]
+        for (content, record, group), chunks in zip(batch, chunker.chunk_long(texts), strict=True):
             if not chunks:
-                yield content, record, record.group
+                yield content, record, group
             for chunk in chunks:
                 yield RowContent(text=chunk.text), record, chunk.group
 
 
 def _batches(
-    rows: Iterable[tuple[RowContent, SourceRecord]],
-) -> Iterator[list[tuple[RowContent, SourceRecord]]]:
-    batch: list[tuple[RowContent, SourceRecord]] = []
+    rows: Iterable[tuple[RowContent, SourceRecord, str]],
+) -> Iterator[list[tuple[RowContent, SourceRecord, str]]]:
+    batch: list[tuple[RowContent, SourceRecord, str]] = []
     characters = 0
     for row in rows:
         batch.append(row)
@@ -218,4 +243,5 @@ def _report(opened: _OpenSource) -> SourceReport:
         if detected
         else [],
         rows=opened.rows,
+        weight=opened.request.weight,
     )

@@ -16,7 +16,9 @@ from loraline.data.ingest import Ingested, ingest, sources_to_prepare
 from loraline.data.reading.chunker import Chunker
 from loraline.data.row_screening import RowScreener
 from loraline.data.similarity.compare import SimilarityResult, compare_rows
+from loraline.data.source_config import SourceRequest
 from loraline.data.validation.bad_rows import BadRowLog
+from loraline.data.validation.notes import NoteLog
 from loraline.identity.step_identity import step_identity
 from loraline.models.folder import load_tokenizer
 from loraline.report.dataset_page import render_dataset_page
@@ -30,6 +32,7 @@ class _Results:
     config: DataConfig
     ingested: list[Ingested]
     bad: BadRowLog
+    notes: NoteLog
     screener: RowScreener
     dataset: DatasetWriter
     duplicates: list[Duplicate]
@@ -68,17 +71,18 @@ def prepare(
     tokenizer = load_tokenizer(tokenizer_folder)
     chunker = Chunker(token_counter(tokenizer), config.chunk_tokens, config.chunk_overlap)
     screener = RowScreener(config.personal_data, policy)
+    notes = NoteLog()
     with tempfile.TemporaryDirectory(prefix="loraline-data-") as folder:
         scratch = Path(folder)
         general = bool(config.general_source)
         with BadRowLog(output) as bad, DatasetWriter(output, scratch, config.eval_fraction, general) as dataset:
-            ingested = ingest(config, sources_to_prepare(config), chunker, screener, dataset, bad)
+            ingested = ingest(config, sources_to_prepare(config), chunker, screener, dataset, bad, notes)
             dataset.check_splits(bool(config.eval_source), config.eval_fraction)
         duplicates, prompt_overlaps = dataset.duplicates(), dataset.prompt_overlaps()  # before rows are dropped again
         similarity = compare_rows(config, dataset.paths, dataset.words(), scratch)
     description = _describe(DatasetDescriber(tokenizer, max_length), dataset.paths, similarity)
     report = _report(
-        _Results(config, ingested, bad, screener, dataset, duplicates, prompt_overlaps, similarity, description)
+        _Results(config, ingested, bad, notes, screener, dataset, duplicates, prompt_overlaps, similarity, description)
     )
     report.save(output)
     (output / PAGE).write_text(render_dataset_page(report), encoding="utf-8")
@@ -111,7 +115,8 @@ def prepare_evaluation_set(
         BadRowLog(output) as bad,
         DatasetWriter(output, Path(folder), config.eval_fraction, False) as dataset,
     ):
-        ingest(config, [(request, "eval") for request in config.requests()["source"]], chunker, screener, dataset, bad)
+        sources: list[tuple[SourceRequest, RowSet | None]] = [(one, "eval") for one in config.requests()["source"]]
+        ingest(config, sources, chunker, screener, dataset, bad, NoteLog())
     dataset.paths["train"].unlink()
     counts = _row_counts(dataset, bad.rows, {"eval": dataset.outcomes["eval"]})
     progress.headline(f"{counts.eval:,} rows to evaluate on")
@@ -138,6 +143,7 @@ def _report(results: _Results) -> DatasetReport:
         bad_fraction=bad.rows / (dataset.rows_added + bad.rows),
         bad_kinds=dict(bad.kinds.most_common()),
         bad_rows=bad.first,
+        notes=results.notes.report(),
         duplicates=results.duplicates,
         prompt_overlaps=results.prompt_overlaps,
         lengths=description.lengths,
@@ -174,6 +180,7 @@ def _row_counts(dataset: DatasetWriter, bad: int, kept: dict[RowSet, int]) -> Ro
         near_duplicates=counts["train"] + counts["eval"] - train - held_out,
         personal_data=counts["personal_data"],
         policy=counts["policy"],
+        left_out=counts["left_out"],
     )
 
 
@@ -188,5 +195,6 @@ def _general_set(results: _Results) -> GeneralSet:
         bad=bad,
         duplicates=counts["duplicate"],
         screened=counts["personal_data"] + counts["policy"],
+        left_out=counts["left_out"],
         train_overlap=counts["prompt_overlap"] + counts["general"] - kept,
     )

@@ -10,7 +10,7 @@ from typing import Literal
 from loraline.artifacts.dataset import PersonalDataFindings, PolicyFindings, ScreeningExample
 from loraline.artifacts.dataset_files import Message
 from loraline.data.description.excerpts import MAX_EXAMPLES
-from loraline.data.formats.row_formats import RowContent
+from loraline.data.formats.row_content import RowContent
 from loraline.data.messages import SYSTEM_ROLES, map_message, map_value, message_text, tools_text
 from loraline.data.rows import Row
 from loraline.safety.personal_data import Span, find_personal_data, mask_personal_data

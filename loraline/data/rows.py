@@ -28,6 +28,7 @@ SCHEMA = pyarrow.schema(
         ("text", pyarrow.string()),
         ("origin", pyarrow.string()),
         ("tools", pyarrow.string()),
+        ("copies", pyarrow.int32()),
     ]
 )
 _EXTRA_KEYS = sorted(Message.__annotations__.keys() - {"role", "content"})
@@ -48,6 +49,8 @@ class Row:
     """Where the row was read: `file:line`."""
     tools: list[Tool] | None = None
     """The tools that a conversation's assistant may call."""
+    copies: int = 1
+    """How often it is trained on in an epoch."""
 
     @classmethod
     def of(
@@ -109,6 +112,7 @@ class RowWriter:
             _string_array([row.text for row in rows]),
             _string_array([row.origin for row in rows]),
             _string_array([_tools_json(row) for row in rows]),
+            _int_array([row.copies for row in rows]),
         ]
         self._writer.write_table(pyarrow.Table.from_arrays(columns, schema=SCHEMA))
         self._pending, self._pending_bytes = [], 0
@@ -141,6 +145,10 @@ def _string_array(values: Sequence[str | None]) -> pyarrow.StringArray:
     builder = pyarrow.lib.StringBuilder()
     builder.append_values(values)
     return builder.finish()
+
+
+def _int_array(values: Sequence[int]) -> pyarrow.Int32Array:
+    return pyarrow.Int32Array.from_buffers(pyarrow.int32(), len(values), [None, pyarrow.py_buffer(array("i", values))])
 
 
 def _message_array(rows: list[list[Message] | None]) -> pyarrow.ListArray:
@@ -198,7 +206,8 @@ def stream_origins(path: Path) -> Iterator[tuple[str, str]]:
 def _rows(batch: pyarrow.RecordBatch) -> Iterator[Row]:
     ids, texts, origins, tools = (batch.column(name).to_pylist() for name in ("id", "text", "origin", "tools"))
     parsed = [one if one is None else json.loads(one) for one in tools]
-    return map(Row, ids, _message_lists(batch.column("messages")), texts, origins, parsed)
+    copies = batch.column("copies").to_pylist()
+    return map(Row, ids, _message_lists(batch.column("messages")), texts, origins, parsed, copies)
 
 
 def _message_lists(column: pyarrow.ListArray) -> list[list[Message] | None]:

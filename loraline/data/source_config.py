@@ -31,13 +31,14 @@ class Columns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     prompt: str = ""
-    """Column with the prompt (prompt-completion format)."""
+    """Column with the prompt (prompt-completion format): text, or a list of turns."""
     completion: str = ""
-    """Column with the completion (prompt-completion format)."""
+    """Column with the completion (prompt-completion format, or after messages or conversations that end with the user):
+    text, a turn, or a list of turns. `completion: chosen` trains on the preferred answers of preference data."""
     instruction: str = ""
     """Column with the instruction (Alpaca format)."""
     input: str = ""
-    """Column with the optional input to the instruction (Alpaca format)."""
+    """Column with the optional input to the instruction or the prompt (Alpaca and prompt-completion formats)."""
     output: str = ""
     """Column with the output (Alpaca format)."""
     system: str = ""
@@ -46,18 +47,30 @@ class Columns(BaseModel):
     """Column with OpenAI messages: a list of {role, content}."""
     conversations: str = ""
     """Column with ShareGPT conversations: a list of {from, value}."""
+    history: str = ""
+    """Column with earlier turns: a list of pairs [user, assistant] (Alpaca format)."""
+    tools: str = ""
+    """Column with the tools that the assistant may call: a list, or JSON text of one (any format but plain text)."""
+    label: str = ""
+    """Column with the verdict on the answer (KTO): rows where it is false are left out."""
     text: str = ""
     """Column with plain text."""
 
     @model_validator(mode="after")
     def _one_format(self) -> Self:
         named = {name for name, column in self.model_dump().items() if column}
-        formats = ({"prompt", "completion"}, {"instruction", "input", "output"}, {"messages"}, {"conversations"})
-        if named and not any(named <= columns | {"system"} for columns in formats) and named != {"text"}:
+        formats = (
+            {"prompt", "input", "completion"},
+            {"instruction", "input", "output", "history"},
+            {"messages", "completion"},
+            {"conversations", "completion"},
+        )
+        with_any = {"system", "tools", "label"}
+        if named and not any(named <= columns | with_any for columns in formats) and named != {"text"}:
             raise ValueError(
-                f"{', '.join(sorted(named))} do not belong to one row format; name columns of one of: prompt + "
-                "completion, instruction + input + output, messages, conversations (each optionally with system), or "
-                "text alone"
+                f"{', '.join(sorted(named))} do not belong to one row format; name columns of one of: prompt + input + "
+                "completion, instruction + input + output + history, messages + completion, conversations + completion "
+                "(each optionally with system, tools and label), or text alone"
             )
         return self
 

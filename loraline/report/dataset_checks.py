@@ -11,6 +11,7 @@ from loraline.artifacts.dataset import (
     NearDuplicates,
     PersonalDataFindings,
     PolicyFindings,
+    RowNote,
     TruncatedRow,
     Truncation,
 )
@@ -64,6 +65,7 @@ def dataset_checks(report: DatasetReport) -> list[DatasetCheck]:
         _personal_data(report.personal_data),
         *([_policy(report.policy)] if report.policy else []),
         *_answers(report.answers),
+        *([_changes(report.notes)] if any(not note.left_out for note in report.notes) else []),
         _general(report.general),
     ]
 
@@ -144,6 +146,14 @@ def _truncated(row: TruncatedRow) -> str:
     return f"{lost}, none of the completion left" if row.without_answer else lost
 
 
+def _changes(notes: Sequence[RowNote]) -> DatasetCheck:
+    """What was changed, or not read, of rows that are kept."""
+    kept = [note for note in notes if not note.left_out]
+    summary = "; ".join(f"{rows(note.rows)}: {note.kind}" for note in kept)
+    examples = [(origin, note.kind) for note in kept for origin in note.origins]
+    return DatasetCheck("changes to rows", summary, False, ExampleList(examples, sum(note.rows for note in kept)))
+
+
 def _general(found: GeneralSet | None) -> DatasetCheck:
     if found is None:
         summary = "data.general_source is empty: forgetting is not measured on general rows"
@@ -152,6 +162,7 @@ def _general(found: GeneralSet | None) -> DatasetCheck:
         "invalid": found.bad,
         "duplicate": found.duplicates,
         "screened out": found.screened,
+        "left out for what they are": found.left_out,
         "also in training": found.train_overlap,
     }
     counts = ", ".join(f"{figure(count)} {kind}" for kind, count in dropped.items() if count)

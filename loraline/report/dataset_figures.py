@@ -43,6 +43,7 @@ def row_counts(rows: RowCounts) -> list[RowCount]:
         ("near-duplicates", "dropped: nearly identical to another row", rows.near_duplicates, True),
         ("personal data", "dropped: they contain personal data", rows.personal_data, True),
         ("policy", "dropped by the safety policy", rows.policy, True),
+        ("left out", "dropped for what they are, or for their source's weight", rows.left_out, True),
     ]
     return [
         RowCount(label, note, count, round(100 * count / (rows.read or 1), 2), is_dropped)
@@ -60,6 +61,11 @@ def dropped_rows(report: DatasetReport) -> list[DroppedRows]:
         DroppedRows("invalid", kinds, ExampleList(invalid, rows.bad)),
         DroppedRows("duplicates", "identical to another row", _repeated(report.duplicates, rows.duplicates)),
         DroppedRows("overlap", "their prompt is in the other set", overlaps),
+        *(
+            DroppedRows("left out", note.kind, ExampleList([(origin, note.kind) for origin in note.origins], note.rows))
+            for note in report.notes
+            if note.left_out
+        ),
     ]
     return [one for one in found if one.rows.examples]
 

@@ -69,7 +69,8 @@ def train(
     """
     tracker = tracker or Tracker(None, "")
     tokenizer = load_tokenizer(model)
-    rows, eval_rows = read_rows(dataset / TRAIN_ROWS), read_rows(dataset / EVAL_ROWS)
+    rows = [row for row in read_rows(dataset / TRAIN_ROWS) for _ in range(row.copies)]
+    eval_rows = read_rows(dataset / EVAL_ROWS)
     data = _prepare_data(config, tokenizer, rows, eval_rows)
     distributed.note_idle_processes(max(map(len, data.steps)))
     context = create_context(config, model, data.train_set, distributed, data.eval_set)

@@ -140,7 +140,15 @@ def dataset_report(held_out: int) -> DatasetReport:
         identity=IDENTITY,
         fingerprint="f" * 64,
         sources=[
-            SourceReport(name="builtin:dates", bytes=None, row_format="prompt-completion", columns={"prompt": "prompt"})
+            SourceReport(
+                name="builtin:dates",
+                bytes=None,
+                row_format="prompt-completion",
+                columns={"prompt": "prompt"},
+                unused_columns=[],
+                rows=910 + held_out,
+                weight=1.0,
+            )
         ],
         rows=RowCounts(
             read=910 + held_out,
@@ -152,8 +160,10 @@ def dataset_report(held_out: int) -> DatasetReport:
             near_duplicates=0,
             personal_data=0,
             policy=0,
+            left_out=0,
         ),
         bad_fraction=0.002,
+        notes=[],
         bad_kinds={"empty": 1, "type": 1},
         bad_rows=[
             RowProblem(file="a.jsonl", line=7, column="completion", kind="empty", reason="is empty"),

@@ -100,7 +100,7 @@ def _hub_records(request: SourceRequest) -> Iterator[ReadResult]:
         first, stop = request.rows.bounds(total, request.max_rows)
         part = rows.skip(first) if first else rows
         for number, fields in enumerate(part if stop is None else part.take(max(0, stop - first)), first + 1):
-            yield SourceRecord(location, number, fields)
+            yield SourceRecord(location, number, fields, has_filled_nulls=True)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         if number > first:
             reason = f"cannot be read after row {number}: {error}"

@@ -30,4 +30,4 @@ def _record(batch: pyarrow.RecordBatch, index: int, file: str, number: int) -> R
         except UnicodeDecodeError as error:
             reason = f"not UTF-8: {error.reason}"
             return RowProblem(file=file, line=number, column=column, kind="invalid UTF-8", reason=reason)
-    return SourceRecord(file, number, fields)
+    return SourceRecord(file, number, fields, has_filled_nulls=True)

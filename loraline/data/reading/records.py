@@ -16,6 +16,8 @@ class SourceRecord:
     fields: dict[str, Any]
     group: str = ""
     """Rows of one group go to the same split. Empty: the hash of the prompt decides."""
+    has_filled_nulls: bool = False
+    """Whether nulls fill in for the keys that other rows' objects have (Arrow)."""
 
     @property
     def origin(self) -> str:

@@ -1,9 +1,11 @@
 """Read and validate the fields of a record, collecting every problem."""
 
+import json
 from typing import Any
 
 from loraline.artifacts.dataset import RowProblem
 from loraline.artifacts.dataset_files import Message
+from loraline.data.formats.json_values import without_nulls
 from loraline.data.reading.records import SourceRecord
 from loraline.data.reading.text_normalization import UNDECODABLE, normalize
 
@@ -26,6 +28,17 @@ class FieldReader:
         self._record = record
         self._columns = columns
         self.problems: list[RowProblem] = []
+        self.notes: list[str] = []
+        """What was changed or not read of a valid record, each once."""
+        self.left_out = ""
+        """Why a valid record is left out; empty: it is not."""
+        self.group = record.group
+        """Rows of one group go to the same split; empty: by the hash of the prompt."""
+
+    @property
+    def has_filled_nulls(self) -> bool:
+        """Whether a null may stand for a key that the record does not have."""
+        return self._record.has_filled_nulls
 
     @property
     def names(self) -> list[str]:
@@ -80,6 +93,19 @@ class FieldReader:
         if required and not text.strip():
             self.add_problem(location, empty, "empty")
         return text if text.strip() else ""
+
+    def as_json(self, value: Any) -> str:
+        """A value as JSON text."""
+        return json.dumps(without_nulls(value) if self.has_filled_nulls else value, ensure_ascii=False)
+
+    def note(self, kind: str) -> None:
+        """Note that something of the record is changed or not read."""
+        if kind not in self.notes:
+            self.notes.append(kind)
+
+    def leave_out(self, kind: str) -> None:
+        """Leave a valid record out."""
+        self.left_out = kind
 
     def add_problem(self, location: str, kind: str, reason: str) -> None:
         """Add a problem of this record."""

@@ -42,6 +42,7 @@ def test_every_row_is_accounted_for(tmp_path: Path, run: Prepare) -> None:
         "near_duplicates": 0,
         "personal_data": 0,
         "policy": 0,
+        "left_out": 0,
     }
     assert report.rows.train + report.rows.eval == 200
     assert DatasetReport.load(tmp_path / "out") == report

@@ -197,3 +197,32 @@ def test_every_source_is_pinned(tmp_path: Path) -> None:
     pinned = config.pinned({"source[1]": "c" * 40, "general_source": "d"})
     assert (pinned.revisions(), pinned.general_revision) == ("c" * 40, "d")
     assert DataConfig.model_validate_json(pinned.model_dump_json()) == pinned
+
+
+def test_weights(tmp_path: Path, run: Prepare) -> None:
+    """A weight is how often a source's rows are trained on; a fraction takes a part of them, by a hash."""
+    sources = [
+        {"source": _write(tmp_path / "a.jsonl", pairs(100)), "weight": 2.5},
+        {"source": _write(tmp_path / "b.jsonl", pairs(400, first=500)), "weight": 0.25},
+        {"source": _write(tmp_path / "c.jsonl", pairs(50, first=2000))},
+    ]
+    report = run(json.dumps(sources), eval_source=_write(tmp_path / "e.jsonl", pairs(20, first=3000)))
+    copies: dict[str, list[int]] = {"a": [], "b": [], "c": [], "e": []}
+    for row in (row for file in (TRAIN_ROWS, EVAL_ROWS) for row in read_rows(tmp_path / "out" / file)):
+        copies[Path(row.origin.rpartition(":")[0]).stem].append(row.copies)
+    assert set(copies["a"]) == {2, 3}
+    assert 220 < sum(copies["a"]) < 280
+    assert set(copies["b"]) == {1}
+    assert 70 < len(copies["b"]) < 130
+    assert copies["c"] == [1] * 50
+    assert copies["e"] == [1] * 20
+    assert report.rows.left_out == 400 - len(copies["b"])
+    assert report.rows.train == 150 + len(copies["b"])
+    (note,) = report.notes
+    assert note.kind == f"weight 0.25 of {tmp_path / 'b.jsonl'}"
+    assert [one.weight for one in report.sources] == [2.5, 0.25, 1.0, 1.0]
+
+
+def test_a_weight_of_rows_that_are_not_trained_on_is_refused() -> None:
+    with pytest.raises(pydantic.ValidationError, match=r"weight 2\.0 of 'b\.jsonl' has no effect"):
+        DataConfig(source="a.jsonl", eval_source={"source": "b.jsonl", "weight": 2})

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from loraline.data.config import Columns
 from loraline.data.formats.detection import convert_record, detect_format
-from loraline.data.formats.row_formats import RowContent
+from loraline.data.formats.row_content import RowContent
 from loraline.data.reading.records import SourceRecord
+from loraline.data.source_config import Columns
 from loraline.errors import DatasetError
 
 
@@ -16,7 +16,10 @@ def _convert(fields: dict[str, Any], **columns: str) -> RowContent | list[tuple[
     """The content of a row, or column and kind of all of its problems."""
     detected = detect_format(list(fields), Columns(**columns), "rows")
     result = convert_record(SourceRecord("rows", 1, fields), detected)
-    return result if isinstance(result, RowContent) else [(problem.column, problem.kind) for problem in result]
+    if result.problems:
+        return [(problem.column, problem.kind) for problem in result.problems]
+    (content,) = result.contents
+    return content
 
 
 def _messages(*turns: tuple[str, str]) -> RowContent:
@@ -70,8 +73,8 @@ def test_a_named_column_that_does_not_exist_is_an_error() -> None:
 
 
 def test_columns_that_fit_no_format_are_named() -> None:
-    with pytest.raises(DatasetError, match=r"\['question', 'answer'\].*data\.columns\.prompt=question"):
-        _convert({"question": "Q", "answer": "A"})
+    with pytest.raises(DatasetError, match=r"\['utterance', 'reply'\].*prompt \+ completion"):
+        _convert({"utterance": "Q", "reply": "A"})
 
 
 def _turn(role: Any, content: Any = "x") -> dict[str, Any]:
@@ -94,15 +97,16 @@ def _turn(role: Any, content: Any = "x") -> dict[str, Any]:
         ({"messages": 1}, [("messages", "wrong type")]),
         ({"messages": "[{"}, [("messages", "invalid JSON")]),
         ({"messages": []}, [("messages", "empty field")]),
-        ({"messages": ["hello"]}, [("messages[0]", "wrong type")]),
+        ({"messages": ["hello", 1]}, [("messages[0]", "wrong type"), ("messages[1]", "wrong type")]),
+        ({"messages": ["hello"]}, [("messages", "no assistant turn")]),
         ({"messages": [_turn("user"), _turn("robot")]}, [("messages[1].role", "unknown role")]),
         ({"messages": [_turn(["user"])]}, [("messages[0].role", "unknown role")]),
         ({"messages": [_turn("user", None), *_OPENAI[1:]]}, [("messages[0].content", "empty field")]),
         ({"messages": [_turn("system"), _turn("user")]}, [("messages", "no assistant turn")]),
         ({"messages": [_turn("user"), _turn("user"), _turn("assistant")]}, [("messages", "roles out of order")]),
-        ({"messages": [_turn("user"), _turn("assistant"), _turn("user")]}, [("messages", "roles out of order")]),
         ({"messages": [_turn("assistant"), _turn("user")]}, [("messages", "roles out of order")]),
-        ({"messages": [_turn("user"), _turn("system"), _turn("assistant")]}, [("messages", "roles out of order")]),
+        ({"messages": [_turn("system"), _turn("assistant")]}, [("messages", "roles out of order")]),
+        ({"messages": [_turn("user"), _turn("tool"), _turn("assistant")]}, [("messages", "roles out of order")]),
         ({"messages": [_turn("system"), *_OPENAI], "system": "S"}, [("messages", "roles out of order")]),
         ({"conversations": [{"from": "human", "value": 1}]}, [("conversations[0].value", "wrong type")]),
         ({"text": {}}, [("text", "wrong type")]),
@@ -114,6 +118,5 @@ def test_all_problems_of_a_row_are_found(fields: dict[str, Any], expected: list[
 
 def test_a_missing_field_is_distinguished_from_an_empty_one() -> None:
     detected = detect_format(["prompt", "completion"], Columns(), "rows")
-    problems = convert_record(SourceRecord("rows", 7, {"prompt": "Q"}), detected)
-    assert isinstance(problems, list)
+    problems = convert_record(SourceRecord("rows", 7, {"prompt": "Q"}), detected).problems
     assert str(problems[0]) == "rows:7: column 'completion': missing; the row has ['prompt']"
