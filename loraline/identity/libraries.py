@@ -6,7 +6,7 @@ They are read where the step runs, never where a recipe is resolved: that may be
 from importlib import metadata
 
 COMPUTING = {
-    "prepare_dataset": ("datasets", "numpy", "pyarrow", "tokenizers", "torch", "transformers"),
+    "prepare_dataset": ("datasets", "numpy", "openpyxl", "pyarrow", "tokenizers", "torch", "transformers"),
     "load_model": ("bitsandbytes", "gguf", "safetensors", "tokenizers", "torch", "transformers"),
     "train_lora": ("accelerate", "bitsandbytes", "numpy", "peft", "tokenizers", "torch", "transformers"),
     "evaluate_model": ("bitsandbytes", "lm-eval", "numpy", "peft", "tokenizers", "torch", "transformers"),
