@@ -13,6 +13,7 @@ from loraline.artifacts.training import TrainReport
 from loraline.identity.step_identity import step_identity
 from loraline.models.folder import read_manifest
 from loraline.training.adapter import describe_adapter
+from loraline.training.packing.attention import VARLEN_ATTENTION
 from loraline.training.packing.packing_check import check_packing
 from loraline.training.sampler import PackedRows
 from loraline.training.tokenized_dataset import TokenizedDataset
@@ -78,9 +79,10 @@ def make_report(
 
 def _describe_attention(context: TrainContext) -> str:
     """The attention implementation, and the layout of the sequences of a batch."""
-    if context.packing:
-        return "packed sequences, block-diagonal causal"
     base: Any = context.model.get_base_model()
+    if context.packing:
+        by = "variable-length FlashAttention" if base.config._attn_implementation == VARLEN_ATTENTION else "groups"
+        return f"packed sequences, block-diagonal causal, by {by}"
     return f"{base.config._attn_implementation}, padded sequences: {context.packing_unsupported_reason}"
 
 

@@ -10,7 +10,7 @@ import torch.nn.attention.varlen as torch_varlen
 from torch import Tensor, nn
 
 from loraline.training.config import TrainConfig
-from loraline.training.packing.attention import packed_attention
+from loraline.training.packing.attention import VARLEN_ATTENTION, grouped_attention, packed_attentions, varlen_attention
 from loraline.training.packing.packed_sequences import PackedSequences, use_packed_sequences
 from loraline.training.train import train
 
@@ -47,7 +47,9 @@ def test_output_and_gradients_are_those_of_plain_attention(
     )
     weights = torch.randn(1, int(LENGTHS.sum()), HEADS, HEAD_SIZE, generator=generator).to(device, dtype)
     with use_packed_sequences(PackedSequences(LENGTHS, device)):
-        output, _ = packed_attention(nn.Module(), query, key, value, None, sliding_window=window)
+        is_fast = packed_attentions(device, dtype)[0] == VARLEN_ATTENTION
+        attention = varlen_attention if is_fast else grouped_attention
+        output, _ = attention(nn.Module(), query, key, value, None, sliding_window=window)
         gradients = torch.autograd.grad((output * weights).sum(), (query, key, value))
     assert varlen_calls == ([130] if device.type == "cuda" and dtype != torch.float32 else [])
 
@@ -97,6 +99,25 @@ def test_packed_sequences_of_a_model_have_their_loss_alone(
     assert report.packing.max_difference <= report.packing.tolerance
     assert report.history[-1].loss < report.history[1].loss
     assert bool(varlen_calls) == (device.type == "cuda" and family != "gemma2")
+
+
+def test_a_gpu_without_flash_attention_trains_on_packed_sequences_in_groups(
+    device: torch.device, model_on: Callable[..., Path], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FlashAttention takes no head of more than 256 features, and no GPU before Ampere."""
+    config = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, max_steps=4, max_length=256, batch_size=2)
+    fast = train(config, model_on(device, "bfloat16"), dataset, tmp_path / "fast")
+
+    def refuse(*arguments: object, **options: object) -> object:
+        raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
+
+    monkeypatch.setattr(torch_varlen, "varlen_attn", refuse)
+    grouped = train(config, model_on(device, "bfloat16"), dataset, tmp_path / "grouped")
+    assert grouped.attention == "packed sequences, block-diagonal causal, by groups"
+    assert grouped.packing
+    assert grouped.packing.max_difference <= grouped.packing.tolerance
+    losses = [[metrics.loss for metrics in report.history[1:]] for report in (fast, grouped)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 def test_gradient_checkpointing_recomputes_packed_attention(

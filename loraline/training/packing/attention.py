@@ -1,13 +1,14 @@
 """Block-diagonal causal attention for packed sequences.
 
-transformers lets a model's attention be replaced by name, whatever its family. On CUDA in 16 bit this attention is
-torch's variable-length FlashAttention. Elsewhere it pads sequences of similar length to a batch: no mask over the
-whole row is ever made, so that the cost grows with the squared lengths of the sequences and not of the row, and
-because padding is on the right, the causal mask alone hides it.
+transformers lets a model's attention be replaced by name, whatever its family. There are two. On CUDA in 16 bit,
+torch's variable-length FlashAttention. Elsewhere, and for GPUs and head sizes that it does not take, sequences of
+similar length are padded to a batch: no mask over the whole row is ever made, so that the cost grows with the squared
+lengths of the sequences and not of the row, and because padding is on the right, the causal mask alone hides it.
 
 Shapes: T tokens in the row, N sequences in a group, L their padded length, H heads, K key-value heads, D head size.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from transformers import AttentionInterface
 from loraline.training.packing.batched_attention import AttentionSettings, causal_mask, matmul_attention
 from loraline.training.packing.packed_sequences import PackedSequences, SequenceGroup, current_packed_sequences
 
-PACKED_ATTENTION = "loraline_packed"
-"""The name under which transformers knows this attention."""
+VARLEN_ATTENTION, GROUPED_ATTENTION = "loraline_varlen", "loraline_grouped"
+"""The names under which transformers knows them."""
 
 _MAX_MATMUL_LENGTH = 640  # tokens up to which matrix products beat the fused kernel on a CPU in 16 bit (measured)
 # Arguments from transformers that have no effect here: boundaries come from PackedSequences, and attention is causal.
@@ -38,7 +39,13 @@ def take_unsupported_reason() -> str:
     return reason
 
 
-def packed_attention(
+def packed_attentions(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """Names of the attentions that may work on a device and in a dtype, the faster one first."""
+    is_fast = device.type == "cuda" and dtype != torch.float32
+    return [VARLEN_ATTENTION, GROUPED_ATTENTION] if is_fast else [GROUPED_ATTENTION]
+
+
+def grouped_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -60,29 +67,62 @@ def packed_attention(
     Returns:
         Attention output of shape (1, T, H, D), and None in place of the attention weights.
     """
+    settings = AttentionSettings(_scale(query, scaling), dropout, sliding_window, softcap)
+    return _attention(query, key, value, settings, others, _grouped), None
+
+
+def varlen_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Compute what `grouped_attention` computes, by FlashAttention; where scores are capped or dropped, in groups."""
+    settings = AttentionSettings(_scale(query, scaling), dropout, sliding_window, softcap)
+    return _attention(query, key, value, settings, others, _grouped if softcap or dropout else _varlen), None
+
+
+AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
+AttentionInterface.register(VARLEN_ATTENTION, varlen_attention)
+
+
+def _scale(query: Tensor, scaling: float | None) -> float:
+    return float(scaling if scaling is not None else query.shape[-1] ** -0.5)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    settings: AttentionSettings,
+    others: dict[str, Any],
+    compute: Callable[[Tensor, Tensor, Tensor, PackedSequences, AttentionSettings], Tensor],
+) -> Tensor:
+    """Compute attention if the row is packed and nothing else is asked for; else record why not."""
     packed = current_packed_sequences()
     for name, argument in others.items():
         if isinstance(argument, Tensor) and name not in _IGNORED_ARGUMENTS:
             _Unsupported.reason = f"its attention takes {name}"
     if packed is None or query.shape[0] != 1 or query.shape[2] != sum(packed.group_sizes):
         _Unsupported.reason = "its attention does not get the packed row in its original shape"
-        return query.transpose(1, 2), None
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    settings = AttentionSettings(scale, dropout, sliding_window, softcap)
-    if query.is_cuda and query.dtype != torch.float32 and not softcap and not dropout:
-        return _varlen_attention(query, key, value, packed, settings), None
+        return query.transpose(1, 2)
+    return compute(query, key, value, packed, settings)
+
+
+def _grouped(query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences, settings: AttentionSettings) -> Tensor:
+    """Attention of each group of sequences of similar length."""
     queries, keys, values = (x[0].transpose(0, 1).split(packed.group_sizes) for x in (query, key, value))
     parts = zip(queries, keys, values, packed.groups, strict=True)
-    outputs = [_group_attention(q, k, v, group, settings) for q, k, v, group in parts]
-    return torch.cat(outputs).unsqueeze(0), None
+    return torch.cat([_group_attention(q, k, v, group, settings) for q, k, v, group in parts]).unsqueeze(0)
 
 
-AttentionInterface.register(PACKED_ATTENTION, packed_attention)
-
-
-def _varlen_attention(
-    query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences, settings: AttentionSettings
-) -> Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences, settings: AttentionSettings) -> Tensor:
     """FlashAttention over sequences of any length, as torch ships it for CUDA in 16 bit."""
     from torch.nn.attention.varlen import varlen_attn
 

@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 from loraline.artifacts.training import PackingReport
 from loraline.training.collator import Batch, collate
 from loraline.training.loss import CausalLMLoss
-from loraline.training.packing.attention import PACKED_ATTENTION
 from loraline.training.packing.packed_sequences import use_packed_sequences
 from loraline.training.tokenized_dataset import TokenizedDataset
 
@@ -76,8 +75,9 @@ def _with_all_labels(batch: Batch, lengths: np.ndarray) -> Batch:
 
 @contextmanager
 def _original_attention(base: PreTrainedModel) -> Iterator[None]:
+    packed = base.config._attn_implementation
     base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
     try:
         yield
     finally:
-        base.set_attn_implementation(PACKED_ATTENTION)
+        base.set_attn_implementation(packed)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from loraline.training.packing.attention import PACKED_ATTENTION, take_unsupported_reason
+from loraline import progress
+from loraline.training.packing.attention import packed_attentions, take_unsupported_reason
 from loraline.training.packing.packed_sequences import PackedSequences, use_packed_sequences
 
 _LENGTHS = (9, 6)
@@ -19,23 +20,29 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 
 
 def enable_packing(model: PreTrainedModel) -> str:
-    """Set packed attention on a model if it supports packed rows.
+    """Set on a model the fastest packed attention with which it computes packed rows rightly, if there is one.
 
     Returns:
-        Why it does not, and then the model is unchanged; empty where it does.
+        Why there is none, and then the model is unchanged; empty where there is one.
     """
     original = model.config._attn_implementation
     reason = _unsupported_by_design(model)
     if reason:
         return reason
     logits_alone = _logits_of_second_alone(model)
-    model.set_attn_implementation(PACKED_ATTENTION)
-    try:
-        reason = _unsupported_by_trial(model, logits_alone)
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:  # whatever the model's own code raises
-        reason = f"its forward pass fails on a packed row: {error}"
-    if reason:
-        model.set_attn_implementation(original)
+    attentions = packed_attentions(model.device, model.dtype)
+    for attention in attentions:
+        model.set_attn_implementation(attention)
+        try:
+            reason = _unsupported_by_trial(model, logits_alone)
+        except (TypeError, ValueError, RuntimeError, IndexError, ImportError) as error:  # whatever the model raises
+            take_unsupported_reason()
+            reason = f"its forward pass fails on a packed row: {error}"
+        if not reason:
+            return ""
+        if attention != attentions[-1]:
+            progress.note(f"variable-length FlashAttention is not used: {reason}")
+    model.set_attn_implementation(original)
     return reason
 
 
