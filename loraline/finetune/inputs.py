@@ -40,6 +40,7 @@ def cached_base(recipe: Recipe) -> CachedBase:
     """Fetch a base model into the cache that all jobs share, and quantize it where the settings say so.
 
     Raises:
+        ConfigurationError: it cannot be trained and merged with these settings.
         ModelLoadingError: it does not fit, cannot be had, or is not complete.
         StorageError: the object store is away or refuses.
     """
@@ -49,8 +50,10 @@ def cached_base(recipe: Recipe) -> CachedBase:
     folder = cache.path(_short_name(config), *step_key("load_model", config), pin.digest)
     if not folder.exists():
         with shown("fetch model"):
+            from loraline.feasibility import check_feasibility
             from loraline.models.fetch import fetch_base
 
+            check_feasibility(config, recipe.training).require()
             cache.result(folder, lambda new: fetch_base(config, new / "base", new / "quantized", pin.digest))
     full, quantized = folder / "base", folder / "quantized"
     return CachedBase(full, quantized if config.quantization != "none" else full, pin)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from loraline.errors import ModelLoadingError
+from loraline.errors import ConfigurationError, ModelLoadingError
 from loraline.models.meta_model import build_meta_model
 from loraline.models.safetensors_files import FLOAT_DTYPES
 from loraline.models.safetensors_header import StoredTensor
 from loraline.models.stored_layout import StoredLayout
-from loraline.models.target_modules import target_experts, target_layers
+from loraline.models.target_modules import ALL_LINEAR, target_experts, target_layers
 from loraline.training.config import TrainConfig
 
 _SHOWN = 3
@@ -32,7 +32,7 @@ def layout_problems(
     except ModelLoadingError as error:
         return [str(error)]
     problems = []
-    if training:
+    if training and _says_something(training):
         from loraline.training.adapter import target_problems  # with PEFT, which takes seconds to import
 
         problems += target_problems(network, training)
@@ -43,6 +43,21 @@ def layout_problems(
         problems.append(f"its files lack weights that its config.json needs: {_list(missing)}")
         return problems
     return problems + (_problems_of_targets(network, layout, tensors, training) if training else [])
+
+
+def _says_something(training: TrainConfig) -> bool:
+    """Whether the adapter's settings say anything that a model could lack."""
+    return training.target_modules != ALL_LINEAR or training.use_dora or training.dropout > 0
+
+
+def require_targets(folder: Path, training: TrainConfig) -> None:
+    """Refuse settings of the adapter that do not suit the model in a folder, before its weights are loaded.
+
+    Raises:
+        ConfigurationError: with all problems.
+    """
+    if problems := layout_problems(folder, str(folder), {}, training):
+        raise ConfigurationError("\n".join(problems))
 
 
 def _problems_of_targets(

@@ -61,7 +61,8 @@ class StoredLayout:
         """The tensor of each parameter that is stored as it stands."""
         self._groups: dict[str, _Group] = {}
         """By the first parameter that a group becomes, as transformers keeps them."""
-        self._converted: dict[str, list[StoredPart]] | None = None
+        self._group_of: dict[str, str] = {}
+        """The key of its group for each parameter that is made of one."""
         self.unused: list[str] = []
         """Tensors that the model does not have, such as an image tower beside a text model."""
         self._map_names()
@@ -74,16 +75,20 @@ class StoredLayout:
         """
         if parameter in self._tensors:
             return [StoredPart(self._tensors[parameter])]
-        if self._converted is None:
-            self._converted = {}
-            for first, group in self._groups.items():
-                self._convert(first, group)
-        if not self._converted.get(parameter):
+        if parameter not in self._group_of:
             raise ModelLoadingError(
                 f"the base's files hold no {parameter}, neither under this name nor under one that transformers maps "
                 "to it"
             )
-        return self._converted[parameter]
+        first = self._group_of[parameter]  # converted anew each time: the rows of all experts would take gigabytes
+        for axis in (-2, -1):
+            found = self._rows(first, self._groups[first], axis)
+            if found and parameter in found:
+                return found[parameter]
+        raise ModelLoadingError(
+            f"transformers makes {parameter} from tensors of the base's files in a way that cannot be undone by rows: "
+            f"{self._groups[first].converter}"
+        )
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Shape of a stored tensor."""
@@ -92,10 +97,7 @@ class StoredLayout:
     def missing(self) -> list[str]:
         """Parameters of the model that no tensor holds; tied ones, which are stored once, are not among them."""
         tied = set(getattr(self._network, "all_tied_weights_keys", {}) or {})
-        known = set(self._tensors) | tied
-        for first, group in self._groups.items():
-            targets = group.converter.target_patterns
-            known |= {first.replace(targets[0], target) for target in targets}
+        known = set(self._tensors) | set(self._group_of) | tied
         parameters = {name for name, _ in self._network.named_parameters(remove_duplicate=False)}
         return sorted(parameters - known, key=dot_natural_key)
 
@@ -116,19 +118,15 @@ class StoredLayout:
             else:
                 group = self._groups.setdefault(renamed, _Group(deepcopy(by_pattern[pattern])))
                 group.tensors.setdefault(pattern, []).append(name)
-
-    def _convert(self, first: str, group: _Group) -> None:
-        """Find the rows of a group's tensors in its parameters, by converting row numbers instead of weights."""
-        assert self._converted is not None
-        for axis in (-2, -1):
-            found = self._rows(first, group, axis)
-            if found is not None:
-                for parameter, parts in found.items():
-                    self._converted.setdefault(parameter, []).extend(parts)
-                return
+        for first, group in self._groups.items():
+            targets = group.converter.target_patterns
+            self._group_of |= {first.replace(targets[0], target): first for target in targets}
 
     def _rows(self, first: str, group: _Group, axis: int) -> dict[str, list[StoredPart]] | None:
-        """Rows of each tensor in each parameter; None where the conversion is none of rows along this axis."""
+        """Rows of each tensor in each parameter, found by converting row numbers instead of weights.
+
+        None where the conversion is none of rows along this axis.
+        """
         converter, begin, offsets = deepcopy(group.converter), 0, {}
         for pattern, names in group.tensors.items():
             for name in names:

@@ -9,6 +9,7 @@ from loraline import progress
 from loraline.models.config import ModelConfig
 from loraline.models.device import pick_device
 from loraline.models.folder import read_manifest
+from loraline.models.layout_checks import require_targets
 from loraline.models.memory_estimate import require_memory
 from loraline.tracking import Tracker
 from loraline.training.config import TrainConfig
@@ -28,12 +29,14 @@ def launch(
     Without a cluster, processes of this machine take the place of nodes.
 
     Raises:
+        ConfigurationError: the model has no such layers, or they can have no such adapter.
         ModelLoadingError: training does not fit into the memory of this machine; said before anything is loaded.
         LoralineError: as `train`, whichever process raised it.
         ClusterError: the Kubernetes API refuses a request.
     """
     job = WorkerJob(config=config, model=model, dataset=dataset, output=output, checkpoints=checkpoints)
     processes = local_processes(config, _gpus(model))
+    require_targets(model, config)
     _check_memory(config, model)
     if config.nodes > 1 and os.environ.get("LORALINE_POD"):  # set by placement.py
         from loraline.training.multinode.trainjob_runner import train_on_nodes  # the client takes a second to import

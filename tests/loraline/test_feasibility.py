@@ -125,3 +125,11 @@ def test_headers_are_read_where_the_base_lies(gemma: Path, tmp_path: Path, s3: d
     storage.upload(folder, "s3://feasible/base")
     assert read_weight_headers("s3://feasible/base", "") == read_weight_headers(str(folder), "")
     assert len(read_weight_headers(str(folder), "")) > 900
+
+
+def test_training_refuses_before_it_loads_weights(llama: Path, tmp_path: Path) -> None:
+    from loraline.training.launch import launch
+
+    (llama / "model.safetensors").unlink()
+    with pytest.raises(ConfigurationError, match="no linear layer is called 'q_prj'"):
+        launch(TrainConfig(target_modules=["q_prj"]), llama, tmp_path, tmp_path / "adapter")

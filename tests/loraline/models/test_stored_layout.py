@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
+from loraline.errors import ModelLoadingError
 from loraline.models.auto_class import auto_class
 from loraline.models.stored_layout import StoredLayout, StoredPart
 from tests.families.families import family
@@ -37,3 +38,26 @@ def test_parameters_are_their_stored_parts(model_type: str, tmp_path: Path) -> N
     assert layout.missing() == []
     assert all("visual" in name for name in layout.unused)
     assert bool(layout.unused) == (model_type == "qwen3_5")
+
+
+def test_names_of_another_version_and_tensors_of_no_module(tmp_path: Path) -> None:
+    """Names as earlier versions of transformers saved them; heads that predict several tokens are in no module."""
+    family("gemma3").save(tmp_path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    renamed = {
+        name.replace("language_model.model.", "model.language_model.").replace(
+            "vision_tower.", "model.vision_tower."
+        ): shape
+        for name, shape in shapes.items()
+    }
+    renamed["mtp.layers.0.mlp.up_proj.weight"] = (48, 32)
+    config = AutoConfig.from_pretrained(tmp_path)
+    with torch.device("meta"):
+        network = auto_class(config).from_config(config)
+    layout = StoredLayout(network, renamed)
+    assert layout.missing() == []
+    assert layout.unused == ["mtp.layers.0.mlp.up_proj.weight"]
+    name = "model.language_model.layers.0.mlp.up_proj.weight"
+    assert [part.tensor for part in layout.parts(name)] == [name]
+    with pytest.raises(ModelLoadingError, match=r"hold no model\.nowhere"):
+        layout.parts("model.nowhere")

@@ -143,3 +143,21 @@ def test_every_command_has_help(words: list[str]) -> None:
 def test_help_does_not_wait_for_kfp() -> None:
     code = "import sys, pipelines.cli.app as _; print({'kfp', 'kfp_server_api', 'kubernetes'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_a_base_that_cannot_be_trained_is_refused_before_anything_is_started(
+    ready: KfpServer, recipe: str, medical_model: Path
+) -> None:
+    done = loraline("submit", recipe, f"model.source={medical_model}", "training.target_modules=[q_prj]")
+    assert done.exit_code == 2
+    assert "no linear layer is called 'q_prj'; this model has" in " ".join(done.output.split())
+    assert not ready.state.runs
+
+
+def test_a_base_that_this_machine_cannot_read_is_submitted_with_a_note(
+    ready: KfpServer, recipe: str, s3: dict[str, str]
+) -> None:
+    done = loraline("submit", recipe, "model.source=s3://of-the-cluster/base", "--no-follow")
+    assert done.exit_code == 0, done.output
+    assert "the base was not looked at" in done.output
+    assert len(ready.state.runs) == 1
