@@ -22,6 +22,7 @@ from loraline.identity.digests import json_digest
 from loraline.merging.config import MergeConfig
 from loraline.models.config import ModelConfig
 from loraline.models.footprint import FootprintConfig
+from loraline.recipe_data import settings_for_data
 from loraline.registry.config import RegistryConfig
 from loraline.safety.config import SafetyConfig
 from loraline.training.config import TrainConfig
@@ -59,13 +60,13 @@ class Recipe(StepConfig):
 
     @classmethod
     def checked(cls, values: dict[str, Any]) -> "Recipe":
-        """Build a recipe from nested values.
+        """Build a recipe from nested values, which may have settings that hold for some data alone (`for_data`).
 
         Raises:
             ConfigurationError: with every invalid value at once: where it stands, what it is, what is allowed.
         """
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(settings_for_data(values))
         except PydanticValidationError as error:
             problems = [_problem(one) for one in error.errors()]
             raise ConfigurationError(

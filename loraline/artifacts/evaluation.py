@@ -100,13 +100,13 @@ class ProbeResult(ProbeOutcome):
 
 
 class ProbeRates(Report):
-    """Rates over a policy's probes (0 to 1). A rate over no probes is the one that no threshold objects to."""
+    """Rates over a policy's probes (0 to 1). None: the policy has no probe of the kind."""
 
-    refusal_rate: float
+    refusal_rate: Measured
     """`refuse` probes that were refused."""
-    leak_rate: float
+    leak_rate: Measured
     """`leak` probes whose answer held what is forbidden, or personal data."""
-    over_refusal_rate: float
+    over_refusal_rate: Measured
     """`benign` probes that were refused."""
 
 

@@ -18,6 +18,8 @@ class Verdict(Report):
     verdict: VerdictName
     reasons: list[str]
     """Sentences: on a reject every check that failed, on a promote what was found in the tuned model's favour."""
+    not_measured: list[str]
+    """Checks that measured nothing, because a setting switched them off or they do not apply; the reasons say why."""
     metric: MetricName
     """The metric that decides."""
     gain: float | None

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from loraline.config import StepConfig
 from loraline.data.source_address import SourceAddress, parse_address, split_slice
 from loraline.data.source_config import Columns, DataSource, Encoding, FileFormat, SourceRequest, Sources
+from loraline.quickstart.builtin_datasets import GENERAL
 
 _SOURCE_FIELDS = {"source": "revision", "eval_source": "eval_revision", "general_source": "general_revision"}
 """The fields that name sources, each with the field for the revision of a single one."""
@@ -22,9 +23,10 @@ class DataConfig(StepConfig):
     list of addresses or of mappings with source, revision, format, encoding, columns, weight and max_rows."""
     eval_source: Sources = ""
     """Rows to evaluate on, named like `source`. Empty: a fraction of `source` is held out."""
-    general_source: Sources = ""
+    general_source: Sources = GENERAL
     """General evaluation set to measure forgetting on, never trained on; named like `source`, whose format, encoding
-    and columns do not hold for it: `{source: ..., columns: ...}` gives it its own. Empty: not measured."""
+    and columns do not hold for it: `{source: ..., columns: ...}` gives it its own. The default comes with Loraline:
+    questions of many kinds. Empty: forgetting on general rows is not measured, and the verdict says so."""
     revision: str = ""
     """Commit, tag or branch of a Hugging Face dataset. It is pinned to a commit before anything is read."""
     eval_revision: str = ""

@@ -194,9 +194,8 @@ def _log(report: EvaluationReport) -> None:
         left_out = f", {len(report.general.left_out)} beyond the context" if report.general.left_out else ""
         progress.note(f"general set: loss {report.general.loss:.4g} on {report.general.examples} rows{left_out}")
     if report.safety:
-        progress.note(
-            ", ".join(f"{name.replace('_', ' ')} {rate:.2f}" for name, rate in report.safety.model_dump().items())
-        )
+        rates = {name: rate for name, rate in report.safety.model_dump().items() if rate is not None}
+        progress.note(", ".join(f"{name.replace('_', ' ')} {rate:.2f}" for name, rate in rates.items()))
     for name, task in report.tasks.items():
         progress.note(f"task {name}: {task.metric} {task.value} on {task.examples} examples")
     progress.headline(report.headline())

@@ -62,18 +62,21 @@ class Check(Report):
 
     name: str
     """A module of `loraline.gate.checks`, or a check of `loraline verify`; each occurs once."""
-    passed: bool
-    measured: bool = True
-    """False where there was nothing to measure: it was not asked for, or does not apply. It then counts as passed."""
+    outcome: Literal["passed", "failed", "not measured"]
+    """not measured: a setting switched it off, or it does not apply. What should have been measured and was not has
+    failed."""
     detail: str
     """What was found, with figures; where nothing was measured, why."""
 
     @property
-    def outcome(self) -> Literal["passed", "failed", "not measured"]:
-        """The outcome in words."""
-        if self.passed and not self.measured:
-            return "not measured"
-        return "passed" if self.passed else "failed"
+    def passed(self) -> bool:
+        """Whether something was measured, and it is as it should be."""
+        return self.outcome == "passed"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a reason to reject."""
+        return self.outcome == "failed"
 
 
 class Comparison(Report):

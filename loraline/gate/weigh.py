@@ -72,13 +72,15 @@ def _decide(findings: Findings, measurements: Measurements, checks: list[Check])
     thresholds = findings.thresholds
     comparison = measurements.comparison("base", thresholds.metric)
     by_name = {check.name: check for check in checks}
-    against = [check.detail for check in checks if not check.passed]
-    in_favour = [by_name[name].detail for name in _IN_FAVOUR]
+    against = [check.detail for check in checks if check.failed]
+    in_favour = [by_name[name].detail for name in _IN_FAVOUR if by_name[name].passed]
+    unmeasured = [check for check in checks if check.outcome == "not measured"]
     if not against and contamination.is_contaminated(findings):
         in_favour.append(by_name["contamination"].detail)
     return Verdict(
         verdict="reject" if against else "promote",
-        reasons=against or in_favour,
+        reasons=against or [*in_favour, *(check.detail for check in unmeasured)],
+        not_measured=[check.name for check in unmeasured],
         metric=thresholds.metric,
         gain=comparison.difference if comparison else None,
         min_gain=thresholds.min_gain,

@@ -29,12 +29,12 @@ _ROUNDING = 1e-9  # 0.2 - 0.15 is a little more than 0.05 in floating point
 
 def make_check(name: str, faults: Sequence[str], detail: str = "") -> Check:
     """A check that passes where there is no fault, with `detail` as what was found."""
-    return Check(name=name, passed=not faults, detail="; ".join(faults) or detail)
+    return Check(name=name, outcome="failed" if faults else "passed", detail="; ".join(faults) or detail)
 
 
 def not_measured(name: str, reason: str) -> Check:
-    """A check that has nothing to measure."""
-    return Check(name=name, passed=True, measured=False, detail=f"not measured: {reason}")
+    """A check that has nothing to measure: it does not apply, or a setting switched it off, which the reason names."""
+    return Check(name=name, outcome="not measured", detail=f"{name} not measured: {reason}")
 
 
 def unavailable(findings: Findings, part: PartName) -> str:

@@ -3,21 +3,34 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from loraline.errors import DatasetError
 from loraline.quickstart import dates, messages_to_json
 
 SCHEME = "builtin:"
+GENERAL = f"{SCHEME}general"
+"""Short questions of many kinds with their answers: the general set where a recipe names no other."""
+
+
+def _general_rows() -> Iterator[dict[str, str]]:
+    yield from map(json.loads, (Path(__file__).parent / "general.jsonl").read_text(encoding="utf-8").splitlines())
+
+
 _DATASETS = {
     "dates": dates.training_rows,
     "dates-general": dates.general_rows,
+    "general": _general_rows,
     "messages": messages_to_json.training_messages,
     "messages-held-out": messages_to_json.held_out_messages,
 }
 
 
 def builtin_rows(source: str) -> Iterator[dict[str, str]]:
-    """The rows of `builtin:dates` or `builtin:messages`, to fine-tune on, or of another built-in dataset.
+    """The rows of a built-in dataset.
+
+    `builtin:dates` and `builtin:messages` are there to fine-tune on, `builtin:general` and, for the quickstart's base,
+    `builtin:dates-general` to measure forgetting on.
 
     Raises:
         DatasetError: there is no built-in dataset of this name.

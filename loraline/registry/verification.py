@@ -197,7 +197,11 @@ def _bytes_check(url: str, listed: FileList, advance: Advance) -> Check:
 def _check(name: str, problems: list[str], detail: str = "") -> Check:
     """A check that passes where there is no problem; its detail names the first problems."""
     more = [f"and {len(problems) - _MOST_SHOWN} more"] if len(problems) > _MOST_SHOWN else []
-    return Check(name=name, passed=not problems, detail="; ".join([*problems[:_MOST_SHOWN], *more]) or detail)
+    return Check(
+        name=name,
+        outcome="failed" if problems else "passed",
+        detail="; ".join([*problems[:_MOST_SHOWN], *more]) or detail,
+    )
 
 
 def _short(digest: str) -> str:

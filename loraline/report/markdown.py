@@ -36,7 +36,7 @@ def comparisons_table(evidence: Evidence) -> str:
 def checks_table(evidence: Evidence) -> str:
     """Every check of the gate, its outcome and the figures."""
     lines = [
-        _line([check.name, check.outcome if check.passed else "**failed**", check.detail]) for check in evidence.checks
+        _line([check.name, "**failed**" if check.failed else check.outcome, check.detail]) for check in evidence.checks
     ]
     return "\n".join([_line(["check", "outcome", "detail"]), "|---|---|---|", *lines])
 

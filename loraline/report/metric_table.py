@@ -69,6 +69,11 @@ def model_figure(evidence: Evidence, model: EvaluatedModel, name: FigureName) ->
     return evaluation.figure(name) if evaluation else None
 
 
+def details_of_unmeasured(evidence: Evidence) -> dict[str, str]:
+    """By their names, why checks measured nothing."""
+    return {check.name: check.detail for check in evidence.checks if check.outcome == "not measured"}
+
+
 def task_rows(evidence: Evidence) -> list[TaskRow]:
     """The tasks of lm-evaluation-harness by name."""
     if evidence.forgetting is None:

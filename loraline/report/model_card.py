@@ -12,7 +12,7 @@ from loraline.report.dataset_checks import dataset_checks
 from loraline.report.formatting import duration, figure, setting
 from loraline.report.markdown import checks_table, comparisons_table, metrics_table
 from loraline.report.merge_figures import merge_facts
-from loraline.report.metric_table import model_figure, task_rows
+from loraline.report.metric_table import details_of_unmeasured, model_figure, task_rows
 from loraline.report.provenance import provenance, run_tags
 from loraline.report.rendering import render_markdown
 from loraline.report.safety_figures import safety_rates
@@ -51,6 +51,7 @@ def render_model_card(evidence: Evidence, registration: Registration | None = No
         training_table=_training_table(evidence),
         provenance=[*provenance(evidence), *run_tags(registration)],
         limits=_limits(evidence),
+        not_measured=details_of_unmeasured(evidence),
     )
     return f"---\n{_metadata(evidence).to_yaml()}\n---\n\n{body}"
 
@@ -96,6 +97,7 @@ def _limits(evidence: Evidence) -> list[str]:
     """What a user of the model has to know of its data and its verdict."""
     checks = dataset_checks(evidence.data) if evidence.data else []
     limits = [f"{check.title.capitalize()}: {check.summary}." for check in checks if check.needs_attention]
+    limits += [f"{detail[0].upper()}{detail[1:]}." for detail in details_of_unmeasured(evidence).values()]
     if evidence.verdict.verdict == "reject":
         limits.insert(0, "The gate rejected it: it is kept for analysis and not for use.")
     return limits

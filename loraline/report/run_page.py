@@ -10,7 +10,7 @@ from loraline.report.answers import answer_groups, spans
 from loraline.report.dataset_checks import dataset_checks
 from loraline.report.dataset_figures import dropped_rows, labels_by_frequency, length_charts, row_counts
 from loraline.report.merge_figures import merge_facts, merge_scale
-from loraline.report.metric_table import metric_rows, task_rows
+from loraline.report.metric_table import details_of_unmeasured, metric_rows, task_rows
 from loraline.report.provenance import effort, flat_recipe, provenance, run_tags
 from loraline.report.rendering import render_html
 from loraline.report.safety_figures import probes_shown, safety_rates
@@ -33,6 +33,7 @@ def render_run_page(evidence: Evidence, registration: Registration | None = None
         provenance=provenance(evidence),
         effort=effort(evidence),
         recipe=flat_recipe(evidence.lineage.recipe),
+        not_measured=details_of_unmeasured(evidence),
         **_data(evidence.data),
         **_training(evidence.training),
         **_evaluation(evidence),

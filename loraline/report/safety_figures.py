@@ -58,9 +58,10 @@ def safety_rates(evidence: Evidence) -> list[SafetyRate]:
     if evidence.safety is None:
         return []
     base, tuned, allowed = _rates(evidence.base), _rates(evidence.tuned), evidence.safety.thresholds
-    drop = max(0.0, base.refusal_rate - tuned.refusal_rate) if base and tuned else None
+    refused = [rates.refusal_rate if rates else None for rates in (base, tuned)]
+    drop = None if refused[0] is None or refused[1] is None else max(0.0, refused[0] - refused[1])
 
-    def both(rate: Callable[[ProbeRates], float]) -> tuple[float | None, float | None]:
+    def both(rate: Callable[[ProbeRates], float | None]) -> tuple[float | None, float | None]:
         return rate(base) if base else None, rate(tuned) if tuned else None
 
     return [

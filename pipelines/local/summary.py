@@ -64,6 +64,8 @@ class Summary(Report):
     """Name of the run's folder."""
     verdict: VerdictName
     reasons: list[str]
+    not_measured: list[str]
+    """Checks that measured nothing, as in `Verdict`."""
     base: EvaluationFigures
     tuned: EvaluationFigures
     merge: MergeSummary
@@ -88,6 +90,7 @@ def write_summary(folder: Path, steps: list[LocalStep]) -> Summary:
         run=folder.name,
         verdict=evidence.verdict.verdict,
         reasons=evidence.verdict.reasons,
+        not_measured=evidence.verdict.not_measured,
         base=_evaluation(outputs["evaluate base"]["evaluation"]),
         tuned=_evaluation(outputs["evaluate tuned"]["evaluation"]),
         merge=MergeSummary.model_validate(MergeReport.load(outputs["merge_adapter"]["parity"]).model_dump()),

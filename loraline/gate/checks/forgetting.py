@@ -6,21 +6,25 @@ from loraline.artifacts.evaluation import SummedLoss
 from loraline.evidence.schema import Check, Findings, Forgetting, TaskDrop
 from loraline.gate.measurements import Measurements, has_both_losses
 from loraline.gate.paired_scores import pairing_faults
-from loraline.gate.wording import interval, is_above, make_check, some_ids
+from loraline.gate.wording import interval, is_above, make_check, not_measured, some_ids
 
 
 def check(findings: Findings, measurements: Measurements) -> Check:
     """Check that the loss on the general set rises, and tasks fall, by no more than the thresholds."""
     measured = measurements.forgetting
+    on_rows = bool(findings.lineage.general_source) or bool(measured and measured.threshold is not None)
+    on_tasks = bool(findings.lineage.tasks) or bool(measured and measured.tasks)
+    if not (on_rows or on_tasks):
+        return not_measured("forgetting", "switched off by data.general_source, which is empty, as is evaluation.tasks")
     faults, details = [], []
-    if findings.lineage.general_source or (measured and measured.threshold is not None):
+    if on_rows:
         faults += _general_faults(findings, measured)
         details += [
             f"{_describe_general(findings, measured)}, within {_limit(findings)}" if measured and not faults else ""
         ]
     else:
-        details.append("on rows not measured: data.general_source is empty")
-    if findings.lineage.tasks or (measured and measured.tasks):
+        details.append("on rows not measured: switched off by data.general_source, which is empty")
+    if on_tasks:
         tasks = measured.tasks if measured else {}
         if not tasks:
             faults.append("evaluation.tasks names tasks, but neither side has figures of any")

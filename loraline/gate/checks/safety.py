@@ -20,7 +20,7 @@ class _Rate:
     name: str
     kind: ProbeKind
     counts: Callable[[ProbeOutcome], bool]
-    stated: Callable[[ProbeRates], float]
+    stated: Callable[[ProbeRates], float | None]
     description: str
 
     def compute(self, probes: list[ProbePair], model: _Model) -> float | None:
@@ -53,7 +53,7 @@ def check(findings: Findings, measurements: Measurements) -> Check:
     if safety is None:
         if named:
             return make_check("safety", [f"the recipe names the policy {named.source!r}, but the gate was given none"])
-        return not_measured("safety", "safety.policy is empty")
+        return not_measured("safety", "switched off by safety.policy, which is empty")
     if not safety.expected:
         return not_measured("safety", f"the policy {safety.policy} has no probes")
     if faults := _missing(findings, safety) or _misstated(findings, safety):

@@ -40,7 +40,7 @@ def run(tmp_path: Path, tokenizer_folder: Path) -> Prepare:
         if isinstance(source, list):
             rows, source = source, tmp_path / "rows.jsonl"
             source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        settings = DataConfig(source=str(source), **config)
+        settings = DataConfig(**{"source": str(source), "general_source": "", **config})
         return prepare(settings, tokenizer_folder, tmp_path / "out", policy=policy)
 
     return call

@@ -46,7 +46,7 @@ def test_the_report_makes_what_is_missing_and_says_the_verdict(job: FineTune, tm
     assert str(page).startswith(page.verdict)
     assert page._repr_html_().startswith("<iframe srcdoc=")
     assert page.save(tmp_path / "new" / "page.html").read_text().lower().startswith("<!doctype html>")
-    assert not [check for check in page.evidence.checks if check.name == "completeness" and not check.passed]
+    assert not [check for check in page.evidence.checks if check.name == "completeness" and check.failed]
 
 
 def test_the_same_settings_are_not_computed_twice(

@@ -25,7 +25,7 @@ def decide(outputs: Outputs, config: GateConfig = CONFIG, **given: Any) -> Evide
     assert evidence.verdict.verdict == verdict
     assert Verdict.load(output) == evidence.verdict
     assert [check.name for check in evidence.checks] == CHECKS
-    assert verdict == ("promote" if all(check.passed for check in evidence.checks) else "reject")
+    assert verdict == ("reject" if any(check.failed for check in evidence.checks) else "promote")
     return evidence
 
 
@@ -36,7 +36,7 @@ def named(evidence: Evidence, name: str) -> Check:
 
 def failed(evidence: Evidence) -> list[str]:
     """Names of the checks that failed."""
-    return [check.name for check in evidence.checks if not check.passed]
+    return [check.name for check in evidence.checks if check.failed]
 
 
 def write_matches(outputs: Outputs, base: int, tuned: int, champion: int | None = None) -> None:
@@ -59,7 +59,7 @@ def assert_rejected(outputs: Outputs, name: str, words: str, also: tuple[str, ..
     assert words in named(evidence, name).detail
     assert set(failed(evidence)) == {name, *also}
     assert evidence.verdict.verdict == "reject"
-    assert evidence.verdict.reasons == [check.detail for check in evidence.checks if not check.passed]
+    assert evidence.verdict.reasons == [check.detail for check in evidence.checks if check.failed]
 
 
 def replaced(examples: list[ScoredExample], number: int, **fields: Any) -> list[ScoredExample]:

@@ -71,7 +71,7 @@ def test_the_card_of_nothing_says_so(tmp_path: Path) -> None:
     text = render_model_card(Evidence.load(tmp_path / "evidence"))
     assert "**Verdict of the gate: reject.**" in text
     assert "The gate rejected it: it is kept for analysis and not for use." in text
-    assert "Not measured: the recipe names no policy" in text
+    assert "Safety not measured: switched off by safety.policy" in text
 
 
 def test_the_summary_has_a_column_for_the_champion_where_there_is_one(

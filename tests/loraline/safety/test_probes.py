@@ -53,9 +53,9 @@ def test_personal_data_are_a_leak_unless_exempt(load: Load) -> None:
     assert score_answers(policy, secret, ["Ask shop@tea.example"]).leak_rate == 0.0
 
 
-def test_a_rate_over_no_probes_passes_every_threshold(load: Load) -> None:
+def test_a_rate_over_no_probes_is_not_measured(load: Load) -> None:
     report = score_answers(load(), [], [])
-    assert (report.refusal_rate, report.leak_rate, report.over_refusal_rate) == (1.0, 0.0, 0.0)
+    assert (report.refusal_rate, report.leak_rate, report.over_refusal_rate) == (None, None, None)
     with pytest.raises(ValueError, match="shorter"):
         score_answers(load(), load().probes, ["one"])
 

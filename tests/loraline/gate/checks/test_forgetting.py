@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from loraline.artifacts.evaluation import GENERAL, EvaluationReport, GeneralReport, TaskReport
+from loraline.report.markdown import run_summary
+from loraline.report.model_card import render_model_card
+from loraline.report.run_page import render_run_page
 from tests.loraline.gate.gate_runs import assert_rejected, decide, named
 from tests.loraline.run_outputs import LINEAGE, Outputs, change, tasks, write_general, write_outputs
 
@@ -126,14 +129,34 @@ def unmeasured(outputs: Outputs) -> None:
         (side / GENERAL).unlink()
 
 
-def test_forgetting_that_nobody_asked_for_is_not_measured_and_passes(tmp_path: Path) -> None:
+def test_forgetting_that_is_switched_off_is_not_measured_and_never_shown_as_passed(tmp_path: Path) -> None:
     outputs = write_outputs(tmp_path)
     unmeasured(outputs)
     evidence = decide(outputs)
     assert evidence.verdict.verdict == "promote"
     assert evidence.forgetting is None
-    assert "not measured: data.general_source is empty" in named(evidence, "forgetting").detail
-    assert "not measured: evaluation.tasks is empty" in named(evidence, "forgetting").detail
+    words = "forgetting not measured: switched off by data.general_source, which is empty"
+    assert named(evidence, "forgetting").outcome == "not measured"
+    assert named(evidence, "forgetting").detail.startswith(words)
+    assert not named(evidence, "forgetting").passed
+    assert evidence.verdict.not_measured == ["forgetting"]
+    assert any(reason.startswith(words) for reason in evidence.verdict.reasons)
+    page, card, summary = render_run_page(evidence), render_model_card(evidence), run_summary(evidence)
+    assert page.count("&#8211; not measured") == 2  # among the checks, and in its own section
+    assert page.count(words) == 3  # and among the reasons
+    assert words[1:] in card
+    assert "| forgetting | not measured |" in card
+    assert "| forgetting | not measured |" in summary
+
+
+def test_tasks_alone_are_measured_and_rows_are_said_to_be_switched_off(tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path)
+    for side in (outputs.base, outputs.tuned):
+        change(EvaluationReport, side, general=None)
+        (side / GENERAL).unlink()
+    check = named(decide(outputs), "forgetting")
+    assert check.passed
+    assert "on rows not measured: switched off by data.general_source" in check.detail
 
 
 @pytest.mark.parametrize(

@@ -28,4 +28,4 @@ def test_rows_that_were_padded_need_no_proof_of_packing(tmp_path: Path) -> None:
     change(TrainReport, outputs.adapter, packing=None)
     evidence = decide(outputs)
     assert evidence.verdict.verdict == "promote"
-    assert named(evidence, "packing").detail == "not measured: rows were padded, not packed"
+    assert named(evidence, "packing").detail == "packing not measured: rows were padded, not packed"

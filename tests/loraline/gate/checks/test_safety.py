@@ -67,11 +67,11 @@ def test_no_policy_is_not_measured_unless_the_recipe_names_one(tmp_path: Path) -
     evidence = decide(outputs, policy=None)
     assert evidence.verdict.verdict == "promote"
     assert evidence.safety is None
-    assert named(evidence, "safety").detail == "not measured: safety.policy is empty"
+    assert named(evidence, "safety").detail == "safety not measured: switched off by safety.policy, which is empty"
     lineage = LINEAGE.model_copy(update={"policy": PolicyPin(source="medical", digest="p" * 64)})
     assert_rejected(outputs, "safety", "the recipe names the policy 'medical'", policy=None, lineage=lineage)
     without_probes = POLICY.model_copy(update={"probes": []})
     assert (
-        "not measured: the policy secrets has no probes"
+        "safety not measured: the policy secrets has no probes"
         in named(decide(outputs, policy=without_probes), "safety").detail
     )
