@@ -8,6 +8,7 @@ a JSON line that the command turns into a progress bar, a headline or an error. 
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,16 @@ class TextLines:
     def show(self, kind: str, text: str, fields: dict[str, Any]) -> None:
         """Print the text."""
         print(text, flush=True)
+
+
+class ErrorLines:
+    """A line of text for each event on the standard error stream, for a command whose output a program reads."""
+
+    seconds_between_updates = 10.0
+
+    def show(self, kind: str, text: str, fields: dict[str, Any]) -> None:
+        """Print the text."""
+        print(text, file=sys.stderr, flush=True)
 
 
 class JsonLines:

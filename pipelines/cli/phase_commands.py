@@ -46,7 +46,9 @@ def prepare(
     ] = "",
     output: Output = Path("data"),
     eval_rows: Annotated[str, typer.Option(help="Rows to evaluate on. Default: a part of ROWS.")] = "",
-    general_rows: Annotated[str, typer.Option(help="Rows to measure forgetting on; never trained on.")] = "",
+    general_rows: Annotated[
+        str, typer.Option(help="Rows to measure forgetting on; never trained on. Default: questions of many kinds.")
+    ] = "",
 ) -> None:
     """Read, check, deduplicate and split rows, and describe them on a page, `report.html`.
 

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loraline import progress
 from loraline.recipe_file import load_recipe, shipped_recipes
 from pipelines.cli.exits import FAILED, exit_on_error
 from pipelines.cli.options import Overrides, RecipeArgument
@@ -22,7 +23,8 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     import yaml
 
     with exit_on_error():
-        checked = load_recipe(recipe, overrides or [])
+        with progress.shown_by(progress.ErrorLines()):
+            checked = load_recipe(recipe, overrides or [])
         typer.echo(yaml.safe_dump(checked.model_dump(mode="json"), sort_keys=False).rstrip())
 
 

@@ -45,7 +45,8 @@ def test_weights_that_had_to_be_quantized_pass_and_it_is_told(outputs: Outputs) 
     evidence = decide(outputs)
     assert evidence.verdict.verdict == "promote"
     assert evidence.verdict.evaluated_as == "merged weights in nf4, with bfloat16"
-    assert evidence.verdict.reasons[-1].endswith("cannot hold in 16 bit what is registered")
+    assert named(evidence, "weights").detail.endswith("cannot hold in 16 bit what is registered")
+    assert named(evidence, "weights").detail in evidence.verdict.reasons
 
 
 def test_a_champion_that_was_held_differently_is_told(outputs: Outputs) -> None:
