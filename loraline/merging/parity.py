@@ -6,7 +6,8 @@ Measured with a Llama of 1.1B parameters in bfloat16, with an adapter that chang
 to 4.9: at most 0.062, on average 0.008; computed in bfloat16, 0.141 and 0.022, most of it noise of the arithmetic of
 both models.
 
-One model is in memory at a time, and the logits of all sequences are, in float32 on the CPU.
+One model is in memory at a time, its weights as they are stored, and so are the logits of all sequences, in float32 on
+the CPU. On a CPU the weights are mapped from their files, so that a model may be larger than the memory.
 """
 
 import gc
@@ -24,15 +25,14 @@ from loraline.artifacts.merging import GreedyReport
 from loraline.merging.divergence import Divergence, DivergenceMeter
 from loraline.merging.greedy import GreedyReference
 from loraline.merging.parity_inputs import ParityInputs
-from loraline.models.auto_class import auto_class
 from loraline.models.device import pick_device
-from loraline.models.folder import load_config, read_manifest
+from loraline.models.float32_compute import compute_in_float32, load_stored_weights, weights_dtype
+from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
-from loraline.models.load_base import quiet_libraries
 from loraline.models.safetensors_files import FLOAT_DTYPES, count_parameters, read_header, weight_files
 from loraline.units import format_bytes
 
-_FREE_CUDA_BYTES = 4 << 30  # for the activations and logits of one sequence
+_FREE_CUDA_BYTES = 6 << 30  # for a layer and the output head in float32, the activations and logits of one sequence
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def measure_parity(models: ParityModels, inputs: ParityInputs, advance: Callable
     counter = _ProgressCounter(len(inputs.sequences) * (2 if models.quantization == "none" else 3), advance)
     device = _device(models.base)
     logits, adapter_effect, reference = _run_adapter(models, inputs, device, counter)
-    merged = _load_in_float32(models.merged, device)
+    merged = _load(models.merged, None, device)
     meter = DivergenceMeter()
     for i, sequence in enumerate(inputs.sequences):
         merged_logits = _logits(merged, sequence)
@@ -97,7 +97,7 @@ def _run_adapter(
     models: ParityModels, inputs: ParityInputs, device: torch.device, counter: _ProgressCounter
 ) -> tuple[list[torch.Tensor], Divergence, GreedyReference]:
     """Logits and greedy completions of the adapter on its base, and how far the base alone is from it."""
-    network: Any = PeftModel.from_pretrained(_load_in_float32(models.base, device), str(models.adapter)).eval()
+    network = _load(models.base, models.adapter, device)
     meter = DivergenceMeter()
     logits = []
     for sequence in inputs.sequences:
@@ -125,13 +125,13 @@ def _run_quantized(
 
 
 def _device(base: Path) -> torch.device:
-    """The device that the recipe asks for, or the CPU where a GPU cannot hold the weights in float32."""
+    """The device that the recipe asks for, or the CPU where a GPU cannot hold the weights."""
     device = pick_device(read_manifest(base).device)
     if device.type == "cuda":
-        needed = 4 * count_parameters(base)
+        needed = weights_dtype(base).itemsize * count_parameters(base) + _FREE_CUDA_BYTES
         free, _ = torch.cuda.mem_get_info(device)
-        if needed + _FREE_CUDA_BYTES > free:
-            progress.note(f"comparing on the CPU: in float32 the model needs {format_bytes(needed)} of GPU memory")
+        if needed > free:
+            progress.note(f"comparing on the CPU: the comparison needs {format_bytes(needed)} of GPU memory")
             return torch.device("cpu")
     return device
 
@@ -146,20 +146,13 @@ def _weight_dtype(base: Path) -> torch.dtype:
     return FLOAT_DTYPES[max(sizes, key=sizes.__getitem__)]
 
 
-def _load_in_float32(folder: Path, device: torch.device) -> Any:
-    """Load a model's weights as they are stored, without rounding them to the recipe's compute dtype."""
-    quiet_libraries()
-    return (
-        auto_class(load_config(folder))
-        .from_pretrained(
-            folder,
-            dtype=torch.float32,
-            device_map={"": device},
-            trust_remote_code=read_manifest(folder).trust_remote_code,
-            use_safetensors=True,
-        )
-        .eval()
-    )
+def _load(folder: Path, adapter: Path | None, device: torch.device) -> Any:
+    """Load a model as it is stored, with an adapter or without, to compute in float32."""
+    network: Any = load_stored_weights(folder, device)
+    if adapter:
+        network = PeftModel.from_pretrained(network, str(adapter)).eval()
+    compute_in_float32(network)
+    return network
 
 
 @torch.inference_mode()
