@@ -173,6 +173,8 @@ class ChatFormat:
 
     def _find_reasoning(self, calls: bool) -> Reasoning:
         prompt = self._try([_PLAIN[0]], True)
+        if any(prompt.rstrip().endswith(closing_marker(marker)) for marker in self._markers):
+            return "none"  # reasoning is over before the answer begins
         modes: list[Reasoning] = ["key", "part", *(["content"] if self._markers else [])]  # type: ignore[list-item]
         for mode in modes:
             said = self._empty_content if calls else _SAID
@@ -180,7 +182,6 @@ class ChatFormat:
             if calls:
                 answer["tool_calls"] = [self._call("kqtool", {}, "kqcall001")]
             whole = self._try([_PLAIN[0], answer], False)
-            # A prompt that ends with a closed block has no place for reasoning: the answer does not go on from it.
             thought = whole.removeprefix(prompt).partition(_THOUGHT)
             is_list = "'thinking'" in thought[0] or '"thinking"' in thought[0]  # written as it is
             if prompt and whole.startswith(prompt) and thought[1] and (said or "") in thought[2] and not is_list:

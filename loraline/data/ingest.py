@@ -19,7 +19,9 @@ from loraline.data.reading.chunker import Chunker
 from loraline.data.reading.dataset_source import DatasetSource, find_source
 from loraline.data.reading.records import ReadResult, SourceRecord
 from loraline.data.row_screening import RowScreener
+from loraline.data.rows import Row
 from loraline.data.source_config import SourceRequest
+from loraline.data.template_check import NOT_SHOWN, ShapeFinding, TemplateCheck
 from loraline.data.validation.bad_rows import BadRowLog
 from loraline.data.validation.notes import NoteLog
 from loraline.errors import ConfigurationError, DatasetError
@@ -92,6 +94,7 @@ def ingest(
     dataset: DatasetWriter,
     bad: BadRowLog,
     notes: NoteLog,
+    template: TemplateCheck,
 ) -> list[Ingested]:
     """Write the rows of sources into a dataset.
 
@@ -103,6 +106,7 @@ def ingest(
         dataset: where valid rows are written.
         bad: where bad rows are logged.
         notes: counts what is changed or left out of valid rows.
+        template: checks that the model's chat template shows all of a row; one that it does not is bad.
 
     Raises:
         ConfigurationError: a setting has no effect on these sources.
@@ -119,12 +123,23 @@ def ingest(
         rows = _valid_rows(one, bad, notes, dataset)
         for content, record, group in _chunk_long_texts(one, rows, chunker):
             row = screener.screen(content, record.origin)
+            if isinstance(row, Row) and not _is_shown(template.check(row), record, bad, notes):
+                continue
             if dataset.add(row, group, one.row_set, one.request.weight) == "left_out":
                 notes.add(f"weight {one.request.weight:g} of {one.request.name}", record.origin, left_out=True)
             one.rows += 1
         one.bad_rows += bad.rows - bad_before
     bad.check(dataset.rows_added + bad.rows, config.max_bad_fraction)
     return [Ingested(_report(one), one.row_set, one.bad_rows) for one in opened]
+
+
+def _is_shown(found: ShapeFinding, record: SourceRecord, bad: BadRowLog, notes: NoteLog) -> bool:
+    """Log what the chat template makes of a row; False where it does not show all of it."""
+    for note in found.notes:
+        notes.add(note, record.origin)
+    if found.problem:
+        bad.add([RowProblem(file=record.file, line=record.line, kind=NOT_SHOWN, reason=found.problem)])
+    return not found.problem
 
 
 def _open(

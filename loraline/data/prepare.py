@@ -17,6 +17,7 @@ from loraline.data.reading.chunker import Chunker
 from loraline.data.row_screening import RowScreener
 from loraline.data.similarity.compare import SimilarityResult, compare_rows
 from loraline.data.source_config import SourceRequest
+from loraline.data.template_check import TemplateCheck
 from loraline.data.validation.bad_rows import BadRowLog
 from loraline.data.validation.notes import NoteLog
 from loraline.identity.step_identity import step_identity
@@ -71,12 +72,12 @@ def prepare(
     tokenizer = load_tokenizer(tokenizer_folder)
     chunker = Chunker(token_counter(tokenizer), config.chunk_tokens, config.chunk_overlap)
     screener = RowScreener(config.personal_data, policy)
-    notes = NoteLog()
+    notes, template = NoteLog(), TemplateCheck(tokenizer)
     with tempfile.TemporaryDirectory(prefix="loraline-data-") as folder:
         scratch = Path(folder)
         general = bool(config.general_source)
         with BadRowLog(output) as bad, DatasetWriter(output, scratch, config.eval_fraction, general) as dataset:
-            ingested = ingest(config, sources_to_prepare(config), chunker, screener, dataset, bad, notes)
+            ingested = ingest(config, sources_to_prepare(config), chunker, screener, dataset, bad, notes, template)
             dataset.check_splits(bool(config.eval_source), config.eval_fraction)
         duplicates, prompt_overlaps = dataset.duplicates(), dataset.prompt_overlaps()  # before rows are dropped again
         similarity = compare_rows(config, dataset.paths, dataset.words(), scratch)
@@ -108,7 +109,8 @@ def prepare_evaluation_set(
         ConfigurationError, DatasetError, StorageError: see `prepare`.
     """
     output.mkdir(parents=True, exist_ok=True)
-    chunker = Chunker(token_counter(load_tokenizer(tokenizer_folder)), config.chunk_tokens, config.chunk_overlap)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    chunker = Chunker(token_counter(tokenizer), config.chunk_tokens, config.chunk_overlap)
     screener = RowScreener(config.personal_data, policy)
     with (
         tempfile.TemporaryDirectory(prefix="loraline-data-") as folder,
@@ -116,7 +118,7 @@ def prepare_evaluation_set(
         DatasetWriter(output, Path(folder), config.eval_fraction, False) as dataset,
     ):
         sources: list[tuple[SourceRequest, RowSet | None]] = [(one, "eval") for one in config.requests()["source"]]
-        ingest(config, sources, chunker, screener, dataset, bad, NoteLog())
+        ingest(config, sources, chunker, screener, dataset, bad, NoteLog(), TemplateCheck(tokenizer))
     dataset.paths["train"].unlink()
     counts = _row_counts(dataset, bad.rows, {"eval": dataset.outcomes["eval"]})
     progress.headline(f"{counts.eval:,} rows to evaluate on")

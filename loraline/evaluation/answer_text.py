@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from loraline.data.chat_format import chat_format
 from loraline.data.chat_markers import split_reasoning
 from loraline.data.rows import Row
-from loraline.evaluation.tool_calls import find_calls, written_calls
+from loraline.evaluation.answer_calls import find_calls, written_calls
 
 # gpt-oss: the channels `analysis` (reasoning), `commentary` (tool calls) and `final`.
 _CHANNEL = re.compile(
