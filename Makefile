@@ -55,6 +55,9 @@ test-families: $(VENV)/dev ## try every family of models in docs/families.md
 test-containers: $(VENV)/dev ## build the images, check them, and run the pipeline in them (root on Debian)
 	@$(BIN)/pytest tests/images -m containers
 
+test-real: $(VENV)/dev ## fine-tune a real model of 135M parameters, for a quarter of an hour (SHORT=1: less)
+	@$(BIN)/pytest tests/real -m real
+
 lint: $(VENV)/dev ## check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

