@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loraline.errors import ModelLoadingError
 from loraline.models.gguf_header import GgufHeader, read_gguf_header
+from loraline.models.gguf_positions import position_problem
 
 _NAMES = {"qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe", "gpt-oss": "gpt_oss", "minimax-m2": "minimax_m2"}
 """Architectures that transformers calls otherwise than llama.cpp."""
@@ -40,20 +41,13 @@ def check_gguf(path: Path, own_tokenizer: bool = True) -> GgufHeader:
         )
     if not header.tensors:
         raise ModelLoadingError(f"{path} holds a tokenizer and no weights")
-    _check_positions(header, path)
+    if found := position_problem(header):
+        raise ModelLoadingError(
+            f"{path} scales its positions ({found}), which transformers does not read from a GGUF file: it would be "
+            "another model. Take the model that the file was made from, as safetensors"
+        )
     if own_tokenizer:
         from loraline.models.gguf_tokenizer import check_gguf_tokenizer
 
         check_gguf_tokenizer(header, str(path))
     return header
-
-
-def _check_positions(header: GgufHeader, path: Path) -> None:
-    scaling = header.metadata.get(f"{header.architecture}.rope.scaling.type", "none")
-    tensors = [name for name in header.tensors if name.startswith("rope_")]
-    if header.architecture != "gpt-oss" and (scaling != "none" or tensors):
-        found = ", ".join([*([] if scaling == "none" else [f"rope.scaling.type {scaling!r}"]), *tensors])
-        raise ModelLoadingError(
-            f"{path} scales its positions ({found}), which transformers does not read from a GGUF file: it would be "
-            "another model. Take the model that the file was made from, as safetensors"
-        )

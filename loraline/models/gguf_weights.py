@@ -11,19 +11,20 @@ from transformers import modeling_gguf_pytorch_utils as reader
 
 from loraline.errors import ModelLoadingError
 from loraline.models.gguf_header import GgufHeader
+from loraline.models.gguf_positions import scaled_positions
 from loraline.models.load_base import quiet_libraries, refuse_missing_weights
 
 _DTYPES = {30: torch.bfloat16, 1: torch.float16, 0: torch.float32}
 """GGML's numbers of the types that are not quantized."""
 
 
-def write_gguf_config(path: Path, folder: Path) -> None:
+def write_gguf_config(path: Path, header: GgufHeader, folder: Path) -> None:
     """Write the configuration of a GGUF file's model into a folder.
 
     Raises:
         ModelLoadingError: transformers cannot read it.
     """
-    _read_config(path).save_pretrained(folder)
+    _read_config(path, header).save_pretrained(folder)
 
 
 def write_gguf_weights(path: Path, header: GgufHeader, folder: Path) -> None:
@@ -43,7 +44,7 @@ def write_gguf_weights(path: Path, header: GgufHeader, folder: Path) -> None:
             loaded = AutoModelForCausalLM.from_pretrained(
                 path.parent,
                 gguf_file=path.name,
-                config=_read_config(path),
+                config=_read_config(path, header),
                 dtype=dtypes[0] if types <= set(_DTYPES) else torch.bfloat16,
                 quantization_config=GgufConfig(dequantize=True),
                 output_loading_info=True,
@@ -66,10 +67,16 @@ def _without_progress_bar() -> Iterator[None]:
         reader.tqdm = bar
 
 
-def _read_config(path: Path) -> Any:
+def _read_config(path: Path, header: GgufHeader) -> Any:
     try:
-        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         raise ModelLoadingError(
             f"transformers cannot read the configuration of the GGUF file {path}: {error}"
         ) from error
+    positions = getattr(config, "rope_parameters", None) or {}
+    if "rope_theta" in positions:
+        config.rope_parameters = positions | scaled_positions(path, header, positions["rope_theta"])
+    elif f"{header.architecture}.rope.scaling.type" in header.metadata and header.architecture != "gpt-oss":
+        raise ModelLoadingError(f"{path} scales the positions of a model whose layers have several kinds of them")
+    return config

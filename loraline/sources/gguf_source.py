@@ -68,7 +68,7 @@ def _write_model(path: Path, header: GgufHeader, folder: Path, with_weights: boo
     if with_weights:
         gguf_weights.write_gguf_weights(path, header, folder)
     else:
-        gguf_weights.write_gguf_config(path, folder)
+        gguf_weights.write_gguf_config(path, header, folder)
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:

@@ -25,10 +25,10 @@ _LAYER = {
 _NORMAL, _CONTROL = 1, 3
 
 
-def tiny_llama() -> LlamaForCausalLM:
+def tiny_llama(**settings: Any) -> LlamaForCausalLM:
     """A Llama whose rows are whole quantization blocks (32 values)."""
     torch.manual_seed(0)
-    return LlamaForCausalLM(tiny.llama(hidden_size=64, intermediate_size=96, tie_word_embeddings=True))
+    return LlamaForCausalLM(tiny.llama(hidden_size=64, intermediate_size=96, tie_word_embeddings=True, **settings))
 
 
 def merging_tokenizer(chat_template: str | None = tiny.CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
@@ -65,7 +65,7 @@ def write_gguf(
         kind: how the matrices are stored.
         architecture: what the file calls its architecture.
         without: name of a tensor that is left out.
-        metadata: further string values, with `__` for a dot.
+        metadata: further values, with `__` for a dot.
     """
     writer = gguf.GGUFWriter(path, architecture)
     config = model.config
@@ -79,8 +79,9 @@ def write_gguf(
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
     _add_tokenizer(writer, tokenizer, config.vocab_size)
+    add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}
     for key, value in metadata.items():
-        writer.add_string(key.replace("__", "."), value)
+        add[type(value)](key.replace("__", "."), value)
     for name, weight in _tensors(model).items():
         if name == without:
             continue
@@ -127,4 +128,8 @@ def _tensors(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
                     weight.view(heads[ours], 2, rows // heads[ours] // 2, columns).swapaxes(1, 2).reshape(rows, columns)
                 )
             found[f"blk.{layer}.{ours}.weight"] = weight
+    if config.rope_parameters["rope_type"] == "llama3":
+        theta, half = config.rope_parameters["rope_theta"], config.hidden_size // config.num_attention_heads // 2
+        plain = theta ** -(torch.arange(half) / half)
+        found["rope_freqs.weight"] = plain / model.model.rotary_emb.inv_freq
     return found

@@ -113,6 +113,41 @@ def test_what_transformers_cannot_read_is_refused_by_the_header(
         pin_model(str(file))
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+@pytest.mark.parametrize(
+    ("positions", "stated"),
+    [
+        (LLAMA3, {}),
+        ({"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}, {"type": "linear", "factor": 4.0}),
+        (
+            {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32},
+            {"type": "yarn", "factor": 4.0, "original_context_length": 32},
+        ),
+    ],
+    ids=["llama3", "linear", "yarn"],
+)
+def test_scaled_positions_are_carried_over(positions: dict[str, Any], stated: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_llama(rope_parameters=positions)
+    scaling = {f"llama__rope__scaling__{name}": value for name, value in stated.items()}
+    file = write_gguf(tmp_path / "model.gguf", model, merging_tokenizer(), **scaling)
+    loaded = LlamaForCausalLM.from_pretrained(fetch(file, tmp_path / "base"))
+    ids = torch.arange(5, 125)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, model(ids).logits, rtol=1e-3, atol=1e-3)
+        plain = {"rope_type": "default", "rope_theta": positions["rope_theta"]}
+        unscaled = LlamaForCausalLM.from_pretrained(tmp_path / "base", rope_parameters=plain)
+        assert not torch.allclose(unscaled(ids).logits, model(ids).logits, rtol=1e-3, atol=1e-3)
+
+
 def test_a_missing_weight_is_never_random(tmp_path: Path, model: LlamaForCausalLM) -> None:
     file = write_gguf(tmp_path / "model.gguf", model, merging_tokenizer(), without="blk.1.ffn_up.weight")
     with pytest.raises(ModelLoadingError, match=r"lacks weights .*model.layers.1.mlp.up_proj.weight"):
