@@ -55,6 +55,7 @@ def grouped_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Compute causal attention within each sequence of a packed row. The signature is that of transformers.
@@ -63,11 +64,12 @@ def grouped_attention(
         query: shape (1, H, T, D).
         key: shape (1, K, T, D).
         value: shape (1, K, T, D).
+        s_aux: attention sinks, shape (H,).
 
     Returns:
         Attention output of shape (1, T, H, D), and None in place of the attention weights.
     """
-    settings = AttentionSettings(_scale(query, scaling), dropout, sliding_window, softcap)
+    settings = AttentionSettings(_scale(query, scaling), dropout, sliding_window, softcap, s_aux)
     return _attention(query, key, value, settings, others, _grouped), None
 
 
@@ -81,11 +83,16 @@ def varlen_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Compute what `grouped_attention` computes, by FlashAttention; where scores are capped or dropped, in groups."""
-    settings = AttentionSettings(_scale(query, scaling), dropout, sliding_window, softcap)
-    return _attention(query, key, value, settings, others, _grouped if softcap or dropout else _varlen), None
+    """Compute what `grouped_attention` computes, by FlashAttention; in groups what that does not take.
+
+    That are scores that are capped or dropped, and attention sinks.
+    """
+    settings = AttentionSettings(_scale(query, scaling), dropout, sliding_window, softcap, s_aux)
+    in_groups = softcap or dropout or s_aux is not None
+    return _attention(query, key, value, settings, others, _grouped if in_groups else _varlen), None
 
 
 AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
@@ -156,7 +163,7 @@ def _group_attention(
         for x in (query, key, value)
     )
     is_short = query.device.type == "cpu" and query.dtype == torch.bfloat16 and group.length <= _MAX_MATMUL_LENGTH
-    if settings.softcap or (is_short and not settings.dropout):
+    if settings.changes_scores or (is_short and not settings.dropout):
         output = matmul_attention(q_NLHD, k_NLKD, v_NLKD, group, settings)
     else:
         output = _fused_attention(q_NLHD, k_NLKD, v_NLKD, group, settings)

@@ -1,8 +1,9 @@
 """Attention as batched matrix products, faster than the fused kernel for short sequences on a CPU in 16 bit.
 
-Also the one way to compute soft-capped scores, which the fused kernel does not take.
+Also the one way to compute soft-capped scores and attention sinks, which the fused kernel does not take.
 
-Shapes: N sequences in a group, L their padded length, H heads, K key-value heads, D head size.
+Shapes: N sequences in a group, L their padded length, H heads, K key-value heads, D head size (of values it may be
+another).
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,13 @@ class AttentionSettings:
     """Sliding window, in tokens; None: no window."""
     softcap: float | None
     """Bound of the scores (soft-capping with tanh); None: not capped."""
+    sinks: Tensor | None = None
+    """For each head the score of a key that has no value, shape (H,); None: there is no such key."""
+
+    @property
+    def changes_scores(self) -> bool:
+        """Whether the fused kernel cannot compute it."""
+        return bool(self.softcap) or self.sinks is not None
 
 
 def matmul_attention(
@@ -38,16 +46,28 @@ def matmul_attention(
     n, length, heads, size = query.shape
     shared = heads // key.shape[2]
     q = query.unflatten(2, (-1, shared)).permute(0, 2, 3, 1, 4).reshape(-1, shared * length, size)
-    k, v = (x.transpose(1, 2).reshape(-1, length, size) for x in (key, value))
+    k, v = (x.transpose(1, 2).reshape(-1, length, x.shape[-1]) for x in (key, value))
     mask = causal_mask(group, settings.window, shared, query)
-    if settings.softcap:
-        scores = torch.baddbmm(q.new_zeros(()), q, k.transpose(1, 2), beta=0, alpha=settings.scale)
-        scores = torch.tanh(scores / settings.softcap) * settings.softcap + mask
-        weights = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
+    if settings.changes_scores:
+        weights = _changed_weights(q, k, mask, settings, n).to(q.dtype)
         output = torch.bmm(functional.dropout(weights, settings.dropout), v)
     else:
         output = _MatmulAttention.apply(q, k, v, mask, settings.scale)
-    return output.reshape(n, -1, shared, length, size).permute(0, 3, 1, 2, 4).reshape(n, length, heads, size)
+    output = output.reshape(n, -1, shared, length, value.shape[-1])
+    return output.permute(0, 3, 1, 2, 4).reshape(n, length, heads, value.shape[-1])
+
+
+def _changed_weights(q: Tensor, k: Tensor, mask: Tensor, settings: AttentionSettings, sequences: int) -> Tensor:
+    """Attention weights of scores that are soft-capped, or share their softmax with a sink; float32."""
+    scores = torch.baddbmm(q.new_zeros(()), q, k.transpose(1, 2), beta=0, alpha=settings.scale)
+    if settings.softcap:
+        scores = torch.tanh(scores / settings.softcap) * settings.softcap
+    scores = scores + mask
+    if settings.sinks is None:
+        return torch.softmax(scores, -1, dtype=torch.float32)
+    heads_of_each = settings.sinks.view(-1, scores.shape[1] // k.shape[1])  # (K, H / K)
+    sinks = heads_of_each.repeat_interleave(k.shape[1], dim=1).repeat(sequences, 1).unsqueeze(-1).to(scores.dtype)
+    return torch.softmax(torch.cat([scores, sinks], -1), -1, dtype=torch.float32)[..., :-1]
 
 
 def causal_mask(group: SequenceGroup, window: int | None, repeats: int, like: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ from loraline.training.packing.packing_support import enable_packing
 from loraline.training.tokenized_dataset import TokenizedDataset, tokenize
 from tests.loraline.training.conftest import FAMILIES, chat_row
 
-# Attention that cannot be replaced, that has sinks or is chunked; and layers that are no attention.
-_UNSUPPORTED = {"bloom", "gpt_oss", "llama4_text", "mamba", "qwen3_next"}
+# Attention that cannot be replaced or is chunked; and layers that are no attention.
+_UNSUPPORTED = {"bloom", "llama4_text", "mamba", "qwen3_next"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -91,3 +91,9 @@ def test_what_flash_attention_does_not_compute_is_computed_in_groups(changes: di
         fast, _ = varlen_attention(torch.nn.Module(), query, key, value, None, **changes)
         grouped, _ = grouped_attention(torch.nn.Module(), query, key, value, None, **changes)
     assert torch.equal(fast, grouped)
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "gpt_oss"])
+def test_values_of_another_size_and_sinks_are_packed_in_16_bit(family: str, make_model: Callable[..., Path]) -> None:
+    """The matrix products that short sequences take on a CPU."""
+    assert enable_packing(load_model(make_model(family, "bfloat16"))) == ""
