@@ -27,6 +27,7 @@ from loraline.training.adapter import save_adapter
 from loraline.training.checkpoint import CheckpointStore, run_key
 from loraline.training.checkpoint_saver import CheckpointSaver, is_due
 from loraline.training.config import TrainConfig
+from loraline.training.determinism import deterministic_algorithms
 from loraline.training.distributed import SINGLE_PROCESS, Distributed
 from loraline.training.mask_report import write_mask
 from loraline.training.sampler import PackedRows, micro_batches, pack_in_order, plan_steps
@@ -34,7 +35,7 @@ from loraline.training.tokenized_dataset import TokenizedDataset, tokenize
 from loraline.training.train_context import TrainContext, create_context, make_checkpoint, require_same_start, resume
 from loraline.training.train_report import make_report
 from loraline.training.train_state import TrainState
-from loraline.training.train_step import evaluate_loss, train_step
+from loraline.training.train_step import evaluate_loss, train_step, try_step
 
 _MAX_EVAL_ROWS = 500  # those with the lowest ids: enough to follow training; evaluate_model scores all
 _STEPS_SEARCHED = 32  # the first steps, for the micro-batch with the most sequences
@@ -76,16 +77,15 @@ def train(
     context = create_context(config, model, data.train_set, distributed, data.eval_set)
 
     store = CheckpointStore(checkpoints, run_key(config, model, [*rows, *eval_rows]))
-    state = _resume_or_start(store, context, data, tracker)
-    require_same_start(context, state)
-    resumed_from = state.step or None
-    total_steps = len(data.steps)
-    tracker.params({**config.model_dump(), "examples": len(data.train_set), "steps": total_steps})
-
-    with CheckpointSaver(store, config, data.epoch_ends) as saver:
-        _train_until_the_end(context, data, state, tracker, saver)
-
     micro_batch = _fullest_micro_batch(data.steps, config)
+    with deterministic_algorithms(context.device, lambda: try_step(context, data.train_set, micro_batch)):
+        state = _resume_or_start(store, context, data, tracker)
+        require_same_start(context, state)
+        resumed_from = state.step or None
+        tracker.params({**config.model_dump(), "examples": len(data.train_set), "steps": len(data.steps)})
+        with CheckpointSaver(store, config, data.epoch_ends) as saver:
+            _train_until_the_end(context, data, state, tracker, saver)
+
     report = make_report(context, state, data.train_set, data.steps, micro_batch, resumed_from, model)
     if distributed.is_main_process:
         _save_adapter_and_report(context, state, report, output)

@@ -19,6 +19,7 @@ from loraline.training.adapter import adapter_state, add_adapter, count_expert_w
 from loraline.training.checkpoint import Checkpoint, CheckpointStore
 from loraline.training.collator import collate
 from loraline.training.config import TrainConfig
+from loraline.training.determinism import prepare_deterministic_algorithms
 from loraline.training.distributed import Distributed
 from loraline.training.loss import CausalLMLoss
 from loraline.training.optimizer import create_grad_scaler, create_optimizer
@@ -60,6 +61,7 @@ def create_context(
     Raises:
         TrainingError: a token that the base has no embedding for.
     """
+    prepare_deterministic_algorithms()
     base = cast(PreTrainedModel, load_model(folder))
     for one in (dataset, eval_set):
         if one is not None:

@@ -99,6 +99,13 @@ def _forward_backward(context: TrainContext, batches: list[Batch], labels: int) 
     return loss
 
 
+def try_step(context: TrainContext, dataset: TokenizedDataset, indices: np.ndarray) -> None:
+    """Do a forward and backward pass of a micro-batch, the indices of its sequences, and leave nothing of it."""
+    context.model.train()
+    _forward_backward(context, collate(dataset, indices, context.device, context.packing), labels=1)
+    context.optimizer.zero_grad(set_to_none=True)
+
+
 def _check_finite(loss: float, norm: float, context: TrainContext, step: int, origins: list[str]) -> None:
     # With float16 a gradient may overflow: the scaler then skips the step and lowers the scale.
     if math.isfinite(loss) and (math.isfinite(norm) or context.grad_scaler.is_enabled()):
