@@ -14,6 +14,7 @@ from loraline.errors import ConfigurationError, LoralineError, ModelLoadingError
 from loraline.models.config import ModelConfig
 from loraline.models.config_checks import names_problems, settings_problems, support_problems, tied_problems
 from loraline.models.safetensors_header import StoredTensor
+from loraline.models.stored_quantization import quantization_of
 from loraline.sources.settings_file import fetch_settings, read_settings
 from loraline.training.config import TrainConfig
 
@@ -58,14 +59,16 @@ def check_feasibility(model: ModelConfig, training: TrainConfig | None = None) -
     from loraline.sources.model import fetch_config, parse_model_source
 
     source = parse_model_source(model.source)
-    if source.gguf and not Path(source.location).is_dir():
+    if source.gguf and (not Path(source.location).is_dir() or importlib.util.find_spec("torch") is None):
         return Feasibility(model.source, [], ["the GGUF file, which is looked at where it is fetched"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fetch_config(model.source, model.revision, folder, model.trust_remote_code)
         write_manifest(folder, ModelManifest(trust_remote_code=model.trust_remote_code))
-        tensors, problems, unchecked = _read_headers(model) if not source.gguf else ({}, [], [])
-        problems += settings_problems(read_settings(folder / _CONFIG))
+        settings = read_settings(folder / _CONFIG)
+        is_quantized = bool(source.gguf or quantization_of(settings))  # its tensors become others in load_model
+        tensors, problems, unchecked = ({}, [], []) if is_quantized else _read_headers(model)
+        problems += settings_problems(settings)
         unsupported = support_problems(folder, model.source)
         found, missed = ([], []) if unsupported else _layout_problems(folder, model.source, tensors, training)
         problems, unchecked = [*problems, *unsupported, *found], [*unchecked, *missed]

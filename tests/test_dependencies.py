@@ -35,6 +35,7 @@ NOT_FOLLOWED = {
 NOT_REACHED = {
     ("torch", "loraline.safety.classifier"): "a policy with a classifier needs torch, and says so where it is missing",
     ("safetensors", "loraline.models.model_files"): "weights are verified in load_model only",
+    ("gguf", "loraline.models.gguf_positions"): "a GGUF file's tensors are read in load_model only",
 }
 """Third-party imports in functions that light steps do not call, with the reason."""
 

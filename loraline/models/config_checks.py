@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from loraline.errors import ModelLoadingError
+from loraline.models.stored_quantization import quantization_problem
 
 _NO_GENERATORS = (
     "ForMaskedLM",
@@ -25,11 +26,8 @@ def settings_problems(settings: dict[str, Any]) -> list[str]:
         problems.append(f"it is a {', '.join(architectures)}, which continues no text; take a causal language model")
     if settings.get("is_encoder_decoder"):
         problems.append("it is an encoder-decoder; take a causal language model")
-    if method := (settings.get("quantization_config") or {}).get("quant_method"):
-        problems.append(
-            f"its weights are quantized ({method}), and a merge needs them in 16 or 32 bit; take the repository in 16 "
-            "bit, with model.quantization=nf4 or int8 to train on it quantized"
-        )
+    if problem := quantization_problem(settings):
+        problems.append(problem)
     return problems
 
 

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from loraline.errors import ModelLoadingError
+from loraline.feasibility import check_feasibility
 from loraline.models import dequantize_checkpoint as module
 from loraline.models.config import ModelConfig
 from loraline.models.dequantize_checkpoint import dequantize_checkpoint
@@ -24,6 +25,7 @@ from loraline.models.fetch import fetch_base
 from loraline.models.quantize import quantize
 from loraline.models.safetensors_files import count_parameters
 from loraline.models.stored_quantization import quantization_problem
+from loraline.training.config import TrainConfig
 from tests import tiny
 
 LLAMA = tiny.llama(hidden_size=192, intermediate_size=320, num_key_value_heads=4)
@@ -183,3 +185,13 @@ def test_other_methods_are_refused_with_what_can_be_done(section: dict[str, Any]
         dequantize_checkpoint(folder, "the source")
     assert quantization_problem({"quantization_config": section})
     assert quantization_problem({}) is None
+
+
+def test_what_can_be_dequantized_is_feasible_and_the_rest_is_refused_before_a_weight_is_read(tmp_path: Path) -> None:
+    source = fp8_checkpoint(tmp_path / "fp8", 64, 64)
+    assert check_feasibility(ModelConfig(source=str(source)), TrainConfig()).problems == []
+    source = tiny.save_model(tmp_path / "awq")
+    set_quantization(source, {"quant_method": "awq"})
+    found = check_feasibility(ModelConfig(source=str(source)), TrainConfig()).problems
+    assert len(found) == 1
+    assert "quantized by awq" in found[0]
