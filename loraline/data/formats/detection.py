@@ -1,6 +1,8 @@
 """Detect the format of a source's rows from its columns, and convert its records."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from loraline.artifacts.dataset import RowProblem
 from loraline.data.formats.row_content import RowContent
@@ -36,13 +38,12 @@ class DetectedFormat:
     """Whether a column is named as those of images, audio and video are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
+class Converted(NamedTuple):
     """What a record came to."""
 
-    contents: list[RowContent] = field(default_factory=list)
+    contents: Sequence[RowContent] = ()
     """Its rows, where it has no problem."""
-    problems: list[RowProblem] = field(default_factory=list)
+    problems: Sequence[RowProblem] = ()
     left_out: str = ""
     """Why it is left out though it is valid; empty: it is not."""
     notes: tuple[str, ...] = ()
@@ -103,8 +104,8 @@ def convert_record(record: SourceRecord, detected: DetectedFormat) -> Converted:
     content = detected.row_format.convert(fields)
     if fields.problems:
         return Converted(problems=fields.problems)
-    contents = content if isinstance(content, list) else [content]
-    return Converted([] if fields.left_out else contents, [], fields.left_out, tuple(fields.notes), fields.group)
+    contents = content if isinstance(content, list) else (content,)
+    return Converted(() if fields.left_out else contents, (), fields.left_out, fields.notes, fields.group)
 
 
 def _is_marked_as_bad(fields: FieldReader, detected: DetectedFormat) -> bool:

@@ -41,8 +41,8 @@ def _prompt_completion(fields: FieldReader) -> RowContent:
     prompt = fields.value(fields.column("prompt"))
     if _are_turns(prompt):  # TRL's conversations
         return _with_answer(fields, read_turns(fields, prompt, fields.column("prompt")), "completion")
-    parts = [fields.text("prompt"), fields.text("input", required=False)]
-    return _with_answer(fields, [_user(parts)], "completion")
+    parts = [fields.text("prompt"), fields.text("input", required=False)] if fields.column("input") else None
+    return _with_answer(fields, [_user(parts or [fields.text("prompt")])], "completion")
 
 
 def _alpaca(fields: FieldReader) -> RowContent:
@@ -141,12 +141,13 @@ def _are_turns(value: Any) -> bool:
 
 
 def _with_answer(fields: FieldReader, messages: list[Message], column: str) -> RowContent:
+    if fields.column("system"):
+        messages = [*fields.system_messages(), *messages]
     name = fields.column(column)
-    messages = [*fields.system_messages(), *messages]
     if isinstance(fields.value(name), dict | list) or len(messages) > 2:
         return _content(fields, [*messages, *_answer(fields, column)], name)
     messages.append(_assistant(fields.answer(column)))
-    return RowContent(messages, tools=read_tools(fields))
+    return RowContent(messages, tools=read_tools(fields) if fields.column("tools") else None)
 
 
 def _content(fields: FieldReader, messages: list[Message], name: str) -> RowContent:

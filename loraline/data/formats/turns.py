@@ -24,6 +24,7 @@ _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _LOSS_KEYS = ("train", "training", "weight", "loss_weight")
 _KNOWN_KEYS = {*_ROLE_KEYS, *_CONTENT_KEYS, *_REASONING_KEYS, *_LOSS_KEYS, "tool_calls", "function_call", "name"}
 _KNOWN_KEYS |= {"tool_call_id", "images", "image", "videos", "audios", "audio"}
+_ALTERNATING = ["user", "assistant"] * 100
 # The roles that may follow one; "" is the beginning.
 _FOLLOWING = {
     "": {"system", "user"},
@@ -62,6 +63,9 @@ def finish_conversation(fields: FieldReader, messages: list[Message], name: str)
     if fields.problems:
         return messages
     roles = [message["role"] for message in messages]
+    spoken = roles[1:] if roles[:1] == ["system"] else roles
+    if spoken and len(spoken) % 2 == 0 and spoken == _ALTERNATING[: len(spoken)] and max(map(len, messages)) == 2:
+        return messages  # as nearly all are
     if "assistant" not in roles:
         fields.add_problem(
             name, "no assistant turn", f"no assistant turn to learn from; the roles are {shorten(roles)}"
@@ -98,6 +102,12 @@ def _parse_turns(fields: FieldReader, value: Any, column: str) -> list[Any]:
 
 def read_turn(fields: FieldReader, turn: Any, location: str) -> Message:
     """Read a turn; one with a problem gives an empty one."""
+    if isinstance(turn, dict) and len(turn) == 2:  # role and text alone, as nearly all turns
+        role_key, content_key = ("role", "content") if "role" in turn else ("from", "value")
+        name, content = turn.get(role_key), turn.get(content_key)
+        if isinstance(content, str) and isinstance(name, str) and (plain := ROLES.get(name)) and plain != "call":
+            empty = EMPTY_ANSWER if plain == "assistant" else EMPTY_FIELD
+            return {"role": plain, "content": fields.check_text(content, f"{location}.{content_key}", empty=empty)}
     if not isinstance(turn, dict):
         reason = f"a turn must be an object, is {type(turn).__name__}: {shorten(turn)}"
         fields.add_problem(location, "wrong type", reason)
@@ -106,11 +116,7 @@ def read_turn(fields: FieldReader, turn: Any, location: str) -> Message:
     content_key = next((key for key in _CONTENT_KEYS if turn.get(key) is not None), "")
     content_key = content_key or ("value" if "value" in turn else "content")
     role = _role(fields, turn.get(role_key), f"{location}.{role_key}")
-    content = turn.get(content_key)
-    if len(turn) == 2 and isinstance(content, str) and role != "call":
-        empty = EMPTY_ANSWER if role == "assistant" else EMPTY_FIELD
-        return {"role": role, "content": fields.check_text(content, f"{location}.{content_key}", empty=empty)}
-    return _read_rich_turn(fields, turn, role, content, f"{location}.{content_key}")
+    return _read_rich_turn(fields, turn, role, turn.get(content_key), f"{location}.{content_key}")
 
 
 def _role(fields: FieldReader, name: Any, location: str) -> str:

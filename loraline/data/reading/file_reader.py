@@ -43,6 +43,8 @@ def read_file(
                     yield result
         except (OSError, pyarrow.ArrowInvalid, ijson.JSONError, UnicodeDecodeError) as error:
             reason = f"cannot be read after row {count}: {_one_line(error)}"
+            if file.format == "json" and "UTF8" in reason:
+                reason += "; if it is not UTF-8, name its encoding, such as data.encoding=cp1252"
             yield RowProblem(file=file.name, line=count + 1, kind="unreadable file", reason=reason, fatal=True)
     on_bytes_read(file.size)
 

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import ijson
 
 from loraline.artifacts.dataset import RowProblem
+from loraline.data.reading.encodings import encoding_hint
 from loraline.data.reading.records import ReadResult, SourceRecord
 
 
@@ -21,6 +22,7 @@ def read_jsonl(stream: BinaryIO, file: str) -> Iterator[ReadResult]:
             value = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
         except UnicodeDecodeError as error:
             reason = f"not UTF-8: byte 0x{error.object[error.start]:02x} at byte {error.start + 1} of the line"
+            reason += encoding_hint(error.object)
             yield RowProblem(file=file, line=number, kind="invalid UTF-8", reason=reason)
         except json.JSONDecodeError as error:
             reason = f"not JSON: {error.msg.removesuffix(' at')} at character {error.colno}"

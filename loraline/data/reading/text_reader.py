@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 from loraline.artifacts.dataset import RowProblem
 from loraline.data.reading.chunker import Chunker, numbered_lines
+from loraline.data.reading.encodings import encoding_hint
 from loraline.data.reading.records import ReadResult, SourceRecord
 from loraline.data.reading.text_normalization import UNDECODABLE, normalize
 
@@ -23,7 +24,7 @@ def read_text(stream: BinaryIO, file: str, chunker: Chunker) -> Iterator[ReadRes
 def _normalized_lines(stream: BinaryIO, file: str, problems: list[RowProblem]) -> Iterator[tuple[int, str]]:
     for number, line in numbered_lines(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape")):
         if UNDECODABLE.search(line):
-            reason = "the line is not UTF-8"
+            reason = f"the line is not UTF-8{encoding_hint(line.encode('utf-8', errors='surrogateescape'))}"
             problems.append(RowProblem(file=file, line=number, column="text", kind="invalid UTF-8", reason=reason))
             yield number, "\n"
         else:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,7 +38,7 @@ class BadRowLog:
     ) -> None:
         self._file.close()
 
-    def add(self, problems: list[RowProblem]) -> None:
+    def add(self, problems: Sequence[RowProblem]) -> None:
         """Log all problems of one row."""
         self.rows += 1
         self._problems += len(problems)

@@ -6,6 +6,7 @@ from typing import Any
 from loraline.artifacts.dataset import RowProblem
 from loraline.artifacts.dataset_files import Message
 from loraline.data.formats.json_values import without_nulls
+from loraline.data.reading.encodings import encoding_hint
 from loraline.data.reading.records import SourceRecord
 from loraline.data.reading.text_normalization import UNDECODABLE, normalize
 
@@ -21,6 +22,14 @@ def shorten(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 
+def _encoding_hint(text: str) -> str:
+    """The setting that would decode a text with bytes that are not UTF-8; empty where it came of something else."""
+    try:
+        return encoding_hint(text.encode("utf-8", errors="surrogateescape"))
+    except UnicodeEncodeError:  # a lone surrogate in JSON
+        return ""
+
+
 class FieldReader:
     """Reads a record's fields by the name that `loraline.data.config.Columns` has for their column."""
 
@@ -28,7 +37,7 @@ class FieldReader:
         self._record = record
         self._columns = columns
         self.problems: list[RowProblem] = []
-        self.notes: list[str] = []
+        self.notes: tuple[str, ...] = ()
         """What was changed or not read of a valid record, each once."""
         self.left_out = ""
         """Why a valid record is left out; empty: it is not."""
@@ -86,8 +95,8 @@ class FieldReader:
             kind = empty if value is None else "wrong type"
             self.add_problem(location, kind, f"must be text, is {type(value).__name__}: {shorten(value)}")
             return ""
-        if UNDECODABLE.search(value):
-            self.add_problem(location, "invalid UTF-8", f"not valid Unicode: {shorten(value)}")
+        if not value.isascii() and UNDECODABLE.search(value):
+            self.add_problem(location, "invalid UTF-8", f"not valid Unicode: {shorten(value)}{_encoding_hint(value)}")
             return ""
         text = normalize(value)
         if required and not text.strip():
@@ -101,7 +110,7 @@ class FieldReader:
     def note(self, kind: str) -> None:
         """Note that something of the record is changed or not read."""
         if kind not in self.notes:
-            self.notes.append(kind)
+            self.notes = (*self.notes, kind)
 
     def leave_out(self, kind: str) -> None:
         """Leave a valid record out."""
