@@ -54,7 +54,7 @@ class DataConfig(StepConfig):
     """Fraction of rows (0 to 1) held out for evaluation, chosen by a hash of the prompt."""
     chunk_tokens: int = Field(default=512, ge=16)
     """Plain text (txt files and `text` columns) with more tokens is cut into chunks of at most this many, at sentence
-    ends. Refused if no source is plain text."""
+    ends, or of what `training.max_length` holds, if that is less. Refused if no source is plain text."""
     chunk_overlap: int = Field(default=64, ge=0)
     """Tokens that a chunk may repeat, in whole sentences, from the one before. Smaller than `chunk_tokens`."""
     near_duplicates: Literal["report", "drop"] = "report"

@@ -4,6 +4,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
 from loraline import progress
 from loraline.artifacts.dataset import AnswerProblems, DatasetReport, Duplicate, GeneralSet, RowCounts, SourceReport
 from loraline.artifacts.dataset_files import PAGE, RowSet
@@ -70,7 +72,7 @@ def prepare(
     """
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(tokenizer_folder)
-    chunker = Chunker(token_counter(tokenizer), config.chunk_tokens, config.chunk_overlap)
+    chunker = _chunker(config, tokenizer, max_length)
     screener = RowScreener(config.personal_data, policy)
     notes, template = NoteLog(), TemplateCheck(tokenizer)
     with tempfile.TemporaryDirectory(prefix="loraline-data-") as folder:
@@ -110,7 +112,7 @@ def prepare_evaluation_set(
     """
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(tokenizer_folder)
-    chunker = Chunker(token_counter(tokenizer), config.chunk_tokens, config.chunk_overlap)
+    chunker = _chunker(config, tokenizer, None)
     screener = RowScreener(config.personal_data, policy)
     with (
         tempfile.TemporaryDirectory(prefix="loraline-data-") as folder,
@@ -123,6 +125,12 @@ def prepare_evaluation_set(
     counts = _row_counts(dataset, bad.rows, {"eval": dataset.outcomes["eval"]})
     progress.headline(f"{counts.eval:,} rows to evaluate on")
     return counts
+
+
+def _chunker(config: DataConfig, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Chunker:
+    """Cuts plain text into chunks that training does not cut again: it adds two tokens, BOS and EOS."""
+    limit = min(config.chunk_tokens, max(1, max_length - 2)) if max_length else config.chunk_tokens
+    return Chunker(token_counter(tokenizer), limit, min(config.chunk_overlap, limit // 2))
 
 
 def _describe(

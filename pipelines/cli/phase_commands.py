@@ -38,7 +38,10 @@ app = typer.Typer(rich_markup_mode="markdown")
 @app.command(rich_help_panel=_PANEL)
 def prepare(
     rows: Annotated[
-        str, typer.Argument(help="A file or folder (jsonl, csv, parquet, ...), s3://, hf://owner/dataset.")
+        str,
+        typer.Argument(
+            help="A file or folder (jsonl, csv, xlsx, ...), s3://, hf://owner/dataset@train; also my.jsonl[:1000]."
+        ),
     ],
     overrides: Overrides = None,
     model: Annotated[

@@ -10,6 +10,7 @@ from typing import Self
 from loraline.artifacts.dataset import RowProblem
 from loraline.artifacts.dataset_files import BAD_ROWS
 from loraline.data.description.excerpts import MAX_EXAMPLES
+from loraline.data.formats.turn_content import MEDIA
 from loraline.data.validation.fields import EMPTY_ANSWER
 from loraline.errors import DatasetError
 
@@ -79,6 +80,8 @@ class BadRowLog:
         if self._fatal:
             return "Repair or replace the files that cannot be read to their end; max_bad_fraction does not cover them."
         fraction = self.rows / rows_read
+        if fraction == 1 and set(self.kinds) == {MEDIA}:
+            return "Only text is trained on, and no row is text alone."
         if fraction == 1:
             return "No row is valid; check data.columns and data.format."
         above = min(0.999, int(fraction * 1000 + 1) / 1000)

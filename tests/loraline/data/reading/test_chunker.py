@@ -10,11 +10,14 @@ import pyarrow.parquet
 import pytest
 
 from loraline.artifacts.dataset_files import ROW_FILES, TRAIN_ROWS
+from loraline.data.config import DataConfig
 from loraline.data.description.lengths import token_counter
+from loraline.data.prepare import prepare
 from loraline.data.reading.chunker import Chunk, Chunker
 from loraline.data.rows import read_rows
 from loraline.errors import ConfigurationError
 from loraline.models.folder import load_tokenizer
+from loraline.quickstart import scratch_model
 from tests.loraline.data.conftest import Prepare, pairs
 from tests.loraline.data.texts import texts
 
@@ -176,3 +179,14 @@ def test_a_chunk_that_several_files_share_stays_in_one_split(
     first = {row.origin for row in read_rows(tmp_path / "out" / ROW_FILES["train" if eval_fraction < 0.5 else "eval"])}
     assert {one.other_origin for one in report.prompt_overlaps} <= first
     assert report.rows.read == report.rows.train + report.rows.eval + repeated
+
+
+def test_no_chunk_is_cut_by_the_length_of_training(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    scratch_model.save_tokenizer_and_config(tmp_path / "model")
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"text": _story(40) + str(number)}) + "\n" for number in range(20)))
+    report = prepare(DataConfig(source=str(file)), tmp_path / "model", tmp_path / "out", max_length=100)
+    assert report.answers.truncation
+    assert report.answers.truncation.rows == 0
+    assert report.lengths.train["completion"].max > 80
