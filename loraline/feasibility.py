@@ -70,7 +70,7 @@ def check_feasibility(model: ModelConfig, training: TrainConfig | None = None) -
         tensors, problems, unchecked = ({}, [], []) if is_quantized else _read_headers(model)
         problems += settings_problems(settings)
         unsupported = support_problems(folder, model.source)
-        found, missed = ([], []) if unsupported else _layout_problems(folder, model.source, tensors, training)
+        found, missed = ([], []) if unsupported else _layout_problems(folder, model, tensors, training)
         problems, unchecked = [*problems, *unsupported, *found], [*unchecked, *missed]
     return Feasibility(model.source, problems, unchecked)
 
@@ -99,7 +99,7 @@ def _read_headers(model: ModelConfig) -> tuple[dict[str, StoredTensor], list[str
 
 
 def _layout_problems(
-    folder: Path, source: str, tensors: dict[str, StoredTensor], training: TrainConfig | None
+    folder: Path, model: ModelConfig, tensors: dict[str, StoredTensor], training: TrainConfig | None
 ) -> tuple[list[str], list[str]]:
     if importlib.util.find_spec("torch") is None:
         missed = "the model's layers against training.target_modules and the names in its files: there is no torch here"
@@ -108,4 +108,4 @@ def _layout_problems(
         return problems, [f"{missed}; load_model and train_lora look at them before they load anything"]
     from loraline.models.layout_checks import layout_problems
 
-    return layout_problems(folder, source, tensors, training), []
+    return layout_problems(folder, model.source, tensors, training, model.quantization), []

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers.quantizers.base import get_keys_to_not_convert
+
+from loraline.models.text_decoder import read_directly
 
 _NF4_BLOCK, _NF4_NESTED_BLOCK = 64, 256
 BYTES_PER_WEIGHT = {"int8": 1.0, "nf4": 0.5 + 1 / _NF4_BLOCK + 4 / (_NF4_BLOCK * _NF4_NESTED_BLOCK)}
@@ -12,21 +15,29 @@ BYTES_PER_WEIGHT = {"int8": 1.0, "nf4": 0.5 + 1 / _NF4_BLOCK + 4 / (_NF4_BLOCK *
 float32 for each 256 blocks. int8 has a float32 for each output beside its weights, which are not in this figure."""
 
 
-def quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """Configure the quantization of all linear layers except the output head; None for `none`.
+def quantization_config(
+    quantization: str, dtype: torch.dtype, unquantized: list[str] | None = None
+) -> BitsAndBytesConfig | None:
+    """Configure the quantization of all linear layers except the output head and `unquantized` ones; None for `none`.
 
     nf4 is QLoRA's 4-bit type with double quantization (arXiv 2305.14314); int8 is LLM.int8() (arXiv 2208.07339).
     """
     if quantization == "none":
         return None
     if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=unquantized)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=unquantized,
     )
+
+
+def unquantized_layers(network: PreTrainedModel) -> list[str]:
+    """Names of the layers that keep their dtype: the output head, and those whose weights code reads directly."""
+    return [*get_keys_to_not_convert(network), *read_directly(network)]
 
 
 def is_4bit(layer: nn.Module) -> bool:

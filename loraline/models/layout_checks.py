@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from transformers import PreTrainedModel
+from transformers.quantizers.base import MODULES_TO_PATCH_FOR_QUANTIZATION
 
 from loraline.errors import ConfigurationError, ModelLoadingError
 from loraline.models.meta_model import build_meta_model
@@ -17,7 +18,11 @@ _SHOWN = 3
 
 
 def layout_problems(
-    folder: Path, source: str, tensors: Mapping[str, StoredTensor], training: TrainConfig | None
+    folder: Path,
+    source: str,
+    tensors: Mapping[str, StoredTensor],
+    training: TrainConfig | None,
+    quantization: str = "none",
 ) -> list[str]:
     """Whether the weights that a model needs are there, and the adapted ones are in a form that can be merged.
 
@@ -26,12 +31,13 @@ def layout_problems(
         source: where the base comes from, for a message.
         tensors: those in the base's files, by name; none: they are not looked at.
         training: the settings of the adapter; None: the base alone is looked at.
+        quantization: `model.quantization`.
     """
     try:
         network = build_meta_model(folder, source)
     except ModelLoadingError as error:
         return [str(error)]
-    problems = []
+    problems = [] if quantization == "none" else _problems_of_quantization(network, quantization)
     if training and _says_something(training):
         from loraline.training.adapter import target_problems  # with PEFT, which takes seconds to import
 
@@ -43,6 +49,15 @@ def layout_problems(
         problems.append(f"its files lack weights that its config.json needs: {_list(missing)}")
         return problems
     return problems + (_problems_of_targets(network, layout, tensors, training) if training else [])
+
+
+def _problems_of_quantization(network: PreTrainedModel, quantization: str) -> list[str]:
+    rebuilt = {type(module).__name__ for module in network.modules()} & MODULES_TO_PATCH_FOR_QUANTIZATION.keys()
+    return [
+        f"model.quantization={quantization}: transformers takes another module for {name} in a quantized model, and "
+        "does not find its weights in the files; set model.quantization=none"
+        for name in sorted(rebuilt)
+    ]
 
 
 def _says_something(training: TrainConfig) -> bool:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from loraline.errors import ModelLoadingError
 from loraline.models.auto_class import auto_class
-from loraline.models.bitsandbytes_layers import prepare_quantized, quantization_config
+from loraline.models.bitsandbytes_layers import prepare_quantized, quantization_config, unquantized_layers
 from loraline.models.device import DTYPES, resolve_device
 from loraline.models.folder import load_config, read_manifest
 from loraline.models.grouped_experts import use_packed_experts
@@ -39,7 +39,9 @@ def load_base(folder: Path, quantization: str = "none", to_save: bool = False) -
     quiet_libraries()
     resolved = resolve_device(folder)
     dtype = DTYPES[resolved.compute_dtype]
-    config = quantization_config(quantization, dtype)
+    config = None
+    if quantization != "none":
+        config = quantization_config(quantization, dtype, unquantized_layers(build_meta_model(folder, str(folder))))
     packs_experts = not to_save and _has_experts_to_pack(folder, quantization)
     loaded: Any
     try:

@@ -30,6 +30,15 @@ def obstacles(model: PreTrainedModel) -> dict[str, str]:
     for name, layer in linear_layers(model).items():
         if id(layer) not in decoder:
             found[name] = "it is not in the text decoder: text does not pass through it, and it would learn nothing"
+    return found | read_directly(model)
+
+
+def read_directly(model: PreTrainedModel) -> dict[str, str]:
+    """Return the linear layers whose weight is read past the layer, by name, each with the reason.
+
+    An adapter there has no effect, and a quantized weight is no matrix to that code.
+    """
+    found: dict[str, str] = {}
     for name, module in model.named_modules():
         for attributes, children in _READ_DIRECTLY.items():
             if all(hasattr(module, attribute) for attribute in attributes):

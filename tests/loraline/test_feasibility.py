@@ -96,6 +96,12 @@ def test_weights_in_eight_bit_cannot_be_merged(llama: Path) -> None:
     assert "stored as F8_E4M3, and a merge needs them in 16 or 32 bit" in check(llama).problems[0]
 
 
+def test_experts_that_cannot_be_quantized(tmp_path: Path) -> None:
+    family("llama4").save(tmp_path)
+    found = check_feasibility(ModelConfig(source=str(tmp_path), quantization="nf4"), TrainConfig())
+    assert "model.quantization=nf4: transformers takes another module for Llama4TextExperts" in found.problems[0]
+
+
 def test_without_torch_what_was_not_looked_at_is_said(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "torch")
     found = check(gemma, target_modules=["q_prj", "o_proj"])

@@ -7,9 +7,11 @@ import torch
 from transformers import LlamaForCausalLM
 
 from loraline.artifacts.base_model import ModelManifest
-from loraline.models.bitsandbytes_layers import BYTES_PER_WEIGHT
+from loraline.models.bitsandbytes_layers import BYTES_PER_WEIGHT, is_4bit
 from loraline.models.folder import write_manifest
 from loraline.models.load import load_model
+from loraline.models.load_base import load_base
+from tests.families.families import family
 from tests.loraline import tiny_models
 
 
@@ -25,3 +27,10 @@ def test_bytes_per_weight_are_those_of_real_layers(quantization: str, tmp_path: 
     tensors = [tensor for layer in layers for tensor in layer.state_dict().values() if isinstance(tensor, torch.Tensor)]
     stored = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     assert stored / weights == pytest.approx(BYTES_PER_WEIGHT[quantization], rel=0.02)
+
+
+def test_weights_that_code_reads_directly_keep_their_dtype(tmp_path: Path) -> None:
+    family("mamba").save(tmp_path)
+    model = load_base(tmp_path, "nf4")
+    quantized = {name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if is_4bit(layer)}
+    assert quantized == {"in_proj"}
