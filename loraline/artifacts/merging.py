@@ -5,10 +5,12 @@ from typing import ClassVar
 from loraline.artifacts.base import Measured, Report, StepIdentity
 
 
-class MeanMax(Report):
-    """Mean and maximum of a figure over all positions."""
+class KlReport(Report):
+    """Kullback-Leibler divergence of the next token's distribution, over all positions, in nats."""
 
     mean: Measured
+    p99: Measured
+    """What 99 of 100 positions stay below."""
     max: Measured
 
 
@@ -30,7 +32,7 @@ class QuantizedReport(Report):
     quantization: str
     max_abs_logit_difference: Measured
     mean_abs_logit_difference: Measured
-    kl_divergence: MeanMax
+    kl_divergence: KlReport
 
 
 class MergeReport(Report):
@@ -46,12 +48,8 @@ class MergeReport(Report):
     max_abs_logit_difference: Measured
     """Largest difference of any logit, both sides computed in float32."""
     mean_abs_logit_difference: Measured
-    tolerance: float
-    """What the largest difference may be."""
-    kl_divergence: MeanMax | None
+    kl_divergence: KlReport | None
     """Divergence of the next token's probabilities, merged against adapter-on-base, in nats."""
-    max_kl_divergence: float
-    """What the largest divergence may be."""
     greedy: GreedyReport | None
     """Greedy answers of both to the rows' prompts."""
     prompts: dict[str, str]
@@ -62,8 +60,14 @@ class MergeReport(Report):
     max_adapter_effect: Measured
     """Largest change of any logit by the adapter: against it the difference is to be seen."""
     mean_adapter_effect: Measured
-    adapter_kl_divergence: MeanMax | None
+    adapter_kl_divergence: KlReport | None
     """Divergence that the adapter itself makes, adapter-on-base against base."""
+    max_divergence: float
+    """What mean and 99th percentile of the merge's divergence may be, as parts of the adapter's own."""
+    effect_kept: Measured
+    """Part of the adapter's effect that the merged model has (`loraline.merging.effect`): 1 is all of it."""
+    max_effect_change: float
+    """By how much it may differ from 1."""
     examples: int
     """Rows compared, each at every position up to a length of 256 tokens; 0 if parity was not measured."""
     positions: int
@@ -78,22 +82,36 @@ class MergeReport(Report):
     seconds: float
 
     @property
+    def relative_divergences(self) -> tuple[float | None, float | None]:
+        """Mean and 99th percentile of the merge's divergence as parts of the adapter's; None where not computable."""
+        ours, theirs = self.kl_divergence, self.adapter_kl_divergence
+        if ours is None or theirs is None:
+            return None, None
+        return _ratio(ours.mean, theirs.mean), _ratio(ours.p99, theirs.p99)
+
+    @property
     def exceeds_thresholds(self) -> bool:
         """Whether the merged model was compared and differs by more than is allowed; NaN is more."""
         if self.examples == 0:
             return False
-        divergence = self.kl_divergence.max if self.kl_divergence else None
-        limits = ((self.max_abs_logit_difference, self.tolerance), (divergence, self.max_kl_divergence))
+        change = None if self.effect_kept is None else abs(self.effect_kept - 1)
+        limits = [(change, self.max_effect_change)]
+        limits += [(value, self.max_divergence) for value in self.relative_divergences]
         return any(value is None or value > limit for value, limit in limits)
 
     def headline(self) -> str:
         """The comparison in a line."""
         if self.kl_divergence is None or self.greedy is None:
             return "parity not measured: no rows to compare the merged model with the adapter on its base"
+        mean, _ = self.relative_divergences
         return (
-            f"largest logit difference {_figure(self.max_abs_logit_difference)} of {self.tolerance:g} allowed, "
+            f"{_figure(self.effect_kept)} of the adapter's effect kept, a divergence of {_figure(mean)} of its own, "
             f"{self.greedy.equal} of {self.greedy.examples} greedy answers equal"
         )
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other else None
 
 
 def _figure(value: float | None) -> str:

@@ -1,10 +1,13 @@
 """How far the outputs of two models are from one another: logits and next-token distributions."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from loraline.artifacts.merging import MeanMax
+from loraline.artifacts.merging import KlReport
+
+_HIGH = 0.99
 
 
 @dataclass(frozen=True)
@@ -14,10 +17,6 @@ class PositionStatistics:
     mean: float
     max: float
 
-    def report(self) -> MeanMax:
-        """For a report, in which NaN is None."""
-        return MeanMax(mean=self.mean, max=self.max)
-
 
 @dataclass(frozen=True)
 class Divergence:
@@ -25,7 +24,7 @@ class Divergence:
 
     logits: PositionStatistics
     """Absolute difference of the logits, over positions and vocabulary."""
-    kl_divergence: PositionStatistics
+    kl_divergence: KlReport
     """Kullback-Leibler divergence of the next-token distribution, over positions, in nats."""
 
 
@@ -50,14 +49,18 @@ class DivergenceMeter:
 
     def __init__(self) -> None:
         """Start with no positions."""
-        self._logits, self._kl_divergence = _RunningMeanMax(), _RunningMeanMax()
+        self._logits = _RunningMeanMax()
+        self._kl_divergences: list[torch.Tensor] = []
 
     def add(self, reference: torch.Tensor, other: torch.Tensor) -> None:
         """Add the logits of both models on one sequence, shape ``(tokens, vocabulary)``: KL(reference || other)."""
         self._logits.add((reference - other).abs())
         p, q = torch.log_softmax(reference, -1), torch.log_softmax(other, -1)
-        self._kl_divergence.add((p.exp() * (p - q)).sum(-1).clamp_min(0.0))  # rounding can make it -1e-8
+        self._kl_divergences.append((p.exp() * (p - q)).sum(-1).clamp_min(0.0))  # rounding can make it -1e-8
 
     def result(self) -> Divergence:
         """The divergence over all positions so far."""
-        return Divergence(self._logits.result(), self._kl_divergence.result())
+        values = torch.cat(self._kl_divergences).double()
+        high = math.nan if values.isnan().any() else values.quantile(_HIGH).item()
+        found = KlReport(mean=values.mean().item(), p99=high, max=values.max().item())
+        return Divergence(self._logits.result(), found)

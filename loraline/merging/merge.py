@@ -65,8 +65,8 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path | None, 
     report = MergeReport(
         identity=step_identity("merge_adapter"),
         **_parity_figures(parity),
-        tolerance=config.max_logit_difference,
-        max_kl_divergence=config.max_kl_divergence,
+        max_divergence=config.max_divergence,
+        max_effect_change=config.max_effect_change,
         prompts=serving_prompt_digests(output, rows),
         quantized=_quantized_report(trained_on.quantization, parity),
         examples=len(inputs.sequences) if inputs else 0,
@@ -79,7 +79,7 @@ def merge(config: MergeConfig, base: Path, adapter: Path, dataset: Path | None, 
     )
     report.save(output)
     if parity:
-        _log_divergence(config, parity)
+        _log_divergence(report)
     progress.headline(report.headline())
     return report
 
@@ -138,11 +138,12 @@ def _parity_figures(parity: Parity | None) -> dict[str, Any]:
     return {
         "max_abs_logit_difference": divergence and divergence.logits.max,
         "mean_abs_logit_difference": divergence and divergence.logits.mean,
-        "kl_divergence": divergence and divergence.kl_divergence.report(),
+        "kl_divergence": divergence and divergence.kl_divergence,
+        "effect_kept": parity and parity.effect_kept,
         "greedy": parity and parity.greedy,
         "max_adapter_effect": effect and effect.logits.max,
         "mean_adapter_effect": effect and effect.logits.mean,
-        "adapter_kl_divergence": effect and effect.kl_divergence.report(),
+        "adapter_kl_divergence": effect and effect.kl_divergence,
     }
 
 
@@ -153,28 +154,18 @@ def _quantized_report(quantization: str, parity: Parity | None) -> QuantizedRepo
         quantization=quantization,
         max_abs_logit_difference=parity.quantized.logits.max,
         mean_abs_logit_difference=parity.quantized.logits.mean,
-        kl_divergence=parity.quantized.kl_divergence.report(),
+        kl_divergence=parity.quantized.kl_divergence,
     )
 
 
-def _log_divergence(config: MergeConfig, parity: Parity) -> None:
-    """Report the divergence, and what of it the gate will object to."""
-    logits, kl_divergence = parity.divergence.logits, parity.divergence.kl_divergence
-    effect = parity.adapter_effect.logits
-    figure = f"largest logit difference {logits.max:.3g}"
-    within = logits.max <= config.max_logit_difference and kl_divergence.max <= config.max_kl_divergence
-    if not within:  # NaN is not within
-        progress.note(
-            f"the merged model differs from the adapter on its base: {figure}, and merge.max_logit_difference allows "
-            f"{config.max_logit_difference}; KL divergence {kl_divergence.max:.3g} nats, and merge.max_kl_divergence "
-            f"allows {config.max_kl_divergence}. The adapter itself changes logits by up to {effect.max:.3g}: raise a "
-            "threshold only if that is far larger than the difference"
-        )
-    greedy = parity.greedy
-    if different := greedy.examples - greedy.equal - greedy.ties:
-        progress.note(f"the greedy completion of {different} of {greedy.examples} prompts differs")
-    if logits.mean > 0.5 * effect.mean:
-        progress.note(
-            "rounding the merged weights undoes more than half of the adapter's effect (mean logit difference "
-            f"{logits.mean:.2g} of {effect.mean:.2g}): it was trained very little"
-        )
+def _log_divergence(report: MergeReport) -> None:
+    """Report what the gate will object to."""
+    if not report.exceeds_thresholds:
+        return
+    mean, high = report.relative_divergences
+    progress.note(
+        f"the merged model differs from the adapter on its base: it has {report.effect_kept} of the adapter's effect "
+        f"(merge.max_effect_change allows {report.max_effect_change:g} from 1), and diverges from it by {mean} of what "
+        f"the adapter changes, {high} at the 99th percentile (merge.max_divergence allows {report.max_divergence:g}). "
+        "An adapter that was trained very little may drown in the rounding to 16 bit; any other was merged wrongly"
+    )

@@ -2,7 +2,7 @@
 
 Memory use does not grow with the model. The merged file has the layout of the base's: the header and unchanged tensors
 are copied byte for byte, and a merged tensor is written at the offset of the original. Arithmetic is that of PEFT's
-`merge_and_unload`: float32, rounded once to the dtype of the base's weight.
+`merge_and_unload` in float32, rounded once to the dtype of the base's weight (`loraline.merging.rounding`).
 """
 
 import math
@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from loraline.errors import AdapterError
 from loraline.merging.expert_updates import Experts
+from loraline.merging.rounding import StochasticRounding
 from loraline.merging.weight_updates import WeightUpdate
 from loraline.models.peft_files import ADAPTER_WEIGHTS
 from loraline.models.safetensors_files import FLOAT_DTYPES, read_header
@@ -143,6 +144,7 @@ def _merge_tensor(
     factors = [weights.factors(update) for update in updates]
     rows, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
     step = rows if any(one.in_one_block for one in factors) else max(1, _BLOCK_VALUES // columns)
+    rounding = StochasticRounding(tensor.name)
     reader.seek(tensor.begin)
     for begin in range(0, rows, step):
         end = min(begin + step, rows)
@@ -150,7 +152,7 @@ def _merge_tensor(
         merged = stored.float()
         for one in factors:
             merged = one.merged(merged, begin, end)
-        rounded = merged.to(stored.dtype)
+        rounded = rounding.round(merged, stored.dtype)
         lowest, highest = torch.aminmax(rounded)  # both are NaN if any value is; faster than isfinite
         if not (torch.isfinite(lowest) and torch.isfinite(highest)):
             raise AdapterError(

@@ -1,6 +1,6 @@
 """The merged model against the adapter on its base: differences on one scale, and what else was compared."""
 
-from loraline.artifacts.merging import GreedyReport, MeanMax, MergeReport
+from loraline.artifacts.merging import GreedyReport, KlReport, MergeReport
 from loraline.report.charts import LogScale, log_scale
 from loraline.report.formatting import figure
 
@@ -14,7 +14,6 @@ def merge_scale(merge: MergeReport) -> LogScale | None:
         {
             "mean difference": (merge.mean_abs_logit_difference, "minor"),
             "largest difference": (merge.max_abs_logit_difference, "main"),
-            "tolerance": (merge.tolerance, "threshold"),
             "against the quantized base": (quantized, "minor"),
             "largest effect of the adapter": (merge.max_adapter_effect, "minor"),
         }
@@ -24,8 +23,19 @@ def merge_scale(merge: MergeReport) -> LogScale | None:
 def merge_facts(merge: MergeReport) -> list[tuple[str, str]]:
     """What else was compared; what was not is left out."""
     facts = []
+    if merge.effect_kept is not None:
+        allowed = f"{figure(merge.max_effect_change)} from 1 allowed"
+        facts.append(("the adapter's effect kept", f"{merge.effect_kept:.4f}, {allowed}"))
+    mean, high = merge.relative_divergences
+    if mean is not None and high is not None:
+        allowed = f"{figure(merge.max_divergence)} allowed"
+        facts.append(
+            ("divergence beside the adapter's", f"mean {figure(mean)}, 99th percentile {figure(high)}, {allowed}")
+        )
     if merge.kl_divergence:
-        facts.append(("KL divergence", _divergence(merge.kl_divergence, merge.max_kl_divergence)))
+        facts.append(("KL divergence", _divergence(merge.kl_divergence)))
+    if merge.adapter_kl_divergence:
+        facts.append(("KL divergence by the adapter", _divergence(merge.adapter_kl_divergence)))
     if merge.greedy:
         facts.append(("greedy answers", _greedy(merge.greedy)))
     if merge.prompts:
@@ -34,8 +44,8 @@ def merge_facts(merge: MergeReport) -> list[tuple[str, str]]:
     return facts
 
 
-def _divergence(found: MeanMax, threshold: float) -> str:
-    return f"mean {figure(found.mean)} nats, largest {figure(found.max)}, threshold {figure(threshold)}"
+def _divergence(found: KlReport) -> str:
+    return f"mean {figure(found.mean)} nats, 99th percentile {figure(found.p99)}, largest {figure(found.max)}"
 
 
 def _greedy(found: GreedyReport) -> str:

@@ -124,7 +124,7 @@ def merge(
 ) -> None:
     """Merge an adapter into its base, and compare the merged model with the adapter on its base.
 
-    Exits with 1 if they differ by more than merge.max_logit_difference or merge.max_kl_divergence allow.
+    Exits with 1 if they differ by more than merge.max_divergence or merge.max_effect_change allow.
 
     Example: `loraline merge adapter --data data -o merged`
     """

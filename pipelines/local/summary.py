@@ -20,8 +20,8 @@ from pipelines.local.run import LocalStep
 class MergeSummary(Report):
     """The parity of the merged model, as in `MergeReport`."""
 
-    max_abs_logit_difference: Measured
-    tolerance: float
+    effect_kept: Measured
+    max_effect_change: float
 
 
 class TrainingSummary(Report):

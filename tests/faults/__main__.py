@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loraline.errors import LoralineError
 from pipelines.local import s3_server
-from tests.faults.faults import FAULTS, Fault, chance, recipe
+from tests.faults.faults import FAULTS, WRONG_MERGES, Fault, chance, recipe
 from tests.faults.steps import fine_tune
 from tests.faults.world import World, make_world
 
@@ -26,7 +26,7 @@ def main() -> None:
         with redirect_stdout(None):
             world = make_world(Path(name) / "world")
         print(f"{'fault':<50} {'runs':>4} {'caught':>6} {'by another reason':>17} {'missed':>6}")
-        for fault in (*FAULTS, chance):
+        for fault in (*FAULTS, *WRONG_MERGES, chance):
             outcomes = [_outcome(world, Path(name), seed, fault) for seed in range(options.fault_seeds)]
             named = sum(bool(re.search(fault.named, reasons)) for reasons in outcomes)
             missed = sum(not reasons for reasons in outcomes)

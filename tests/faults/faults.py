@@ -3,12 +3,14 @@
 import random
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from loraline.artifacts.base_model import ModelManifest
 from loraline.identity.digests import digest_folder
+from loraline.merging import merge
+from loraline.merging.weight_updates import WeightUpdate
 from loraline.models.folder import read_manifest, write_manifest
 from loraline.recipe import Recipe
 from loraline.training import collator
@@ -118,6 +120,20 @@ def _evaluate_another_model(of: Artifacts) -> None:
     of["merged"].path = str(other)
 
 
+def _merge_wrongly(change: Callable[[WeightUpdate], WeightUpdate | None]) -> Mapping[str, Plant]:
+    """Have the merge change each update, or leave it out."""
+    honest = merge.plan_updates
+
+    def plant(of: Artifacts) -> None:
+        def planned(*arguments: Any) -> list[WeightUpdate]:
+            return [changed for update in honest(*arguments) if (changed := change(update))]
+
+        merge.plan_updates = planned  # type: ignore[assignment]
+        of.mend = lambda: setattr(merge, "plan_updates", honest)
+
+    return {"merge_adapter": plant, "evaluate tuned": lambda of: of.mend()}
+
+
 def _let_rows_see_each_other(of: Artifacts) -> None:
     """Compute every packed row as one long sequence, as without an attention mask."""
     honest = collator.PackedSequences
@@ -148,6 +164,21 @@ four_bits = Fault("none, in 4 bits", r"$^", settings=_FOUR_BITS)
 half_hearted = Fault("better than the base, worse than the champion", r"champion", rows=_half_right)
 
 chance = Fault("better by chance alone", r"lower end|not above", rows=_copied)
+
+_EFFECT = r"of the adapter's effect, farther from 1 than"
+WRONG_MERGES = (
+    Fault("a merge with half the scale", _EFFECT, plants=_merge_wrongly(lambda one: replace(one, scale=one.scale / 2))),
+    Fault("a merge without a layer", _EFFECT, plants=_merge_wrongly(lambda one: None if ".1." in one.tensor else one)),
+    Fault(
+        "a merge with twice the scale", _EFFECT, plants=_merge_wrongly(lambda one: replace(one, scale=one.scale * 2))
+    ),
+    Fault("no merge at all", _EFFECT, plants=_merge_wrongly(lambda one: replace(one, scale=0.0))),
+    Fault(
+        "a merge without the down projections",
+        _EFFECT,
+        plants=_merge_wrongly(lambda one: None if "down_proj" in one.tensor else one),
+    ),
+)
 
 FAULTS = (
     Fault("held-out rows in the training data", r"contaminat", rows=_leaked),

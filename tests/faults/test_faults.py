@@ -11,7 +11,7 @@ from loraline.errors import LoralineError, ValidationError
 from loraline.evidence.schema import Evidence
 from loraline.registry.promote import promote
 from loraline.registry.versions import version_with_alias
-from tests.faults.faults import FAULTS, Fault, chance, four_bits, half_hearted, recipe
+from tests.faults.faults import FAULTS, WRONG_MERGES, Fault, chance, four_bits, half_hearted, recipe
 from tests.faults.steps import fine_tune, register
 from tests.faults.world import World, make_world
 
@@ -67,7 +67,7 @@ def test_an_honest_run_in_four_bits_passes(world: World, tmp_path: Path) -> None
     assert evidence.verdict.evaluated_as == "merged weights in float32"
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [*FAULTS, *WRONG_MERGES[:2]], ids=lambda fault: fault.name)
 def test_a_fault_is_named(fault: Fault, world: World, tmp_path: Path) -> None:
     stated = reasons(world, tmp_path, fault)
     assert re.search(fault.named, stated), stated

@@ -18,7 +18,7 @@ from loraline.artifacts.dataset import (
     SourceReport,
     Truncation,
 )
-from loraline.artifacts.merging import GreedyReport, MeanMax, MergeReport
+from loraline.artifacts.merging import GreedyReport, KlReport, MergeReport
 from loraline.artifacts.training import MaskReport, MaskSample, MaskToken, PackingReport, StepMetrics, TrainReport
 
 IDENTITY = StepIdentity(code="c" * 64, libraries={"torch": "2.13.0", "peft": "0.21.2"})
@@ -91,7 +91,7 @@ def mask_report(prompts: dict[str, str]) -> MaskReport:
 
 
 def merge_report(prompts: dict[str, str], adapter_digest: str, merged_digest: str) -> MergeReport:
-    """A parity.json well within its tolerance.
+    """A parity.json well within its thresholds.
 
     Args:
         prompts: digests of the prompts as served, by row id.
@@ -102,15 +102,16 @@ def merge_report(prompts: dict[str, str], adapter_digest: str, merged_digest: st
         identity=IDENTITY,
         max_abs_logit_difference=0.0021,
         mean_abs_logit_difference=0.00013,
-        tolerance=0.5,
-        kl_divergence=MeanMax(mean=0.00001, max=0.0004),
-        max_kl_divergence=0.01,
+        kl_divergence=KlReport(mean=0.00001, p99=0.0002, max=0.0004),
+        effect_kept=0.998,
+        max_divergence=0.05,
+        max_effect_change=0.02,
         greedy=GreedyReport(examples=8, tokens=180, equal=7, ties=1),
         prompts=prompts,
         quantized=None,
         max_adapter_effect=14.2,
         mean_adapter_effect=1.9,
-        adapter_kl_divergence=MeanMax(mean=0.7, max=8.1),
+        adapter_kl_divergence=KlReport(mean=0.7, p99=4.2, max=8.1),
         examples=16,
         positions=640,
         base_digest="b" * 64,

@@ -10,7 +10,7 @@ from pydantic import ValidationError as PydanticError
 
 from loraline.artifacts.dataset import DatasetReport
 from loraline.artifacts.evaluation import EXAMPLES, EvaluationReport
-from loraline.artifacts.merging import MeanMax, MergeReport
+from loraline.artifacts.merging import KlReport, MergeReport
 from loraline.evidence.schema import Evidence
 from loraline.gate.config import GateConfig
 from loraline.gate.weigh import reweigh, weigh
@@ -21,7 +21,7 @@ from tests.loraline.run_outputs import Outputs, change, damage, write_outputs
 def fail_everywhere(o: Outputs) -> None:
     change(EvaluationReport, o.tuned, loss=float("nan"), exact_match=float("inf"))
     damage(EvaluationReport, o.base, tasks={"a": 3})
-    change(MergeReport, o.parity, kl_divergence=MeanMax(mean=None, max=float("nan")))
+    change(MergeReport, o.parity, kl_divergence=KlReport(mean=None, p99=None, max=float("nan")))
     damage(DatasetReport, o.dataset, contamination=[])
     (o.champion / EXAMPLES).unlink()
 
@@ -61,7 +61,7 @@ ALTERED = {
     "champion": _set("examples.3.champion.loss", 1e-3),
     "general": _set("general.3.tuned.loss", 900.0),
     "mask": _set("training.labelled_tokens", 0),
-    "merge": _set("merge.greedy.equal", 1),
+    "merge": _set("merge.effect_kept", 0.9),
     "probe": _set("safety.probes.2.tuned.leaked", True),
     "rates": _set("tuned.safety.refusal_rate", 0.5),
     "contamination": _set("data.contamination.contaminated", 20),

@@ -73,7 +73,9 @@ def test_merged_weights_equal_those_of_merge_and_unload(
     assert len(changed) == report.merged_tensors
     for name, tensor in after.items():
         assert tensor.dtype == dtype
-        assert (bits(tensor) != bits(expected[name])).sum() <= 0.001 * tensor.numel(), name
+        # Stochastic rounding takes one of the two neighbours, rounding to nearest the nearer.
+        apart = (bits(tensor).long() - bits(expected[name]).long()).abs()
+        assert (apart > (dtype != torch.float32)).sum() <= 0.001 * tensor.numel(), name
     assert report.max_abs_logit_difference < 0.1 * report.max_adapter_effect
 
 
@@ -119,7 +121,7 @@ def test_the_folder_loads_with_transformers(tmp_path: Path, dataset: Path) -> No
     merged = tmp_path / "merged"
     report = merge(MergeConfig(parity_examples=2), base, adapter, dataset, merged)
     assert MergeReport.model_validate_json((merged / "parity.json").read_text()) == report
-    assert (report.examples, report.base_digest, report.tolerance) == (2, "d" * 64, 0.5)
+    assert (report.examples, report.base_digest, report.max_divergence) == (2, "d" * 64, 0.05)
     assert not (merged / "README.md").exists()
     assert not (merged / "pytorch_model.bin").exists()
     assert json.loads((merged / "generation_config.json").read_text())["eos_token_id"] == [0, 1]
@@ -235,9 +237,9 @@ def test_a_merge_beyond_the_threshold_is_written_for_the_gate(
 ) -> None:
     base = tiny.save_model(tmp_path / "base", dtype=torch.bfloat16)
     adapter = tiny.save_adapter(tmp_path / "adapter", base)
-    merge(MergeConfig(max_logit_difference=1e-6), base, adapter, dataset, tmp_path / "merged")
+    merge(MergeConfig(max_divergence=1e-9), base, adapter, dataset, tmp_path / "merged")
     parity = json.loads((tmp_path / "merged" / "parity.json").read_text())
-    assert parity["max_abs_logit_difference"] > parity["tolerance"] == 1e-6
+    assert parity["kl_divergence"]["mean"] > parity["max_divergence"] * parity["adapter_kl_divergence"]["mean"]
     assert "the merged model differs from the adapter on its base" in capsys.readouterr().out
 
 

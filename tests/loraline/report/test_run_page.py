@@ -195,7 +195,9 @@ def test_a_registered_model_is_named_with_its_addresses(promoted_evidence: Evide
 def test_a_merge_that_was_not_compared_is_said_so(promoted_evidence: Evidence) -> None:
     merge = promoted_evidence.merge
     assert merge
-    unmeasured = changed(merge, max_abs_logit_difference=None, kl_divergence=None, greedy=None, prompts={})
+    unmeasured = changed(
+        merge, max_abs_logit_difference=None, effect_kept=None, kl_divergence=None, greedy=None, prompts={}
+    )
     page = render_run_page(changed(promoted_evidence, merge=unmeasured))
     parse(page)
     assert "Not measured: the merged model was not compared" in page

@@ -79,7 +79,7 @@ def test_an_adapter_of_somebody_else_is_merged_without_rows(base: Path, folder: 
 
 def test_a_merge_that_is_not_the_adapter_on_its_base_is_a_bad_result(base: Path, folder: Path) -> None:
     adapter = tiny.save_adapter(folder / "theirs", base)
-    limit = "merge.max_logit_difference=1e-12"
+    limit = "merge.max_divergence=1e-12"
     result = loraline("merge", adapter, "-d", "rows.jsonl", "-o", "merged", limit, *QUICK_MERGE)
     assert result.exit_code == 1, result.output
     assert "of 1e-12 allowed" in result.stdout

@@ -75,7 +75,7 @@ def test_the_tuned_model_can_what_the_base_cannot(quickstart: tuple[str, Summary
     assert result.tuned.exact_match >= 0.8
     assert result.tuned.perplexity < result.base.perplexity
     assert result.verdict == "promote"
-    assert result.merge.max_abs_logit_difference <= result.merge.tolerance
+    assert abs(result.merge.effect_kept - 1) <= result.merge.max_effect_change
 
 
 def test_a_person_sees_the_steps_the_verdict_and_where_things_are(

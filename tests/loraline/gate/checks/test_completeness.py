@@ -54,8 +54,8 @@ FAULTS: dict[str, tuple[Callable[[Outputs], Any], str, tuple[str, ...]]] = {
         ("mask", "template"),
     ),
     "no figure": (
-        lambda o: damage(MergeReport, o.parity, tolerance=None),
-        "(parity.json) is missing or unreadable: tolerance: Input should be a valid number",
+        lambda o: damage(MergeReport, o.parity, max_divergence=None),
+        "(parity.json) is missing or unreadable: max_divergence: Input should be a valid number",
         ("template", "merge", "weights"),
     ),
     "no count": (

@@ -1,30 +1,39 @@
 """A merged model that is not the one that was evaluated is a reject."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from loraline.artifacts.merging import GreedyReport, MeanMax, MergeReport
+from loraline.artifacts.merging import GreedyReport, KlReport, MergeReport
 from loraline.artifacts.training import TrainReport
 from tests.loraline.gate.gate_runs import assert_rejected
 from tests.loraline.run_outputs import Outputs, change, write_outputs
 
 
-def other_logits(o: Outputs) -> None:
-    change(MergeReport, o.parity, max_abs_logit_difference=0.7)
+def half_the_effect(o: Outputs) -> None:
+    change(MergeReport, o.parity, effect_kept=0.5)
 
 
-def nan_logits(o: Outputs) -> None:
-    change(MergeReport, o.parity, max_abs_logit_difference=float("nan"))
+def twice_the_effect(o: Outputs) -> None:
+    change(MergeReport, o.parity, effect_kept=1.62)
+
+
+def nan_effect(o: Outputs) -> None:
+    change(MergeReport, o.parity, effect_kept=float("nan"))
 
 
 def other_distribution(o: Outputs) -> None:
-    change(MergeReport, o.parity, kl_divergence=MeanMax(mean=0.001, max=0.02))
+    change(MergeReport, o.parity, kl_divergence=KlReport(mean=0.07, p99=0.01, max=0.02))
+
+
+def rare_other_distribution(o: Outputs) -> None:
+    change(MergeReport, o.parity, kl_divergence=KlReport(mean=0.001, p99=0.42, max=0.5))
 
 
 def nan_distribution(o: Outputs) -> None:
-    change(MergeReport, o.parity, kl_divergence=MeanMax(mean=float("nan"), max=float("nan")))
+    change(MergeReport, o.parity, kl_divergence=KlReport(mean=math.nan, p99=math.nan, max=math.nan))
 
 
 def no_distribution(o: Outputs) -> None:
@@ -32,12 +41,8 @@ def no_distribution(o: Outputs) -> None:
 
 
 def unmeasured(o: Outputs) -> None:
-    names = ("max_abs_logit_difference", "mean_abs_logit_difference", "kl_divergence", "greedy")
+    names = ("max_abs_logit_difference", "mean_abs_logit_difference", "effect_kept", "kl_divergence", "greedy")
     change(MergeReport, o.parity, **dict.fromkeys(names), examples=0, positions=0)
-
-
-def other_text(o: Outputs) -> None:
-    change(MergeReport, o.parity, greedy=GreedyReport(examples=8, tokens=180, equal=6, ties=1))
 
 
 def no_text(o: Outputs) -> None:
@@ -53,15 +58,14 @@ def unknown_base(o: Outputs) -> None:
 
 
 FAULTS: dict[Callable[[Outputs], None], str] = {
-    other_logits: "by up to 0.7 in a logit, more than the tolerance of 0.5",
-    nan_logits: "the merge was not compared",
-    other_distribution: (
-        "up to 0.02 nats (KL) from the adapter's on its base, more than merge.max_kl_divergence = 0.01"
-    ),
-    nan_distribution: "the merge's distributions were not compared",
-    no_distribution: "the merge's distributions were not compared",
+    half_the_effect: "0.5 of the adapter's effect, farther from 1 than merge.max_effect_change = 0.02",
+    twice_the_effect: "1.62 of the adapter's effect",
+    nan_effect: "was not compared with the adapter on its base, or the adapter has no effect",
+    other_distribution: "by 0.1 on average of what the adapter changes, more than merge.max_divergence = 0.05",
+    rare_other_distribution: "by 0.1 at the 99th percentile of what the adapter changes",
+    nan_distribution: "divergence was not compared with the adapter's own on average",
+    no_distribution: "divergence was not compared with the adapter's own on average",
     unmeasured: "parity was not measured: there were no rows",
-    other_text: "something else than the adapter on its base in 1 of 8 greedy generations",
     no_text: "the merged model's generations were not compared",
     wrong_base: "was trained on the base aaaaaaaaaaaa and merged into another, bbbbbbbbbbbb",
     unknown_base: "the training's report does not name its base",
