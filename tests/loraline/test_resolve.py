@@ -121,3 +121,21 @@ def test_a_base_that_does_not_fit_is_refused_before_it_crosses_a_network(
     monkeypatch.setattr("loraline.models.accelerators.free_memory", lambda _: 1 << 20)
     with pytest.raises(ModelLoadingError, match=r"needs .* MiB, and cpu has 1\.0 MiB"):
         resolve(recipe("s3://resolved/base", model={"device": "cpu"}))
+
+
+def test_every_source_of_rows_is_pinned_and_named(source: str, tmp_path: Path) -> None:
+    """Rows of any source make the data change, for the settings of the steps and for a retraining."""
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file in files:
+        file.write_text('{"prompt": "a", "completion": "b"}\n')
+    several = [str(files[0]), {"source": f"{files[1]}[:50%]", "weight": 2.0}]
+    before = resolve(recipe(source, data={"source": several}))
+    lineage = GateSettings.parse(before.gate).lineage
+    assert lineage.data.source == f"{files[0]}, {files[1]}[:50%]"
+    assert PrepareSettings.parse(before.prepare_dataset).config.names() == lineage.data.source
+    heavier = resolve(recipe(source, data={"source": [several[0], {**several[1], "weight": 3.0}]}))  # type: ignore[dict-item]
+    assert changed(before, heavier) == {"prepare_dataset", "gate"}
+    files[1].write_text('{"prompt": "a", "completion": "c"}\n')
+    after = resolve(recipe(source, data={"source": several}))
+    assert changed(before, after) == {"prepare_dataset", "gate"}
+    assert GateSettings.parse(after.gate).lineage.data.digest != lineage.data.digest

@@ -12,6 +12,8 @@ import pandas
 import pytest
 
 from loraline import DatasetError
+from loraline.data.source_config import DataSource
+from loraline.finetune.job import FineTune
 from loraline.finetune.row_inputs import as_source
 
 RECORDS = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]
@@ -68,3 +70,13 @@ def test_what_is_no_row_is_refused(rows: Any, reason: str, tmp_path: Path) -> No
     with pytest.raises(DatasetError, match=reason):
         as_source(rows, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_several_sources_stay_as_they_are(tmp_path: Path) -> None:
+    one, other = DataSource(source="a.jsonl"), DataSource(source="b.jsonl", weight=2)
+    assert as_source(one, tmp_path) == (one,)
+    assert as_source([one, other], tmp_path) == (one, other)
+    job = FineTune("quickstart", [one, other], folder=tmp_path / "job", general_rows=[{"text": "x"}])
+    assert job.recipe.data.source == (one, other)
+    assert job.recipe.data.names() == "a.jsonl, b.jsonl"
+    assert "a.jsonl, b.jsonl" in repr(job)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from loraline.artifacts.dataset_files import TRAIN_ROWS
 from loraline.data import chat
-from loraline.data.rows import Row
+from loraline.data.rows import Row, RowWriter, read_rows
 from loraline.errors import ConfigurationError, DatasetError, TrainingError
 from loraline.models.folder import load_tokenizer, read_manifest, write_manifest
 from loraline.models.load import load_model
@@ -282,3 +284,17 @@ def test_error_for_a_loss_that_is_not_finite(make_model: ModelMaker, dataset: Pa
     config = SMALL.model_copy(update={"learning_rate": 1e30, "warmup_ratio": 0.0})
     with pytest.raises(TrainingError, match=r"step \d: the loss is .* lower training.learning_rate"):
         train(config, make_model(), dataset, tmp_path)
+
+
+def test_rows_with_a_weight_are_trained_on_as_often(make_model: ModelMaker, dataset: Path, tmp_path: Path) -> None:
+    rows = read_rows(dataset / TRAIN_ROWS)[:6]
+    config = SMALL.model_copy(update={"max_steps": 2})
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    for folder, copies in ((once, 1), (twice, 3)):
+        shutil.copytree(dataset, folder)
+        with RowWriter(folder / TRAIN_ROWS) as writer:
+            for row in rows:
+                writer.write(replace(row, copies=copies))
+    few = train(config, make_model(), once, tmp_path / "a")
+    many = train(config, make_model(), twice, tmp_path / "b")
+    assert (few.examples, many.examples) == (6, 18)
