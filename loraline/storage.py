@@ -4,22 +4,32 @@ Endpoint and credentials come from the usual environment variables: AWS_ENDPOINT
 AWS_SECRET_ACCESS_KEY, and AWS_REGION if the server needs one.
 """
 
+import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
+from loraline import progress
 from loraline.errors import ConfigurationError, StorageAwayError, StorageError
 
 _CHUNK_SIZE = 1 << 20  # bytes
 _MAX_ATTEMPTS = 4
+_SECONDS_TO_WAIT = 900.0  # ranks wait for one another for an hour (training/distributed.py)
+_SECONDS_BETWEEN_TRIES = 5.0
+_SECONDS_BETWEEN_NOTES = 60.0
 _REQUIRED = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,38 @@ def _is_away(error: Exception) -> bool:
     if isinstance(error, InvalidResponseError):
         return error._code >= 500 or error._code == 429
     return isinstance(error, urllib3.exceptions.HTTPError | ServerError)
+
+
+def when_it_answers(operation: Callable[[], T]) -> T:
+    """Do something with the store, again and again while it is away, and return what that returns.
+
+    On a cluster a step that ends with an error is not tried again, so that what can pass is waited for in the step.
+
+    Raises:
+        StorageAwayError: the store is still away after a quarter of an hour.
+        StorageError: the store refuses.
+    """
+    began, told = time.monotonic(), -math.inf
+    while True:
+        try:
+            result = operation()
+        except StorageAwayError as error:
+            waited = time.monotonic() - began
+            if waited >= _SECONDS_TO_WAIT:
+                raise StorageAwayError(
+                    f"the object store is still away after {waited / 60:.0f} minutes, and what it holds is not known: "
+                    f"{error}. Start again when it answers: what is done is kept"
+                ) from error
+            if waited - told >= _SECONDS_BETWEEN_NOTES:
+                told = waited
+                progress.note(
+                    f"waiting for the object store, {waited:.0f} s of at most {_SECONDS_TO_WAIT:.0f}: {error}"
+                )
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        else:
+            if told >= 0:
+                progress.note(f"the object store answers, after {time.monotonic() - began:.0f} s")
+            return result
 
 
 def list_objects(url: str, missing_bucket_ok: bool = False) -> list[StoredObject]:

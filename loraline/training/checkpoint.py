@@ -5,20 +5,17 @@ work only. A checkpoint is one object whose name holds the digest of its content
 """
 
 import hashlib
-import math
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
 from loraline import progress, storage
 from loraline.data.rows import Row
-from loraline.errors import StorageAwayError
 from loraline.identity.digests import digest_folder, json_digest
 from loraline.identity.step_identity import step_identity
 from loraline.models.folder import read_manifest
@@ -29,11 +26,6 @@ _WITHOUT_EFFECT = {"nodes", "save_minutes", "save_steps"}
 Checkpoint = dict[str, Any]
 """The content of a checkpoint, as `torch.load` reads it with `weights_only`."""
 
-T = TypeVar("T")
-
-_SECONDS_TO_WAIT = 900.0  # for a store that is away when a training begins; peers wait for an hour (distributed.py)
-_SECONDS_BETWEEN_TRIES = 5.0
-_SECONDS_BETWEEN_NOTES = 60.0
 _MAX_CHECKPOINTS = 2  # the newest, and the one before it in case the newest is corrupt
 
 
@@ -96,7 +88,7 @@ class CheckpointStore:
         Raises:
             StorageError: the store refuses, or is still away after a quarter of an hour.
         """
-        return _wait_for_store(self._latest) if self._enabled else None
+        return storage.when_it_answers(self._latest) if self._enabled else None
 
     def _latest(self) -> Checkpoint | None:
         for name in sorted(self._backend.names(), reverse=True):
@@ -105,31 +97,6 @@ class CheckpointStore:
                     return dict(torch.load(file, map_location="cpu", weights_only=True))
             progress.note(f"the checkpoint {name} is corrupt and not used")
         return None
-
-
-def _wait_for_store(operation: Callable[[], T]) -> T:
-    """Return what an operation on the store returns; while the store is away, wait and try again."""
-    began, told = time.monotonic(), -math.inf
-    while True:
-        try:
-            result = operation()
-        except StorageAwayError as error:
-            waited = time.monotonic() - began
-            if waited >= _SECONDS_TO_WAIT:
-                raise StorageAwayError(
-                    f"training does not begin anew, because after {waited / 60:.0f} minutes it is not known whether "
-                    f"there is a checkpoint to resume from: {error}. Start it again when the store answers"
-                ) from error
-            if waited - told >= _SECONDS_BETWEEN_NOTES:
-                told = waited
-                progress.note(
-                    f"waiting for the store of checkpoints, {waited:.0f} s of at most {_SECONDS_TO_WAIT:.0f}: {error}"
-                )
-            time.sleep(_SECONDS_BETWEEN_TRIES)
-        else:
-            if told >= 0:
-                progress.note(f"the store of checkpoints answers, after {time.monotonic() - began:.0f} s")
-            return result
 
 
 def _digest(file: Path) -> str:

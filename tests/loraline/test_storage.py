@@ -7,7 +7,7 @@ import pytest
 import urllib3
 
 from loraline import storage
-from loraline.errors import ConfigurationError, StorageError
+from loraline.errors import ConfigurationError, StorageAwayError, StorageError
 
 
 def test_a_folder_comes_back_as_it_went(s3: dict[str, str], tmp_path: Path) -> None:
@@ -101,3 +101,26 @@ def test_an_object_that_is_not_there_cannot_be_read(s3: dict[str, str], tmp_path
     storage.upload(tmp_path / "x", "s3://pieces/x")
     with pytest.raises(StorageError, match="reading s3://pieces/nothing failed"):
         list(storage.read("s3://pieces/nothing"))
+
+
+def test_a_store_that_is_away_is_asked_again_and_one_that_refuses_is_not(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("urllib3.Retry.sleep", lambda *arguments: None)  # no waiting between attempts
+    monkeypatch.setattr(storage, "_SECONDS_BETWEEN_TRIES", 0.0)
+    asked = 0
+
+    def list_at_the_third_try() -> list[storage.StoredObject]:
+        nonlocal asked
+        asked += 1
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3["AWS_ENDPOINT_URL"] if asked == 3 else "http://127.0.0.1:9")
+        return storage.list_objects("s3://no-such-bucket/x", missing_bucket_ok=True)
+
+    assert storage.when_it_answers(list_at_the_third_try) == []
+    assert asked == 3
+    assert capsys.readouterr().out.count("waiting for the object store") == 1
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StorageError, match="listing s3://tests/x failed") as refused:
+        storage.when_it_answers(lambda: storage.list_objects("s3://tests/x"))
+    assert not isinstance(refused.value, StorageAwayError)

@@ -1,6 +1,7 @@
 """Transfer of folders between the step and the nodes of its TrainJob, through the object store.
 
-A folder is stored under `<url>/files`, and `<url>/complete` is written last: without it nobody reads the folder.
+A folder is stored under `<url>/files`, and `<url>/complete` is written last: without it nobody reads the folder. A
+store that is away is waited for.
 """
 
 import tempfile
@@ -11,6 +12,10 @@ from loraline import storage
 
 def upload_folder(folder: Path, url: str) -> None:
     """Upload a folder, unless it is complete at the URL already. Raises StorageError."""
+    storage.when_it_answers(lambda: _upload(folder, url))
+
+
+def _upload(folder: Path, url: str) -> None:
     if is_uploaded(url):
         return
     storage.upload(folder, f"{url}/files")
@@ -21,10 +26,10 @@ def upload_folder(folder: Path, url: str) -> None:
 
 
 def is_uploaded(url: str) -> bool:
-    """Whether a complete folder is stored at a URL. Raises StorageError."""
+    """Whether a complete folder is stored at a URL; asked once. Raises StorageError."""
     return bool(storage.list_objects(f"{url}/complete", missing_bucket_ok=True))
 
 
 def download_folder(url: str, folder: Path) -> None:
     """Download the folder that is stored at a URL. Raises StorageError."""
-    storage.download(f"{url}/files", folder)
+    storage.when_it_answers(lambda: storage.download(f"{url}/files", folder))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from loraline import progress
+from loraline import progress, storage
 from loraline.artifacts.dataset_files import EVAL_ROWS, TRAIN_ROWS
 from loraline.data.rows import read_rows
 from loraline.errors import ClusterAwayError, ConfigurationError, StorageError, TrainingError
@@ -57,7 +57,7 @@ def train_on_nodes(job: WorkerJob, poll_seconds: float = _POLL_SECONDS) -> None:
     rows = [row for name in (TRAIN_ROWS, EVAL_ROWS) for row in read_rows(job.dataset / name)]
     key = run_key(job.config, job.model, rows)
     result = f"{job.checkpoints}/result-{key}"
-    if not is_uploaded(result):
+    if not storage.when_it_answers(lambda: is_uploaded(result)):
         cluster = KubernetesClient()
         manifest = trainjob_manifest(f"loraline-{key[:20]}", cluster.own_pod(), _upload_inputs(job, result))
         _run_trainjob(cluster, manifest, lambda: is_uploaded(result), poll_seconds)

@@ -61,7 +61,7 @@ def test_a_store_that_is_away_while_training_runs_is_reported_once(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries follow each other quickly."""
     monkeypatch.setattr("urllib3.Retry.sleep", lambda *arguments: None)
-    monkeypatch.setattr("loraline.training.checkpoint._SECONDS_BETWEEN_TRIES", 0.05)
+    monkeypatch.setattr("loraline.storage._SECONDS_BETWEEN_TRIES", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -75,30 +75,28 @@ def test_a_store_that_is_away_when_a_training_begins_is_waited_for(
         port = int(environment["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
         CheckpointStore("s3://checkpoints", "key").save(7, {"step": 7})
     monkeypatch.setattr(s3_server, "_free_port", lambda: port)
-    came_up, done = threading.Event(), threading.Event()
+    done = threading.Event()
 
     def come_up() -> None:
         with s3_server.serve(tmp_path):
-            came_up.set()
             done.wait(60)
 
     threading.Timer(1.5, come_up).start()
     try:
         assert CheckpointStore("s3://checkpoints", "key").latest() == {"step": 7}
-        assert came_up.is_set()
         assert CheckpointStore("s3://checkpoints", "other").latest() is None
     finally:
         done.set()
     told = capsys.readouterr().out
-    assert told.count("waiting for the store of checkpoints, 0 s of at most 900") == 1
-    assert "the store of checkpoints answers, after" in told
+    assert told.count("waiting for the object store, 0 s of at most 900") == 1
+    assert "the object store answers, after" in told
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_store_that_stays_away_is_an_error_and_no_new_beginning(monkeypatch: pytest.MonkeyPatch, s3: object) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("loraline.training.checkpoint._SECONDS_TO_WAIT", 0.2)
-    with pytest.raises(StorageAwayError, match="does not begin anew, because after 0 minutes it is not known whether"):
+    monkeypatch.setattr("loraline.storage._SECONDS_TO_WAIT", 0.2)
+    with pytest.raises(StorageAwayError, match="still away after 0 minutes, and what it holds is not known"):
         CheckpointStore("s3://checkpoints", "key").latest()
 
 
