@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-_ATTENTION = "loraline_meta"
+_META = "loraline_meta"
+"""The name under which transformers knows the attention and the experts below."""
 
 
 class _MetaAttention(torch.autograd.Function):
@@ -40,7 +42,34 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_:
     return _MetaAttention.apply(query, key, value, eager).transpose(1, 2), None
 
 
-AttentionInterface.register(_ATTENTION, _attention)
+AttentionInterface.register(_META, _attention)
+
+
+class _MetaProduct(torch.autograd.Function):
+    """The product of each row with its expert's weight, which saves nothing (`grouped_experts.py`)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, features: int) -> Tensor:
+        return rows.new_empty(len(rows), features)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise AssertionError("there is no backward pass on the meta device")
+
+
+def _experts(experts: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+    """The experts' forward pass without their products, which the meta device has in bfloat16 alone."""
+    axis = 2 if experts.is_transposed else 1
+    rows = hidden_states.repeat_interleave(top_k_index.shape[-1], dim=0)
+    if experts.has_gate:
+        rows = experts._apply_gate(_MetaProduct.apply(rows, experts.gate_up_proj.shape[axis]))
+    else:
+        rows = experts.act_fn(_MetaProduct.apply(rows, experts.up_proj.shape[axis]))
+    rows = _MetaProduct.apply(rows, experts.down_proj.shape[axis]) * top_k_weights.reshape(-1, 1)
+    return rows.view(*top_k_index.shape, -1).sum(dim=1).to(hidden_states.dtype)
+
+
+ALL_EXPERTS_FUNCTIONS.register(_META, _experts)
 
 
 def returns_head_output(model: PreTrainedModel) -> bool:
@@ -52,7 +81,7 @@ def returns_head_output(model: PreTrainedModel) -> bool:
     Raises:
         RuntimeError, NotImplementedError, TypeError, ValueError: as `saved_bytes`.
     """
-    model.set_attn_implementation(_ATTENTION)
+    _use_meta_layers(model)
     outputs: list[Tensor] = []
     handle = model.get_output_embeddings().register_forward_hook(lambda _, __, output: outputs.append(output))
     try:
@@ -88,13 +117,19 @@ def saved_bytes(model: PreTrainedModel, adapted: list[nn.Module], batch_size: in
     def save_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         save(inputs[0])
 
-    model.set_attn_implementation(_ATTENTION)
+    _use_meta_layers(model)
     for module in model.modules():
         module._loraline_eager = eager  # type: ignore[assignment]
     token_ids = torch.zeros(batch_size, length, dtype=torch.long, device="meta")
     with _hooks(model, adapted, save_input), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         model.base_model.train()(input_ids=token_ids, use_cache=False)
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+
+
+def _use_meta_layers(model: PreTrainedModel) -> None:
+    model.set_attn_implementation(_META)
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation(_META)
 
 
 @contextmanager

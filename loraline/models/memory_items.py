@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from loraline.models import activations
 from loraline.models.bitsandbytes_layers import BYTES_PER_WEIGHT
 from loraline.models.config import ModelConfig
+from loraline.models.expert_memory import expert_lora_bytes
 from loraline.models.experts import expert_parameters
 from loraline.models.footprint import FootprintConfig
 from loraline.models.quantized_experts import quantizable_experts
@@ -120,7 +121,7 @@ def _activations(
     except _NOT_TRACEABLE as error:
         size = (34 + 12) * tokens * text.hidden_size * text.num_hidden_layers * itemsize // 2
         basis = f"by the formula of arXiv 2205.05198, because the model cannot be traced ({type(error).__name__})"
-    size += len(adapted) * tokens * footprint.rank * itemsize
+    size += len(adapted) * tokens * footprint.rank * itemsize + expert_lora_bytes(model, footprint)
     size += sum(tokens * _saved_per_token(layer, footprint, itemsize) for layer in adapted if layer not in fused)
     if footprint.gradient_checkpointing:
         size = size // text.num_hidden_layers + tokens * text.hidden_size * itemsize * text.num_hidden_layers

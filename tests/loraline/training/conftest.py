@@ -56,7 +56,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "gpt_oss": {**_EXPERTS, "sliding_window": 12},
     "llama4_text": {**_EXPERTS, "intermediate_size_mlp": 48, "interleave_moe_layer_step": 2, "no_rope_layers": [1, 0]},
-    "granitemoe": _EXPERTS,
+    "granitemoe": {**_EXPERTS, "logits_scaling": 2.0},
     "glm4_moe": {**_EXPERTS, **_GROUPED, "n_group": 1},
 }
 
