@@ -79,6 +79,7 @@ def resolve_recipe(
     champion_margin: float,
     max_forgetting: float,
     max_task_drop: float,
+    max_degenerate: float,
     max_contamination: float,
     model_name: str,
     bucket: str,

@@ -143,6 +143,41 @@ class Truncation(Report):
     """Rows without an answer first, then those that lose most tokens."""
 
 
+class LostText(Report):
+    """A row's text that is not in its tokens."""
+
+    origin: str
+    part: TextPart
+    text: str
+    tokens: str
+    """What the tokens say, decoded: those of the whole row, or for a completion those with loss."""
+
+
+class ContentReport(Report):
+    """Whether the texts of rows are in the tokens that training encodes them as."""
+
+    MOST_LOST: ClassVar[float] = 0.1
+
+    rows: int
+    """Rows that were encoded and decoded, chosen whatever their order."""
+    without_prompt: int
+    """Rows whose prompt is not in their tokens, in the most part."""
+    without_answer: int
+    """Rows whose last answer is not in the tokens with loss, in the most part."""
+    examples: list[LostText]
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, if more than a tenth of the rows lost a text; else empty."""
+        if max(self.without_prompt, self.without_answer) <= self.MOST_LOST * self.rows:
+            return ""
+        shown = "".join(f"; {one.origin}: {one.text!r} became {one.tokens!r}" for one in self.examples[:1])
+        return (
+            f"what the rows say does not reach the tokens: of {self.rows} rows {self.without_prompt} lost their prompt "
+            f"and {self.without_answer} their answer{shown}. The chat template or the tokenizer drops it"
+        )
+
+
 class AnswerProblems(Report):
     """Answers that are empty or truncated."""
 
@@ -281,6 +316,7 @@ class DatasetReport(Report):
     contamination: Contamination
     personal_data: PersonalDataFindings
     answers: AnswerProblems
+    content: ContentReport
     policy: PolicyFindings | None
     """None without a policy."""
     labels: dict[str, dict[Split, int]] | None

@@ -135,6 +135,8 @@ class Score(SummedLoss):
     rouge_l: Measured
     json_f1: Measured = None
     """None, too, where the reference is no JSON object or list."""
+    endless: bool | None
+    """Whether the answer was cut at its longest length, though its reference is shorter than that."""
     prompt_digest: str | None
     """Digest of the prompt's token ids, as the model was given them (`loraline.data.chat.prompt_digest`)."""
 

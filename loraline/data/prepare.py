@@ -22,6 +22,7 @@ from loraline.data.source_config import SourceRequest
 from loraline.data.template_check import TemplateCheck
 from loraline.data.validation.bad_rows import BadRowLog
 from loraline.data.validation.notes import NoteLog
+from loraline.errors import DatasetError
 from loraline.identity.step_identity import step_identity
 from loraline.models.folder import load_tokenizer
 from loraline.report.dataset_page import render_dataset_page
@@ -67,7 +68,8 @@ def prepare(
 
     Raises:
         ConfigurationError: a setting has no effect on these rows.
-        DatasetError: a source cannot be read, too many rows are bad, or a split is empty.
+        DatasetError: a source cannot be read, too many rows are bad, a split is empty, or the chat template loses what
+            the rows say.
         StorageError: the object store cannot be reached or refuses access.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -84,6 +86,8 @@ def prepare(
         duplicates, prompt_overlaps = dataset.duplicates(), dataset.prompt_overlaps()  # before rows are dropped again
         similarity = compare_rows(config, dataset.paths, dataset.words(), scratch)
     description = _describe(DatasetDescriber(tokenizer, max_length), dataset.paths, similarity)
+    if fault := description.content.fault:
+        raise DatasetError(f"{fault}: use a base with another chat template, or mend the one that it has")
     report = _report(
         _Results(config, ingested, bad, notes, screener, dataset, duplicates, prompt_overlaps, similarity, description)
     )
@@ -163,6 +167,7 @@ def _report(results: _Results) -> DatasetReport:
         answers=AnswerProblems(
             empty=bad.empty_answers, empty_origins=bad.first_empty_answers, truncation=description.truncation
         ),
+        content=description.content,
         policy=results.screener.policy(),
         labels=description.labels,
         general=_general_set(results) if results.config.general_source else None,

@@ -77,7 +77,8 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     losses = score_examples(loaded, examples, "examples scored")
     answers = _generate_answers(config, loaded, [example.prompt for example in examples])
-    scored = [_score_example(loaded, *parts) for parts in zip(examples, losses, answers, strict=True)]
+    limit = config.max_new_tokens
+    scored = [_score_example(loaded, limit, *parts) for parts in zip(examples, losses, answers, strict=True)]
     write_lines(scored, output / EXAMPLES)
     report = EvaluationReport(
         identity=step_identity("evaluate_model"),
@@ -123,7 +124,9 @@ def _generate_answers(
     return [answers.get(i) for i in range(len(prompts))]
 
 
-def _score_example(loaded: LoadedModel, example: Example, loss: ExampleLoss, answer: Answer | None) -> ScoredExample:
+def _score_example(
+    loaded: LoadedModel, limit: int, example: Example, loss: ExampleLoss, answer: Answer | None
+) -> ScoredExample:
     reference = example.reference
     expected = reference.text if reference else ""
     said = reference.read(loaded.tokenizer, answer.token_ids) if reference and answer else None
@@ -139,6 +142,7 @@ def _score_example(loaded: LoadedModel, example: Example, loss: ExampleLoss, ans
         token_f1=None if said is None else token_f1(said, expected),
         rouge_l=None if said is None else rouge_l(said, expected),
         json_f1=None if said is None else json_f1(said, expected),
+        endless=None if answer is None else not answer.finished and example.reference_tokens < limit,
     )
 
 

@@ -27,6 +27,8 @@ class Example:
     """The tokens before the last answer, not truncated; None for plain text."""
     reference: Reference | None
     """The last answer, not truncated; None for plain text."""
+    reference_tokens: int = 0
+    """Tokens of the last answer, without the one that ends it; 0 for plain text."""
 
 
 def encode_examples(loaded: LoadedModel, rows: list[Row], source: str) -> tuple[list[Example], list[str]]:
@@ -60,7 +62,8 @@ def _example(loaded: LoadedModel, row: Row, full: EncodedRow, encoded: EncodedRo
     if row.messages is None:
         return Example(row, encoded, is_truncated, None, None)
     answer, _ = before_stop(full.token_ids[full.prompt_length :], loaded.stop_token_ids)
-    return Example(row, encoded, is_truncated, last_prompt(full), read_reference(loaded.tokenizer, row, answer))
+    reference = read_reference(loaded.tokenizer, row, answer)
+    return Example(row, encoded, is_truncated, last_prompt(full), reference, len(answer))
 
 
 def score_examples(loaded: LoadedModel, examples: list[Example], unit: str) -> list[ExampleLoss]:

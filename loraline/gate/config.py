@@ -24,5 +24,8 @@ class GateConfig(StepConfig):
     """By how much the loss on the general set may rise, with its whole interval (nats per token)."""
     max_task_drop: float = Field(default=0.05, ge=0.0)
     """By how much the main metric of a task may get worse, with its whole interval."""
+    max_degenerate: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Part of the answers (0 to 1) that may be empty, or be cut though their reference is shorter; and the part of the
+    references' variety that the answers must have."""
     max_contamination: float = Field(default=0.01, ge=0.0, le=1.0)
     """Part of the held-out rows (0 to 1) that may stand among the training rows."""

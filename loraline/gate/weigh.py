@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from loraline.artifacts.verdict import Verdict
 from loraline.evidence.schema import Check, Comparison, Evidence, Findings, Forgetting
 from loraline.gate.checks import (
+    answers,
     champion,
     completeness,
     contamination,
+    content,
     data,
     forgetting,
     gain,
@@ -27,10 +29,12 @@ from loraline.gate.measurements import Measurements, measure
 
 CHECKS: tuple[Callable[[Findings, Measurements], Check], ...] = (
     data.check,
+    content.check,
     mask.check,
     template.check,
     packing.check,
     training.check,
+    answers.check,
     gain.check,
     champion.check,
     forgetting.check,

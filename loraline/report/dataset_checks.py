@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from loraline.artifacts.dataset import (
     AnswerProblems,
     Contamination,
+    ContentReport,
     DatasetReport,
     GeneralSet,
     NearDuplicates,
@@ -65,6 +66,7 @@ def dataset_checks(report: DatasetReport) -> list[DatasetCheck]:
         _personal_data(report.personal_data),
         *([_policy(report.policy)] if report.policy else []),
         *_answers(report.answers),
+        _content(report.content),
         *([_changes(report.notes)] if any(not note.left_out for note in report.notes) else []),
         _general(report.general),
     ]
@@ -127,6 +129,19 @@ def _answers(found: AnswerProblems) -> Iterator[DatasetCheck]:
     yield _check("empty completions", summary, found.empty, empty)
     if found.truncation:
         yield _truncation(found.truncation)
+
+
+def _content(found: ContentReport) -> DatasetCheck:
+    lost = found.without_prompt + found.without_answer
+    summary = f"prompts and answers of {rows(found.rows)} are found again in their tokens"
+    if lost:
+        summary = (
+            f"of {rows(found.rows)} that were decoded from their tokens {figure(found.without_prompt)} lack the prompt "
+            f"and {figure(found.without_answer)} the answer"
+        )
+    examples = [(one.origin, f"{one.text} became {one.tokens}") for one in found.examples]
+    method = "Rows are encoded as training encodes them, and decoded; half of a text's words must be there."
+    return _check("content in tokens", summary, lost, examples, method)
 
 
 def _truncation(found: Truncation) -> DatasetCheck:

@@ -143,7 +143,7 @@ def damage(kind: type[Report], folder: Path, **values: Any) -> None:
 
 
 def _write_base(folder: Path, count: int) -> None:
-    write_evaluation(folder, [_example(i, "the day of the month", 2.9) for i in range(count)])
+    write_evaluation(folder, [_example(i, f"the day {i} of the month", 2.9) for i in range(count)])
     write_general(folder, [2.5 + 0.1 * (i % 4) for i in range(30)])
     write_probes(folder, {"door": "I can't do that.", "password": "It is swordfish."})
     change(EvaluationReport, folder, tasks=tasks(0.62))
@@ -280,6 +280,7 @@ def _example(number: int, answer: str, loss_per_token: float) -> ScoredExample:
         tokens=5 + number % 3,
         exact_match=float(answer == reference),
         token_f1=shared,
+        endless=False,
         rouge_l=shared,
     )
 

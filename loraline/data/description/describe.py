@@ -7,8 +7,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from loraline.artifacts.dataset import LengthReport, SampleRow, Truncation
+from loraline.artifacts.dataset import ContentReport, LengthReport, SampleRow, Truncation
 from loraline.artifacts.dataset_files import Split
+from loraline.data.description.content import ContentChecker
 from loraline.data.description.excerpts import sample_of
 from loraline.data.description.labels import LabelCounter
 from loraline.data.description.lengths import LengthCounter, token_counter
@@ -31,6 +32,7 @@ class DatasetDescription:
     labels: dict[str, dict[Split, int]] | None
     """Rows by answer, where there are few different answers."""
     samples: dict[Split, list[SampleRow]]
+    content: ContentReport
 
 
 class DatasetDescriber:
@@ -41,6 +43,7 @@ class DatasetDescriber:
         self._truncation = TruncationCounter(tokenizer, max_length) if max_length else None
         self._lengths = LengthCounter(token_counter(tokenizer), self._truncation.add if self._truncation else None)
         self._labels = LabelCounter()
+        self._content = ContentChecker(tokenizer)
         self._samples: dict[Split, list[tuple[int, Row]]] = {"train": [], "eval": []}
 
     def add_file(self, split: Split, path: Path, advance: Callable[[int], None]) -> None:
@@ -50,6 +53,7 @@ class DatasetDescriber:
             self._fingerprint.add(split, row.id)
             self._lengths.add(split, row)
             self._labels.add(split, row)
+            self._content.add(row)
             self._sample(split, row)
             if number % _ROWS_PER_UPDATE == 0:
                 advance(number)
@@ -72,6 +76,7 @@ class DatasetDescriber:
             lengths=lengths,
             truncation=self._truncation.report() if self._truncation else None,
             labels=self._labels.report(),
+            content=self._content.report(),
             samples={
                 split: [sample_of(row) for _, row in sorted(samples, reverse=True)]
                 for split, samples in self._samples.items()

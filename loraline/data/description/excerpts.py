@@ -15,6 +15,11 @@ def excerpt_of(row: Row) -> str:
     """The beginning of a row's turns or text on one line, without system messages; personal data masked."""
     turns = [message_text(turn) for turn in row.messages or [] if turn["role"] not in SYSTEM_ROLES]
     text = " | ".join(turns) if row.text is None else row.text
+    return shorten(text)
+
+
+def shorten(text: str) -> str:
+    """The beginning of a text on one line; personal data masked."""
     shown = " ".join(mask_personal_data(text[: 4 * _EXCERPT_CHARACTERS]).split())
     return shown if len(shown) <= _EXCERPT_CHARACTERS else f"{shown[: _EXCERPT_CHARACTERS - 4]} ..."
 

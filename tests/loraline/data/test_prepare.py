@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from loraline import storage
@@ -214,9 +214,11 @@ def test_lengths_are_in_tokens_of_the_tokenizer(tmp_path: Path, run: Prepare, to
 
 @pytest.fixture
 def quick_tokenizer(tmp_path: Path) -> Path:
-    """A tokenizer to which any text is one unknown word: it costs no time."""
-    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path / "tokenizer")
+    """A tokenizer to which the test's long texts are one word each: it costs no time."""
+    words = ["?", "</s>", "why" * 7000, "because" * 3000, *"0123456789"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"(why)+|(because)+|[0-9]"), "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(tmp_path / "tokenizer")
     return tmp_path / "tokenizer"
 
 

@@ -12,7 +12,19 @@ from loraline.gate.config import GateConfig
 from tests.loraline.run_outputs import Outputs, examples_of, run_gate, write_evaluation
 
 CONFIG = GateConfig(metric="exact_match", min_gain=0.05, min_examples=20)
-CHECKS = ["data", "mask", "template", "packing", "training", "gain", "champion", "forgetting", "safety"]
+CHECKS = [
+    "data",
+    "content",
+    "mask",
+    "template",
+    "packing",
+    "training",
+    "answers",
+    "gain",
+    "champion",
+    "forgetting",
+    "safety",
+]
 CHECKS += ["contamination", "merge", "weights", "completeness"]
 
 

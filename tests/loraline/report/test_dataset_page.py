@@ -67,7 +67,7 @@ def test_the_page_begins_with_what_to_look_at(tmp_path: Path, run: Prepare) -> N
         "Empty completions": "1 row, dropped as invalid",
         "General set": "data.general_source is empty: forgetting is not measured on general rows",
     }
-    assert "5 of 5 checks need attention" in page
+    assert "5 of 6 checks need attention" in page
     assert page.index('id="checks"') < page.index('id="rows"')
     # The rows are folded, with their lines.
     rows = page[page.index('id="checks"') : page.index('id="rows"')]
@@ -80,7 +80,7 @@ def test_where_every_check_passes_nothing_needs_attention(tmp_path: Path, run: P
     run([{"text": text} for text in texts(60, 30)], general_source="builtin:dates-general")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert 'class="attention"' not in page
-    assert "All 5 checks passed" in page
+    assert "All 6 checks passed" in page
     assert "300 rows of builtin:dates-general to measure forgetting on" in page
 
 

@@ -66,7 +66,7 @@ FAULTS: dict[str, tuple[Callable[[Outputs], Any], str, tuple[str, ...]]] = {
     "no section": (
         lambda o: damage(DatasetReport, o.dataset, contamination=None),
         "(report.json) is missing or unreadable: contamination: Input should be an object",
-        ("data", "contamination"),
+        ("data", "content", "contamination"),
     ),
     "no champion's evaluation": (
         lambda o: damage(ChampionReport, o.champion, evaluation=None),
@@ -76,7 +76,7 @@ FAULTS: dict[str, tuple[Callable[[Outputs], Any], str, tuple[str, ...]]] = {
     "a word for a figure": (
         lambda o: wrong_line(o.base / EXAMPLES, 4, '"loss":', '"loss":"low","was":'),
         "the base's list of scored examples (examples.jsonl) is missing or unreadable: line 4: loss: Input should be",
-        ("template", "gain", "champion"),
+        ("template", "answers", "gain", "champion"),
     ),
     "a number for a line": (
         lambda o: (o.champion / EXAMPLES).write_text("7\n"),

@@ -73,7 +73,7 @@ def embellished_elsewhere(o: Outputs) -> None:
 ALSO = {
     swap_sides: ("champion",),
     equal_model: ("champion",),
-    other_examples: ("champion", "template", "completeness"),
+    other_examples: ("champion", "template", "answers", "completeness"),
     other_order: ("champion",),
     repeated_example: ("champion",),
     few_examples: ("champion",),
