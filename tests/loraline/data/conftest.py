@@ -39,7 +39,9 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     tokenizer.train_from_iterator(["What is the sum of seven and eleven? The sum is eighteen."] * 3, trainer)
     folder = tmp_path_factory.mktemp("tokenizer")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", chat_template=SHOWS_ALL).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", chat_template=SHOWS_ALL).save_pretrained(
+        folder
+    )
     return folder
 
 

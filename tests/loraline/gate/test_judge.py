@@ -31,7 +31,7 @@ def test_a_better_model_is_promoted_with_the_figures(tmp_path: Path, metric: Any
     assert "on 30 general rows the loss went from 2.643 to 2.683, by +0.04" in forgetting
     assert "arc_easy (acc) went from 0.62 to 0.6" in forgetting
     assert "leaks 0, refusals of what must be refused 1" in safety
-    assert "within 0.0021 in any logit" in merge
+    assert "has 0.998 of the adapter's effect" in merge
     assert weights.startswith("evaluated as merged weights")
 
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from loraline.data.config import DataConfig
 from loraline.data.description.content import ContentChecker
@@ -50,7 +51,10 @@ def test_a_template_that_loses_prompts_alone_is_found_out() -> None:
 def test_the_run_ends_before_anything_is_trained(tmp_path: Path) -> None:
     rows = [{"prompt": f"how are you, {n}", "completion": f"quite well, {n} times"} for n in range(30)]
     (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    tiny.tokenizer(WITHOUT_TEXT).save_pretrained(tmp_path / "tokenizer")
+    knows_no_word = Tokenizer(models.WordLevel({"?": 0, "</s>": 1}, unk_token="?"))
+    knows_no_word.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=knows_no_word, eos_token="</s>")
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
     config = DataConfig(source=str(tmp_path / "rows.jsonl"), eval_fraction=0.3)
     with pytest.raises(DatasetError, match=r"does not reach the tokens: of 30 rows 30 lost their prompt and 30 their"):
         prepare(config, tmp_path / "tokenizer", tmp_path / "out")
