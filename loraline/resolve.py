@@ -107,6 +107,8 @@ def _prepare_settings(
         tokenizer_source=recipe.model.source,
         tokenizer_revision=model.revision,
         tokenizer_digest=model.digest,
+        chat_template=recipe.model.chat_template,
+        chat_template_kwargs=recipe.model.chat_template_kwargs,
         max_length=recipe.training.max_length,
         policy=policy,
     )

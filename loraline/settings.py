@@ -4,7 +4,7 @@ Settings travel as text because KFP turns the integers of a dict into floats and
 KFP's cache sees of a recipe, so each holds the digests of what the step reads, and of the code that it runs.
 """
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -46,6 +46,9 @@ class PrepareSettings(StepSettings):
     """Source of the model whose tokenizer counts tokens, and the revision and digest that it is pinned to."""
     tokenizer_revision: str
     tokenizer_digest: str
+    chat_template: str
+    """`model.chat_template` and `model.chat_template_kwargs`, by which rows are checked and measured."""
+    chat_template_kwargs: dict[str, Any]
     max_length: int
     """Tokens of a row that training reads."""
     policy: Policy | None

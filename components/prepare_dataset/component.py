@@ -14,6 +14,7 @@ def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.O
 
     from loraline.artifacts.dataset_files import PAGE
     from loraline.data.prepare import prepare
+    from loraline.models.chat_settings import write_chat_settings
     from loraline.settings import PrepareSettings
     from loraline.sources.dataset import check_datasets
     from loraline.sources.model import fetch_tokenizer
@@ -22,6 +23,7 @@ def prepare_dataset(settings: str, dataset: dsl.Output[dsl.Dataset], page: dsl.O
     with step("prepare_dataset"), tempfile.TemporaryDirectory() as folder:
         parsed = PrepareSettings.parse(settings)
         fetch_tokenizer(parsed.tokenizer_source, parsed.tokenizer_revision, Path(folder))
+        write_chat_settings(Path(folder), parsed.chat_template, parsed.chat_template_kwargs)
         report = prepare(parsed.config, Path(folder), Path(dataset.path), parsed.max_length, parsed.policy)
         check_datasets(parsed.config.addresses(), parsed.digest)  # after reading: what changed before shows as well
         shutil.copyfile(Path(dataset.path) / PAGE, page.path)

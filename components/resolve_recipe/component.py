@@ -37,6 +37,8 @@ def resolve_recipe(
     compute_dtype: str,
     device: str,
     attention: str,
+    chat_template: str,
+    chat_template_kwargs: dict,
     trust_remote_code: bool,
     rank: int,
     alpha: float,

@@ -1,8 +1,8 @@
 """What load_model hands on: a model folder's manifest."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from loraline.artifacts.base import Report, StepIdentity
 
@@ -40,6 +40,8 @@ class ModelManifest(Report):
     """Device that the recipe asks for."""
     attention: str = "auto"
     """Attention implementation that the recipe asks for."""
+    chat_template_kwargs: dict[str, Any] = Field(default={})
+    """Values of the chat template's variables, which the folder's template has as its defaults."""
     trust_remote_code: bool = False
     resolved: ResolvedDevice | None = None
     """What the settings above resolved to on the machine of load_model, for the evidence. Other steps resolve anew."""

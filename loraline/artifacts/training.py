@@ -1,6 +1,8 @@
 """What train_lora hands on: how training went, and which tokens it learned from."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from loraline.artifacts.base import Measured, Report, StepIdentity
 
@@ -65,6 +67,15 @@ class TrainReport(TrainedBase):
     """Examples cut at `max_length`."""
     dropped: int
     """Examples left out, because none of their tokens carries loss."""
+    silent_rows: int = 0
+    """Examples with an answer that carries no loss, because the chat template writes it otherwise in a longer
+    conversation, or because nothing is asked before it."""
+    joined_rows: int = 0
+    """Examples whose last answer was tokenized apart from its prompt, because the tokenizer would merge across."""
+    chat_template_digest: str = ""
+    """SHA-256 of the chat template that conversations were rendered with."""
+    chat_template_kwargs: dict[str, Any] = Field(default={})
+    """`model.chat_template_kwargs`, which that template has as its defaults."""
     tokens: int
     """Tokens seen, padding not counted."""
     labelled_tokens: int

@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 import jinja2
+import jinja2.meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -129,3 +131,41 @@ class ChatTemplate:
 @lru_cache(maxsize=64)
 def _with_fixed_date(template: str) -> str:
     return _TODAY.sub(lambda call: json.dumps(_DATE.strftime(call["format"])), template)
+
+
+def set_variables(template: str, variables: dict[str, Any]) -> str:
+    """A template whose variables have these values where whoever renders it gives none."""
+    lines = [f"{{%- if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}{{% endif -%}}\n"
+             for name, value in sorted(variables.items())]  # fmt: skip
+    return "".join(lines) + template
+
+
+def _literal(value: Any) -> str:
+    """A JSON value as Jinja writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return "none" if value is None else json.dumps(value)
+
+
+@lru_cache(maxsize=64)
+def template_variables(template: str) -> list[str]:
+    """The names that a template reads and that whoever renders it may set, sorted.
+
+    Raises:
+        jinja2.TemplateError: it is not a template.
+    """
+    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+    # The tag is transformers' own, and holds ordinary statements.
+    text = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
+    names: set[str] = jinja2.meta.find_undeclared_variables(environment.parse(text))
+    # A variable with a default is declared by the template itself.
+    names |= set(re.findall(r"(\w+) is (?:not )?defined", text)) - {"defined"}
+    return sorted(names - _GIVEN)
+
+
+_GIVEN = frozenset(
+    {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "unk_token",
+     "raise_exception", "strftime_now", "namespace", "dict", "range", "loop"}
+)  # fmt: skip

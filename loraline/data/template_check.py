@@ -7,12 +7,11 @@ rendered, with texts that are looked for again.
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2.meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from loraline.artifacts.dataset_files import Message, Tool
 from loraline.data.chat_format import ChatFormat, chat_format
+from loraline.data.chat_template import template_variables
 from loraline.data.chat_turns import render_row
 from loraline.data.messages import last_answer
 from loraline.data.rows import Row
@@ -118,12 +117,3 @@ def _variables(format_: ChatFormat) -> str:
     """The template's variables that may turn its reasoning on."""
     names = [name for name in template_variables(format_.template.text) if "think" in name or "reason" in name]
     return f" as model.chat_template_kwargs is (it reads {', '.join(names)})" if names else ""
-
-
-def template_variables(template: str) -> list[str]:
-    """The names that a template reads and does not set, sorted."""
-    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
-    try:
-        return sorted(jinja2.meta.find_undeclared_variables(environment.parse(template)))
-    except jinja2.TemplateSyntaxError:  # tags of transformers' own, such as generation
-        return []

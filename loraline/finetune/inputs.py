@@ -97,6 +97,7 @@ def prepare_rows(recipe: Recipe, workspace: Workspace, evaluation_only: bool = F
         *step_key("prepare_dataset", config),
         digest,
         [tokenizer.digest, length, policy and policy.model_dump(mode="json")],
+        [recipe.model.chat_template, recipe.model.chat_template_kwargs],
     )
     if not folder.exists():
         with shown("prepare rows"):
@@ -117,9 +118,11 @@ def _prepare(
     recipe: Recipe, config: DataConfig, tokenizer: Pin, policy: Policy | None, output: Path, evaluation_only: bool
 ) -> None:
     from loraline.data.prepare import prepare, prepare_evaluation_set
+    from loraline.models.chat_settings import write_chat_settings
 
     with tempfile.TemporaryDirectory() as folder:
         fetch_tokenizer(recipe.model.source, tokenizer.revision, Path(folder))
+        write_chat_settings(Path(folder), recipe.model.chat_template, recipe.model.chat_template_kwargs)
         if evaluation_only:
             prepare_evaluation_set(config, Path(folder), output, policy)
         else:

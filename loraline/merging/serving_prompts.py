@@ -1,5 +1,7 @@
 """The chat template of a merged model, and the prompts that an inference server renders with it."""
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ from loraline.data.chat import prompt_digest, prompt_messages
 from loraline.data.chat_format import chat_format
 from loraline.data.chat_template import served_template
 from loraline.data.rows import Row
+from loraline.errors import TrainingError
 from loraline.models.folder import load_tokenizer, read_manifest
 
 _PROMPTS = 64
+_SMALL_FILES = {".json", ".jinja", ".txt", ".model", ".py", ".tiktoken"}  # a tokenizer's, and no weights
 _TEMPLATE = "chat_template.jinja"
 
 
@@ -25,6 +29,33 @@ def write_chat_template(folder: Path) -> None:
     trained_with = served_template(tokenizer)
     if not tokenizer.chat_template or tokenizer.get_chat_template() != trained_with:
         (folder / _TEMPLATE).write_text(trained_with, encoding="utf-8")
+
+
+def check_served_prompts(model: Path, trained: dict[str, str], rows: list[Row]) -> None:
+    """Check before training that a server of the merged model will render the prompts of training.
+
+    Args:
+        model: the model folder; the merged one will have its tokenizer.
+        trained: by row id, the digests of the prompts as training encodes them.
+        rows: the rows, in the same order.
+
+    Raises:
+        TrainingError: a prompt differs.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in (file for file in model.rglob("*") if file.is_file() and file.suffix in _SMALL_FILES):
+            (folder / file.relative_to(model)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / file.relative_to(model))
+        write_chat_template(folder)
+        served = serving_prompt_digests(folder, rows)
+    differing = [row_id for row_id, digest in served.items() if trained.get(row_id, digest) != digest]
+    if differing:
+        raise TrainingError(
+            f"a server of the merged model would make other tokens of {len(differing)} of {len(served)} prompts than "
+            f"training does (rows {', '.join(differing[:3])}): its chat template depends on something else than the "
+            "conversation, such as the time; give one that does not with model.chat_template"
+        )
 
 
 def serving_prompt_digests(folder: Path, rows: list[Row]) -> dict[str, str]:

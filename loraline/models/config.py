@@ -1,6 +1,9 @@
 """Settings of the base model."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
 
 from loraline.config import StepConfig
 
@@ -22,5 +25,22 @@ class ModelConfig(StepConfig):
     attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = "auto"
     """Attention implementation. auto: the fastest that is installed and that the device supports, and training packs
     sequences, with an attention implementation of its own. With any other value, training pads them instead."""
+    chat_template: str = ""
+    """A chat template instead of the tokenizer's: a file (`my.jinja`), or the template's text. It is part of the base,
+    and of the merged model."""
+    chat_template_kwargs: dict[str, Any] = Field(default={})
+    """Values of the chat template's variables, such as `{enable_thinking: false}`: for training, for evaluation and, as
+    the template's defaults, for servers of the merged model."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. It has all of your permissions."""
+
+    @field_validator("chat_template")
+    @classmethod
+    def _read_template(cls, value: str) -> str:
+        """Read a template's file, so that the settings hold its text."""
+        if not value or "{" in value:
+            return value
+        file = Path(value).expanduser()
+        if not file.is_file():
+            raise ValueError(f"{value!r} is neither a file nor a template, which has tags such as {{{{ messages }}}}")
+        return file.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from loraline.errors import ModelLoadingError
 from loraline.feasibility import check_feasibility
 from loraline.identity.digests import digest_folder
 from loraline.identity.step_identity import step_identity
+from loraline.models.chat_settings import write_chat_settings
 from loraline.models.config import ModelConfig
 from loraline.models.dequantize_checkpoint import dequantize_checkpoint
 from loraline.models.device import resolve_device
@@ -37,6 +38,7 @@ def fetch_base(config: ModelConfig, base: Path, quantized: Path, pinned: str = "
     fetch_model(config.source, config.revision, base, config.trust_remote_code)
     _check_pin(config, pinned)
     dequantize_checkpoint(base, config.source)
+    write_chat_settings(base, config.chat_template, config.chat_template_kwargs)
     manifest = ModelManifest(
         source=config.source,
         revision=config.revision,
@@ -44,6 +46,7 @@ def fetch_base(config: ModelConfig, base: Path, quantized: Path, pinned: str = "
         compute_dtype=config.compute_dtype,
         device=config.device,
         attention=config.attention,
+        chat_template_kwargs=config.chat_template_kwargs,
         trust_remote_code=config.trust_remote_code,
         parameters=count_parameters(base),
         identity=step_identity("load_model"),

@@ -1,5 +1,6 @@
 """How training went: curves by optimizer step, and the totals."""
 
+import json
 from collections.abc import Sequence
 
 from loraline.artifacts.training import StepMetrics, TrainReport
@@ -44,6 +45,12 @@ def training_facts(training: TrainReport) -> list[tuple[str, str]]:
         ("rows without loss, dropped", figure(training.dropped)),
         ("peak memory", format_bytes(training.peak_memory_bytes)),
     ]
+    if training.silent_rows:
+        facts.append(("rows of which the chat template leaves answers without loss", figure(training.silent_rows)))
+    if training.joined_rows:
+        facts.append(("rows tokenized in two pieces", figure(training.joined_rows)))
+    if training.chat_template_kwargs:
+        facts.append(("chat template's variables", json.dumps(training.chat_template_kwargs)))
     if training.packing:
         difference = f"{figure(training.packing.max_difference)}, tolerance {figure(training.packing.tolerance)}"
         facts.append(("packed against unpacked loss", difference))

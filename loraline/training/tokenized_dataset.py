@@ -8,6 +8,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from loraline.data.chat import encode_rows
+from loraline.data.chat_tokens import EncodedRow
 from loraline.data.rows import Row
 
 _ROWS_PER_CALL = 1000  # tokenized in one call, which bounds the number of Python lists of tokens
@@ -29,6 +30,10 @@ class TokenizedDataset:
     """Number of rows that were truncated to the maximum length."""
     dropped: int
     """Number of rows that were left out because none of their tokens carries loss."""
+    silent: int
+    """Number of rows with an answer that carries no loss, though the row asks for it."""
+    joined: int
+    """Number of rows whose last answer was tokenized apart from its prompt."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,16 +57,18 @@ class TokenizedDataset:
 def tokenize(tokenizer: PreTrainedTokenizerBase, rows: list[Row], max_length: int) -> TokenizedDataset:
     """Tokenize rows, truncate those that are too long, and drop those without a token that carries loss."""
     ids, origins, token_ids, loss_masks = [], [], [], []
-    truncated = 0
-    for row, row_token_ids, row_loss_mask in _encoded(tokenizer, rows):
-        truncated += len(row_token_ids) > max_length
-        loss_mask = np.array(row_loss_mask[:max_length], dtype=bool)
+    truncated = silent = joined = 0
+    for row, encoded in _encoded(tokenizer, rows):
+        truncated += len(encoded.token_ids) > max_length
+        silent += encoded.silent_turns > 0
+        joined += encoded.is_joined
+        loss_mask = np.array(encoded.loss_mask[:max_length], dtype=bool)
         loss_mask[:1] = False  # the first token has no preceding token that could predict it
         if not loss_mask.any():
             continue
         ids.append(row.id)
         origins.append(row.origin)
-        token_ids.append(np.array(row_token_ids[:max_length], dtype=np.int32))
+        token_ids.append(np.array(encoded.token_ids[:max_length], dtype=np.int32))
         loss_masks.append(loss_mask)
     return TokenizedDataset(
         ids,
@@ -71,11 +78,12 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, rows: list[Row], max_length: in
         np.array([len(one) for one in loss_masks], dtype=np.int64),
         truncated,
         len(rows) - len(ids),
+        silent,
+        joined,
     )
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> Iterator[tuple[Row, list[int], list[bool]]]:
+def _encoded(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> Iterator[tuple[Row, EncodedRow]]:
     for start in range(0, len(rows), _ROWS_PER_CALL):
         part = rows[start : start + _ROWS_PER_CALL]
-        for row, encoded in zip(part, encode_rows(tokenizer, part), strict=True):
-            yield row, encoded.token_ids, encoded.loss_mask
+        yield from zip(part, encode_rows(tokenizer, part), strict=True)

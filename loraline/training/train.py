@@ -21,6 +21,7 @@ from loraline.artifacts.training import StepMetrics, TrainReport
 from loraline.data.chat_template import template_name
 from loraline.data.rows import Row, read_rows
 from loraline.errors import DatasetError, TrainingError
+from loraline.merging.serving_prompts import check_served_prompts
 from loraline.models.folder import load_tokenizer
 from loraline.tracking import Tracker
 from loraline.training.adapter import save_adapter
@@ -29,7 +30,7 @@ from loraline.training.checkpoint_saver import CheckpointSaver, is_due
 from loraline.training.config import TrainConfig
 from loraline.training.determinism import deterministic_algorithms
 from loraline.training.distributed import SINGLE_PROCESS, Distributed
-from loraline.training.mask_report import write_mask
+from loraline.training.mask_report import prompt_digests, write_mask
 from loraline.training.sampler import PackedRows, micro_batches, pack_in_order, plan_steps
 from loraline.training.tokenized_dataset import TokenizedDataset, tokenize
 from loraline.training.train_context import TrainContext, create_context, make_checkpoint, require_same_start, resume
@@ -73,6 +74,9 @@ def train(
     rows = [row for row in read_rows(dataset / TRAIN_ROWS) for _ in range(row.copies)]
     eval_rows = read_rows(dataset / EVAL_ROWS)
     data = _prepare_data(config, tokenizer, rows, eval_rows)
+    if distributed.is_main_process:
+        _tell_about_rows(data.train_set)
+        check_served_prompts(model, prompt_digests(tokenizer, eval_rows), eval_rows)
     distributed.note_idle_processes(max(map(len, data.steps)))
     context = create_context(config, model, data.train_set, distributed, data.eval_set)
 
@@ -112,6 +116,20 @@ def _train_until_the_end(
             saver.after_step(
                 state.step, lambda: make_checkpoint(state, context), is_last=stop or state.step == total_steps
             )
+
+
+def _tell_about_rows(train_set: TokenizedDataset) -> None:
+    """Note what the chat template and the tokenizer make of the rows."""
+    if train_set.silent:
+        progress.note(
+            f"{train_set.silent} of {len(train_set)} rows have answers that carry no loss: the chat template writes "
+            "them otherwise in a longer conversation than after their own prompt"
+        )
+    if train_set.joined:
+        progress.note(
+            f"{train_set.joined} of {len(train_set)} rows are tokenized in two pieces, prompt and last answer, and "
+            "only that answer carries loss: the tokenizer would merge across, or gives no character offsets"
+        )
 
 
 class _TrainingData(NamedTuple):

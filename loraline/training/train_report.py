@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from loraline.artifacts.training import TrainReport
+from loraline.data.chat_template import served_template
+from loraline.identity.digests import json_digest
 from loraline.identity.step_identity import step_identity
-from loraline.models.folder import read_manifest
+from loraline.models.folder import load_tokenizer, read_manifest
 from loraline.training.adapter import describe_adapter
 from loraline.training.packing.attention import VARLEN_ATTENTION
 from loraline.training.packing.packing_check import check_packing
@@ -57,6 +59,10 @@ def make_report(
         examples=len(dataset),
         truncated=dataset.truncated,
         dropped=dataset.dropped,
+        silent_rows=dataset.silent,
+        joined_rows=dataset.joined,
+        chat_template_digest=json_digest(served_template(load_tokenizer(model))),
+        chat_template_kwargs=manifest.chat_template_kwargs,
         tokens=state.tokens,
         labelled_tokens=state.labels,
         padding_fraction=1 - state.tokens / state.padded_tokens,

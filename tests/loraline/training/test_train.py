@@ -236,7 +236,8 @@ def test_long_rows_are_truncated_and_counted(make_model: ModelMaker, tmp_path: P
     samples = json.loads((tmp_path / "adapter" / "mask.json").read_text())["samples"]
     assert {"".join(t["text"] for t in s["tokens"] if t["loss"]) for s in samples} == {
         "y" * (256 - _prompt_tokens(make_model(), question)),
-        "plain text " * 3 + "</s>",
+        ("plain text " * 3)[1:]
+        + "</s>",  # this tokenizer sets no BOS token, after which its first one could be learned
     }
 
 

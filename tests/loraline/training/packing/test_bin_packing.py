@@ -37,7 +37,7 @@ def test_order_depends_on_seed_and_epoch() -> None:
 def test_number_of_steps_and_epoch_ends(changes: dict[str, int], steps: int, ends: list[int]) -> None:
     lengths = np.full(16, 16)
     tokens = np.zeros(256, np.int32)
-    dataset = TokenizedDataset([""] * 16, [""] * 16, tokens, tokens == 0, lengths, 0, 0)
+    dataset = TokenizedDataset([""] * 16, [""] * 16, tokens, tokens == 0, lengths, 0, 0, 0, 0)
     config = TrainConfig(max_length=32, batch_size=2, gradient_accumulation_steps=2, epochs=3, **changes)
     planned, epoch_ends = plan_steps(dataset, config)
     assert (len(planned), epoch_ends) == (steps, ends)
