@@ -6,6 +6,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from loraline.artifacts.evaluation import FigureName
 from loraline.artifacts.registration import Registration
+from loraline.data.source_address import parse_address
 from loraline.evidence.lineage import SourcePin
 from loraline.evidence.schema import Evidence
 from loraline.report.dataset_checks import dataset_checks
@@ -108,7 +109,7 @@ def _metadata(evidence: Evidence) -> ModelCardData:
     results = _results(evidence, data)
     return ModelCardData(
         base_model=base if _is_hub_id(base) else None,
-        datasets=[data.source.removeprefix("hf://")] if data.source.startswith("hf://") else None,
+        datasets=_hub_datasets(data) or None,
         library_name="peft",
         pipeline_tag="text-generation",
         tags=["lora", "loraline"],
@@ -118,12 +119,18 @@ def _metadata(evidence: Evidence) -> ModelCardData:
     )
 
 
+def _hub_datasets(data: SourcePin) -> list[str]:
+    """Ids of the sources that are on the Hub, without configuration, split and slice."""
+    names = [name for name in data.source.split(", ") if name.startswith("hf://")]
+    return list(dict.fromkeys(parse_address(name)[0].source.removeprefix("hf://") for name in names))
+
+
 def _results(evidence: Evidence, data: SourcePin) -> list[EvalResult]:
     figures = {name: model_figure(evidence, "tuned", name) for name in _HUB_METRICS}
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type=data.source.removeprefix("hf://"),
+            dataset_type=next(iter(_hub_datasets(data)), data.source),
             dataset_name=PurePosixPath(data.source).name or data.source,
             dataset_split="held-out",
             dataset_revision=data.revision or None,

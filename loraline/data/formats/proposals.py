@@ -91,7 +91,7 @@ def _pair(texts: list[str], records: Sequence[SourceRecord]) -> dict[str, str]:
 
 def _as_setting(columns: dict[str, str], request: SourceRequest) -> str:
     """Columns as people write them for a source."""
-    if request.setting in ("source", "eval_source"):
+    if request.setting == "source":
         return " ".join(f"data.columns.{part}={_quoted(column)}" for part, column in columns.items())
     mapping = ", ".join(f"{part}: {_quoted(column)}" for part, column in columns.items())
     entry = f"{{source: {json.dumps(request.name)}, columns: {{{mapping}}}}}"

@@ -13,7 +13,7 @@ from loraline.data.formats.json_values import parsed
 from loraline.data.formats.message_trees import gather_trees, read_tree
 from loraline.data.formats.row_content import RowContent
 from loraline.data.formats.tool_calls import read_tools
-from loraline.data.formats.transcripts import parse_transcript, tools_in_system_text
+from loraline.data.formats.transcripts import is_transcript, parse_transcript, tools_in_system_text
 from loraline.data.formats.turns import finish_conversation, read_conversation, read_turn, read_turns
 from loraline.data.reading.records import ReadResult
 from loraline.data.validation.fields import EMPTY_ANSWER, FieldReader, shorten
@@ -116,7 +116,11 @@ def _glaive(fields: FieldReader) -> RowContent:
 
 
 def _plain_text(fields: FieldReader) -> RowContent:
-    return RowContent(text=fields.text("text"))
+    text = fields.text("text")
+    if is_transcript(text):
+        column = fields.column("text")
+        fields.note(f"transcripts are trained on as plain text; data.columns.messages={column} reads their turns")
+    return RowContent(text=text)
 
 
 def _user(parts: list[str]) -> Message:
@@ -155,7 +159,7 @@ def _content(fields: FieldReader, messages: list[Message], name: str) -> RowCont
 
 
 _ANY = ("system", "tools", "label")
-_LABEL = {"label": ("kto_tag",), "tools": ("functions",)}
+_LABEL = {"label": ("kto_tag",), "tools": ("functions",), "system": ("system_prompt",)}
 PLAIN_TEXT = RowFormat("text", ("text",), (), _plain_text, {"text": ("content", "document")})
 # In order of preference: a dataset may carry the same rows in two formats.
 ROW_FORMATS = (
@@ -185,7 +189,7 @@ ROW_FORMATS = (
         ("instruction", "output"),
         ("input", "history", *_ANY),
         _alpaca,
-        {"input": ("context",), "output": ("response", "completion", "answer"), **_LABEL},
+        {"input": ("context", "article", "passage"), "output": ("response", "completion", "answer"), **_LABEL},
     ),
     RowFormat(
         "prompt-completion",
@@ -194,8 +198,8 @@ ROW_FORMATS = (
         _prompt_completion,
         {
             "prompt": ("question", "query", "problem", "input", "inputs"),
-            "completion": ("response", "answer", "solution", "output", "outputs", "target", "targets"),
-            "input": ("context",),
+            "completion": ("response", "answer", "solution", "output", "outputs", "target", "targets", "generation"),
+            "input": ("context", "article", "passage"),
             **_LABEL,
         },
     ),

@@ -6,8 +6,9 @@ from typing import Any
 
 from loraline.artifacts.dataset_files import Tool
 
+# A tag stands at the beginning of a line; after ### also within one (openassistant-guanaco).
 _TAG = re.compile(
-    r"(?:^|\n)[ \t]*(?:#{1,3} ?)?"
+    r"(?:(?:^|\n)[ \t]*(?:#{1,3} ?)?|### ?)"
     r"(?P<role>SYSTEM|System|USER|User|HUMAN|Human|ASSISTANT|Assistant|FUNCTION RESPONSE|Function response)"
     r"[ \t]*:[ \t]*"
 )
@@ -31,6 +32,11 @@ def parse_transcript(text: str) -> list[dict[str, Any]]:
             role, content = "function_call", content.removeprefix(_CALL).strip()
         turns.append({"from": role, "value": content})
     return turns
+
+
+def is_transcript(text: str) -> bool:
+    """Whether a text begins as a transcript does and has turns of both sides."""
+    return bool(_TAG.match(text)) and {"assistant"} < {turn["from"] for turn in parse_transcript(text)}
 
 
 def tools_in_system_text(text: str) -> tuple[str, list[Tool]]:

@@ -19,7 +19,7 @@ _ROLES = {
 ROLES = {name: role or name for name, role in _ROLES.items()}
 """The role of a turn by its name in a source; `call`: an assistant turn that is a tool call alone."""
 _ROLE_KEYS = ("role", "from", "speaker")
-_CONTENT_KEYS = ("content", "value", "text")
+_CONTENT_KEYS = ("content", "value", "text", "message")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _LOSS_KEYS = ("train", "training", "weight", "loss_weight")
 _KNOWN_KEYS = {*_ROLE_KEYS, *_CONTENT_KEYS, *_REASONING_KEYS, *_LOSS_KEYS, "tool_calls", "function_call", "name"}

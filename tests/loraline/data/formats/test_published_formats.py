@@ -55,6 +55,10 @@ CALL = {"name": "weather", "arguments": {"city": "Bonn", "days": 2}}
         ({"Question": "Q", "Answer": "A"}, QA),
         ({"query": "Q", "response": "A"}, QA),
         ({"input": "Q", "output": "A"}, QA),
+        # OpenOrca, and others of Axolotl's list
+        ({"id": "1", "system_prompt": "S", "question": "Q", "response": "A"}, [("system", "S"), *QA]),
+        ({"INSTRUCTION": "Q", "RESPONSE": "A"}, QA),
+        ({"article": "C", "question": "Q", "answer": "A"}, [("user", "Q\n\nC"), ("assistant", "A")]),
         ({"question": "Q", "context": "C", "answer": "A"}, [("user", "Q\n\nC"), ("assistant", "A")]),
         ({"problem": "Q", "solution": "A", "level": 3}, QA),
         # Dolly
@@ -374,6 +378,19 @@ def test_trees_and_flat_messages_give_the_same_rows(tmp_path: Path, run: Prepare
     assert _contents(tmp_path) == of_trees
     assert report.sources[0].row_format == "tree messages"
     assert "### " not in str(of_trees)
+
+
+def test_transcripts_in_a_text_column_are_told(tmp_path: Path, run: Prepare) -> None:
+    """openassistant-guanaco: plain text unless the recipe says otherwise."""
+    rows = [{"text": f"### Human: Q{n}?### Assistant: A{n}: so.### Human: And?### Assistant: B"} for n in range(60)]
+    (note,) = run(rows).notes
+    assert note.rows == 60
+    assert "data.columns.messages=text reads their turns" in note.kind
+    report = run(rows, columns={"messages": "text"})
+    assert not report.notes
+    assert [("user", "Q1?"), ("assistant", "A1: so."), ("user", "And?"), ("assistant", "B")] in _contents(tmp_path)
+    assert all(len(turns) == 4 for turns in _contents(tmp_path))
+    assert not run([{"text": f"User: a word at the beginning {n}"} for n in range(60)]).notes
 
 
 def test_calls_as_text() -> None:

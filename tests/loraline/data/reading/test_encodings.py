@@ -115,3 +115,10 @@ def test_what_is_no_workbook_is_named(tmp_path: Path, run: Prepare) -> None:
     (tmp_path / "a.xlsx").write_bytes(b"PK no")
     with pytest.raises(DatasetError, match=r"a\.xlsx.*not an Excel workbook"):
         run(tmp_path / "a.xlsx")
+
+
+def test_semicolons_as_a_spreadsheet_writes_them(tmp_path: Path, run: Prepare) -> None:
+    (tmp_path / "a.csv").write_text("prompt;completion\n" + "".join(f"Was ist {n}?;{n},5\n" for n in range(50)))
+    report = run(tmp_path / "a.csv")
+    assert report.rows.read == 50
+    assert any("7,5" in one for one in _contents(tmp_path))
