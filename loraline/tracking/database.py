@@ -29,7 +29,7 @@ def make_database(uri: str) -> None:
     Raises:
         StorageError: the file holds runs or models under a schema that is not that of this MLflow, or is no database.
     """
-    path = Path(uri.removeprefix(_SCHEME))
+    path = Path(uri.removeprefix(_SCHEME).partition("?")[0])
     if not uri.startswith(_SCHEME) or str(path) in (".", ":memory:"):
         return
     if path.exists() and _is_complete(path):

@@ -50,7 +50,7 @@ def use_deterministic_algorithms(trial: Callable[[], None]) -> None:
     """Ask for deterministic kernels alone; where the trial needs others, for those that there are, and tell."""
     torch.use_deterministic_algorithms(True)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
             trial()
     except RuntimeError as error:
         if not any(message in str(error) for message in _MESSAGES):

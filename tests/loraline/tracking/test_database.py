@@ -62,6 +62,13 @@ def test_a_run_after_one_that_was_killed_while_it_made_the_database(path: Path) 
     assert {file.name for file in path.parent.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
 
 
+def test_options_of_a_uri_are_no_part_of_the_files_name(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("this is no database, but long enough to be one" * 20)
+    with pytest.raises(StorageError, match=r"mlflow\.db, the database of tracked runs, cannot be read"):
+        make_database(f"sqlite:///{path}?timeout=5")
+
+
 def test_two_first_runs_at_once(path: Path) -> None:
     both = [FORK.Process(target=use, args=(name,)) for name in ("one", "other")]
     for process in both:
