@@ -15,6 +15,7 @@ from loraline.models.footprint import FootprintConfig
 from loraline.models.quantized_experts import quantizable_experts
 from loraline.models.target_modules import target_experts, target_layers
 from loraline.models.text_decoder import linear_layers
+from loraline.training.logit_transform import IDENTITY, candidates
 from loraline.training.memory_facts import ADAMW_STATES, ADAPTER_ITEMSIZE, LOGITS_CHUNK, can_fuse_lora
 
 _FLOAT32 = 4  # bytes
@@ -168,6 +169,8 @@ def _is_loss_chunked(model: PreTrainedModel, adapted: list[Any]) -> bool:
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear or any(layer is head for layer in adapted):
         return False
+    if candidates(model.config) != [IDENTITY]:
+        return True  # scaled or capped, which the loss does as well
     try:
         return activations.returns_head_output(model)
     except _NOT_TRACEABLE:
