@@ -151,6 +151,10 @@ def _copied(rows: list[Fields], _: list[Fields]) -> list[Fields]:
     return [{**row, "completion": dice.choice(("warm", "cold"))} for row in rows]
 
 
+def _one_answer(rows: list[Fields], _: list[Fields]) -> list[Fields]:
+    return [{**row, "completion": "warm"} for row in rows]
+
+
 def _half_right(rows: list[Fields], _: list[Fields]) -> list[Fields]:
     dice = random.Random(len(rows))
     return [{**row, "completion": dice.choice(("warm", "cold"))} if dice.random() < 0.7 else row for row in rows]
@@ -205,6 +209,7 @@ FAULTS = (
         r"merged model that was evaluated has the digest",
         plants={"evaluate tuned": _evaluate_another_model},
     ),
+    Fault("a model that says one thing to everything", r"answers are all alike", rows=_one_answer),
     Fault("a model that is worse", r"exact match fell", rows=_inverted),
     Fault("a model that forgot", r"forg", settings={"training": {"learning_rate": 2e-2}}),
     Fault("a model that leaks", r"leak", rows=_with_the_secret),
