@@ -266,3 +266,5 @@ class ChampionReport(Report):
     """None where the registered model has no champion; nothing is evaluated then."""
     evaluation: EvaluationReport | None
     """The champion's figures on the run's own held-out rows; None where there is no champion."""
+    margin_spent: dict[MetricName, float] = Field(default={})
+    """By how much it is worse than the best champion before it, by the metric that decided (`Verdict.margin_spent`)."""

@@ -33,6 +33,10 @@ class Verdict(Report):
     upper: float | None
     evaluated_as: str | None
     """Which weights the figures are of, and how they were held in memory. None: not evaluated."""
+    margin_spent: float = 0.0
+    """By how much the model is worse than the best champion there was, by the metric that decides: its difference to
+    the champion, and what that lost to the one before. 0 where it is the best, or the first. The next model is held to
+    what is left of gate.champion_margin."""
     confidence: float
     """Level of the interval, two-sided."""
     p_value: float | None

@@ -4,7 +4,8 @@ import tempfile
 from pathlib import Path
 
 from loraline import progress
-from loraline.artifacts.evaluation import ChampionPin, ChampionReport, EvaluationReport
+from loraline.artifacts.evaluation import ChampionPin, ChampionReport, EvaluationReport, MetricName
+from loraline.artifacts.verdict import Verdict
 from loraline.errors import ValidationError
 from loraline.evaluation.config import EvaluateConfig
 from loraline.models.config import ModelConfig
@@ -46,15 +47,16 @@ def evaluate_champion(
 
     with tempfile.TemporaryDirectory() as folder:
         _fetch(champion, Path(folder))
+        spent = _margin_spent(Path(folder) / "evidence")
         found = evaluate(config, Path(folder) / "merged", dataset, output, policy, held)
-    ChampionReport(champion=champion, evaluation=found).save(output)
+    ChampionReport(champion=champion, evaluation=found, margin_spent=spent).save(output)
     (output / EvaluationReport.FILE).unlink()  # champion.json holds the same figures
     return found
 
 
 def _fetch(champion: ChampionPin, folder: Path) -> None:
     """Download the evidence and the merged model of the champion, and verify them."""
-    from loraline.registry.files import EVIDENCE_PATH, fetch_part
+    from loraline.registry.files import EVIDENCE_PATH, VERDICT_PATH, fetch_part
 
     progress.note(f"fetching version {champion.version} of {champion.model_name}, the champion")
     try:
@@ -63,13 +65,25 @@ def _fetch(champion: ChampionPin, folder: Path) -> None:
             champion.content_digest,
             "merged",
             folder,
-            also=(EVIDENCE_PATH,),
+            also=(EVIDENCE_PATH, VERDICT_PATH),
             advance=lambda done, total: progress.advance(done, total, "files of the champion"),
         )
     except ValidationError as error:
         raise _refused(champion, str(error)) from error
     if EVIDENCE_PATH not in listed.files:
         raise _refused(champion, f"{EVIDENCE_PATH} was not registered")
+
+
+def _margin_spent(evidence: Path) -> dict[MetricName, float]:
+    """By how much the champion is worse than the best before it, as its verdict says."""
+    if not (evidence / Verdict.FILE).exists():
+        return {}
+    try:
+        verdict = Verdict.load(evidence)
+    except ValidationError as error:
+        progress.note(f"the champion's verdict is of another release, and counts as that of the best so far: {error}")
+        return {}
+    return {verdict.metric: verdict.margin_spent}
 
 
 def _refused(champion: ChampionPin, reason: str) -> ValidationError:

@@ -19,7 +19,8 @@ class GateConfig(StepConfig):
     """Of the intervals, two-sided: at 0.95 a model without any gain passes at most once in 40 times. docs/statistics.md
     has the rates for losses of every shape."""
     champion_margin: float = Field(default=0.05, ge=0.0)
-    """By how much the model may be worse than the champion, with its whole interval (as min_gain)."""
+    """By how much the model may be worse than the best champion so far, with its whole interval (as min_gain). What a
+    champion lost to the one before it is taken off."""
     max_forgetting: float = Field(default=0.1, ge=0.0)
     """By how much the loss on the general set may rise, with its whole interval (nats per token)."""
     max_task_drop: float = Field(default=0.05, ge=0.0)

@@ -21,13 +21,19 @@ def pairing_faults(pairing: Pairing | None, model: ComparedModel, rows: str = "e
             f"{model} and tuned were not scored on the same {rows}: {len(pairing.other_only)} only by the {model}, "
             f"{len(pairing.tuned_only)} only by the tuned model ({some_ids(unpaired)})"
         )
-    if pairing.repeated:
-        faults.append(
-            f"{len(pairing.repeated)} {rows} of {model} and tuned occur more than once ({some_ids(pairing.repeated)})"
-        )
+    faults += repetition_faults(pairing, model, rows)
     if not pairing.same_order:
         faults.append(f"{model} and tuned were not scored on the {rows} in the same order")
     return faults
+
+
+def repetition_faults(pairing: Pairing | None, model: ComparedModel, rows: str = "examples") -> list[str]:
+    """No row may occur twice; rows that one model alone has are left out and counted."""
+    if pairing is None:
+        return [f"it is not known whether {model} and tuned were scored on the same {rows}"]
+    if not pairing.repeated:
+        return []
+    return [f"{len(pairing.repeated)} {rows} of {model} and tuned occur more than once ({some_ids(pairing.repeated)})"]
 
 
 def figure_faults(findings: Findings, model: EvaluatedModel) -> list[str]:
@@ -37,7 +43,11 @@ def figure_faults(findings: Findings, model: EvaluatedModel) -> list[str]:
     faults = []
     if report is None or report.figure(metric) is None:
         faults.append(f"the {FIGURE_LABELS[metric]} of the {MODELS[model]} is not a number")
-    without_loss = [example.id for example in findings.examples if value_of(example.score(model), "loss") is None]
+    without_loss = [
+        example.id
+        for example in findings.examples
+        if (score := example.score(model)) and value_of(score, "loss") is None
+    ]
     if without_loss:
         count = len(without_loss)
         faults.append(f"the loss of the {MODELS[model]} is not a number on {count} examples ({some_ids(without_loss)})")
@@ -57,7 +67,7 @@ def figure_faults(findings: Findings, model: EvaluatedModel) -> list[str]:
 
 
 def example_faults(findings: Findings, against: ComparedModel) -> list[str]:
-    """Enough examples must have the metric that decides, and each of both models or of neither."""
+    """Enough examples must have the metric that decides of both models; with the base each of both or of neither."""
     metric, thresholds = findings.thresholds.metric, findings.thresholds
     scored, one_sided = 0, []
     for example in findings.examples:
@@ -66,7 +76,7 @@ def example_faults(findings: Findings, against: ComparedModel) -> list[str]:
         if any(is_there) and not all(is_there):
             one_sided.append(example.id)
     faults = []
-    if one_sided:
+    if one_sided and against == "base":
         faults.append(
             f"{len(one_sided)} examples have a figure for {FIGURE_LABELS[metric]} on one side only "
             f"({some_ids(one_sided)})"

@@ -25,6 +25,7 @@ from loraline.gate.checks import (
     training,
     weights,
 )
+from loraline.gate.margin import margin_spent_with
 from loraline.gate.measurements import Measurements, measure
 
 CHECKS: tuple[Callable[[Findings, Measurements], Check], ...] = (
@@ -91,6 +92,7 @@ def _decide(findings: Findings, measurements: Measurements, checks: list[Check])
         examples=comparison.examples if comparison else 0,
         lower=comparison.lower if comparison else None,
         upper=comparison.upper if comparison else None,
+        margin_spent=margin_spent_with(findings, measurements.comparison("champion", thresholds.metric)),
         confidence=thresholds.confidence,
         evaluated_as=findings.tuned.weights.describe() if findings.tuned else None,
         p_value=comparison.p_value if comparison else None,

@@ -32,6 +32,7 @@ def evidence_tags(evidence: Evidence, files: FileList) -> dict[str, str]:
         "examples": verdict.examples,
         "evaluated_as": verdict.evaluated_as,
         "not_measured": ", ".join(verdict.not_measured),
+        "margin_spent": verdict.margin_spent,
         "compared_with_version": champion.version if champion else None,
     }
     for model, report in (("base", evidence.base), ("tuned", evidence.tuned)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from loraline.artifacts.evaluation import FIGURE_LABELS, MetricName
 from loraline.artifacts.verdict import Verdict
 from loraline.evidence.schema import Comparison, Evidence, Forgetting
+from loraline.gate.margin import lowest_difference
 from loraline.report.charts import nice_ticks, short
 from loraline.report.formatting import figure, interval, probability, signed
 
@@ -143,6 +144,6 @@ def _of_comparison(evidence: Evidence, comparison: Comparison) -> Difference:
 
 
 def _threshold(evidence: Evidence, comparison: Comparison) -> tuple[float, str]:
-    margins = {"base": evidence.verdict.min_gain, "champion": -evidence.thresholds.champion_margin}
+    margins = {"base": evidence.verdict.min_gain, "champion": lowest_difference(evidence)}
     threshold = margins[comparison.against]
     return threshold, f"lower limit has to be above {figure(threshold)}"

@@ -26,6 +26,21 @@ from tests import tiny
 from tests.loraline.run_reports import merge_report
 
 CONFIG = EvaluateConfig(max_new_tokens=6, batch_size=3)
+VERDICT = {
+    "verdict": "promote",
+    "reasons": [],
+    "not_measured": [],
+    "metric": "token_f1",
+    "gain": 0.5,
+    "min_gain": 0.0,
+    "examples": 100,
+    "lower": 0.4,
+    "upper": 0.6,
+    "evaluated_as": None,
+    "margin_spent": 0.03,
+    "confidence": 0.95,
+    "p_value": 0.001,
+}
 HELD = ModelConfig(source="", compute_dtype="float32", device="cpu")
 
 
@@ -84,6 +99,19 @@ def test_its_merged_model_is_scored_as_the_runs_own(
     assert report.weights.merged_digest == merged_digest(files / "merged")
     assert ChampionReport.load(tmp_path / "out") == ChampionReport(champion=champion, evaluation=report)
     assert not (tmp_path / "out" / EvaluationReport.FILE).exists()
+
+
+@pytest.mark.parametrize("release", ["this", "another"])
+def test_what_the_champion_lost_to_the_best_before_it_is_read_from_its_verdict(
+    tmp_path: Path, dataset: Path, s3: dict[str, str], files: Path, release: str
+) -> None:
+    theirs = shutil.copytree(files, tmp_path / "theirs")
+    verdict = VERDICT if release == "this" else {"verdict": "promote"}
+    write(theirs / "evidence/verdict.json", json.dumps(verdict))
+    champion = store(theirs, f"s3://loraline/models/dates/{tmp_path.name}")
+    evaluate_champion(CONFIG, HELD, dataset, tmp_path / "out", champion)
+    spent = ChampionReport.load(tmp_path / "out").margin_spent
+    assert spent == ({"token_f1": 0.03} if release == "this" else {})
 
 
 @pytest.mark.parametrize(

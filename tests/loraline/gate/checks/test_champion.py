@@ -8,7 +8,7 @@ import pytest
 from loraline.artifacts.evaluation import EXAMPLES, ChampionReport
 from loraline.gate.config import GateConfig
 from tests.loraline.gate.gate_runs import CONFIG, decide, named, write_matches
-from tests.loraline.run_outputs import examples_of, remove_champion, write_evaluation, write_outputs
+from tests.loraline.run_outputs import change, examples_of, remove_champion, write_evaluation, write_outputs
 
 
 def test_the_champion_must_not_be_better_by_more_than_the_margin(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_champion_that_was_not_evaluated_is_a_reject(tmp_path: Path, lost: str
     if lost == "everything":
         shutil.rmtree(outputs.champion)
     elif lost == "some examples":
-        write_evaluation(outputs.champion, examples_of(outputs.champion)[3:])
+        write_evaluation(outputs.champion, examples_of(outputs.champion)[25:])
     else:
         (outputs.champion / lost).unlink()
     evidence = decide(outputs)
@@ -63,3 +63,41 @@ def test_a_champion_of_another_tokenizer_is_compared_by_the_text(tmp_path: Path)
     evidence = decide(outputs, GateConfig(metric="loss"))
     assert evidence.comparison("champion", "loss") == before
     assert "for each token of the tuned model" in named(evidence, "champion").detail
+
+
+def test_examples_that_one_model_alone_has_are_left_out_and_counted(tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path)
+    write_evaluation(outputs.champion, examples_of(outputs.champion)[:2:-1])
+    evidence = decide(outputs, GateConfig(metric="loss"))
+    assert named(evidence, "champion").passed, named(evidence, "champion").detail
+    assert (
+        "0 examples that only the champion was scored on, 3 that only the tuned" in named(evidence, "champion").detail
+    )
+    compared = evidence.comparison("champion", "loss")
+    assert compared is not None
+    assert compared.examples == 37
+
+
+def test_a_margin_that_was_spent_is_not_given_again(tmp_path: Path) -> None:
+    """Three promotions, each a little worse than the champion before it: the margin is 0.06 and not 0.06 each time."""
+    outputs = write_outputs(tmp_path, count=400)
+    config = CONFIG.model_copy(update={"champion_margin": 0.06})
+    spent, verdicts = 0.0, []
+    for champion, tuned in ((360, 352), (352, 344), (344, 336)):
+        write_matches(outputs, 0, tuned, champion=champion)
+        change(ChampionReport, outputs.champion, margin_spent={"exact_match": spent})
+        evidence = decide(outputs, config)
+        verdicts.append(evidence.verdict.verdict)
+        assert evidence.verdict.margin_spent == pytest.approx(spent + 0.02)
+        spent = evidence.verdict.margin_spent
+    assert verdicts == ["promote", "reject", "reject"]
+    assert "of which 0.04 is spent since the best champion" in named(evidence, "champion").detail
+
+
+def test_a_better_model_earns_the_margin_back(tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path, count=120)
+    write_matches(outputs, 0, 110, champion=90)
+    change(ChampionReport, outputs.champion, margin_spent={"exact_match": 0.04, "loss": 3.0})
+    evidence = decide(outputs)
+    assert evidence.verdict.verdict == "promote"
+    assert evidence.verdict.margin_spent == 0

@@ -74,7 +74,6 @@ ALSO = {
     swap_sides: ("champion",),
     equal_model: ("champion",),
     other_examples: ("champion", "template", "answers", "completeness"),
-    other_order: ("champion",),
     repeated_example: ("champion",),
     few_examples: ("champion",),
     nan_figure: ("champion",),
