@@ -58,6 +58,6 @@ def rejected(tmp_path_factory: pytest.TempPathFactory) -> "GatedRun":
 
     folder = tmp_path_factory.mktemp("rejected")
     run = GatedRun(write_outputs(folder), folder / "evidence")
-    change(MergeReport, run.outputs.parity, max_abs_logit_difference=0.7)
+    change(MergeReport, run.outputs.parity, effect_kept=0.7)
     assert run_gate(run.outputs, run.evidence) == "reject"
     return run
