@@ -25,6 +25,7 @@ SUBPACKAGES = {"kfp.kubernetes": "kfp-kubernetes"}
 """Modules that another distribution puts into a package."""
 
 NOT_FOLLOWED = {
+    ("loraline.feasibility", "loraline.models.layout_checks"): "layers are looked at where torch is installed only",
     ("loraline.resolve", "loraline.models.memory_estimate"): "memory is estimated where torch is installed only",
     ("loraline.sources.gguf_source", "loraline.models.gguf_weights"): "weights are dequantized in load_model only",
     ("loraline.quickstart.scratch_model", "loraline.quickstart.scratch_pretraining"): "the scratch model is trained in"

@@ -10,7 +10,16 @@ COMPUTING = {
     "load_model": ("bitsandbytes", "gguf", "safetensors", "tokenizers", "torch", "transformers"),
     "train_lora": ("accelerate", "bitsandbytes", "numpy", "peft", "tokenizers", "torch", "transformers"),
     "evaluate_model": ("bitsandbytes", "lm-eval", "numpy", "peft", "tokenizers", "torch", "transformers"),
-    "merge_adapter": ("bitsandbytes", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"),
+    "merge_adapter": (
+        "accelerate",
+        "bitsandbytes",
+        "numpy",
+        "peft",
+        "safetensors",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ),
     "gate": ("numpy",),
     "register_model": ("numpy",),
 }
