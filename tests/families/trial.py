@@ -94,7 +94,8 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
 def _adapted(adapter: Path) -> str:
     with safe_open(adapter / "adapter_model.safetensors", "pt") as tensors:
         names = [name for name in tensors.keys() if "lora_A" in name]  # noqa: SIM118
-    leaves = Counter(name.split(".lora_A")[0].rsplit(".", 1)[-1] for name in names)
+    paths = [name.split(".lora_A")[0].removesuffix(".base_layer") for name in names]  # PEFT wraps experts twice
+    leaves = Counter(path.rsplit(".", 1)[-1] for path in paths)
     return ", ".join(sorted(leaves))
 
 
