@@ -113,9 +113,9 @@ class RowTokenizer:
         begin = first - 1
         while begin > 0 and ids[begin] not in self._added:
             begin -= 1
-        if begin <= 0:
-            return ids[:first] == self.ids(prompt)
-        return ids[begin:first] == self._tail(prompt[encoding.token_to_chars(begin)[0] :])
+        if begin > 0 and ids[begin:first] == self._tail(prompt[encoding.token_to_chars(begin)[0] :]):
+            return True
+        return ids[:first] == self.ids(prompt)
 
     def _encode_apart(self, row: RenderedRow) -> EncodedRow:
         """Tokenize prompt and last answer apart; earlier answers carry no loss."""

@@ -92,7 +92,10 @@ def piece_tokenizer() -> PreTrainedTokenizerFast:
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     pieces = [*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
-    made.train_from_iterator(_TEXTS, trainers.BpeTrainer(vocab_size=400, special_tokens=pieces))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()  # pieces do not reach over a word's beginning
+    words = [" ".join(text.split()) for text in _TEXTS]
+    made.train_from_iterator(words, trainers.BpeTrainer(vocab_size=400, special_tokens=pieces))
+    made.pre_tokenizer = None  # type: ignore[assignment]
     made.add_special_tokens(_SPECIAL)
     made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
