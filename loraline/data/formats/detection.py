@@ -14,7 +14,11 @@ from loraline.data.validation.fields import FieldReader
 from loraline.errors import DatasetError
 
 # Columns of rows that training does not imitate as they are, however much else of them would fit a format.
-_PREFERENCES = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"))
+_PREFERENCES = (
+    ("chosen", "rejected"),
+    ("chosen_messages", "rejected_messages"),
+    ("preferred_output", "non_preferred_output"),
+)
 _NOT_READ = {
     ("completions", "labels"): "steps that are marked as right or wrong, and training imitates whole answers",
     (

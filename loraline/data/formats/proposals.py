@@ -1,6 +1,7 @@
 """Propose the setting that makes rows readable whose columns fit no format, after trying it on them."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import Any
@@ -17,7 +18,19 @@ _PREFERRED = ("chosen", "chosen_messages", "chosen_response", "preferred")
 _PROMPTS = ("prompt", "question", "instruction", "query", "input", "problem", "conversations", "messages")
 _GIVEN = ("input", "context", "passage", "document")
 _LIKE_PROMPTS = ("prompt", "question", "instruction", "query", "input", "problem", "request", "user", "source", "task")
-_LIKE_ANSWERS = ("answer", "response", "output", "completion", "target", "reply", "solution", "assistant", "summary")
+_LIKE_ANSWERS = (
+    "answer",
+    "response",
+    "output",
+    "completion",
+    "target",
+    "reply",
+    "solution",
+    "assistant",
+    "summary",
+    "highlights",
+)
+_IS_ID = re.compile(r"(^|_)(id|uuid|hash|url)$", re.IGNORECASE)
 _MAX_TEXT_COLUMNS = 8
 
 
@@ -49,10 +62,14 @@ def _candidates(present: list[str], records: Sequence[SourceRecord]) -> Iterator
             given = next((column for column in _GIVEN if column in present and column != prompt), "")
             yield {part: prompt, "completion": chosen, **({"input": given} if given and part == "prompt" else {})}
     yield from ({"messages": column} for column in present if _holds(records, column, _is_conversation))
-    texts = [column for column in present if _holds(records, column, _is_sentence)]
+    texts = [column for column in present if not _IS_ID.search(column) and _holds(records, column, _is_text)]
     if len(texts) > 1:
-        yield _pair(texts[:_MAX_TEXT_COLUMNS], records)
-    yield from ({"text": column} for column in texts)
+        pair = _pair(texts[:_MAX_TEXT_COLUMNS], records)
+        # Of several texts one must be named like an answer: a wrong proposal is worse than none.
+        if len(texts) == 2 or _likeness(pair["completion"], _LIKE_ANSWERS):
+            yield pair
+    elif texts and _holds(records, texts[0], _has_words):
+        yield {"text": texts[0]}
 
 
 def _holds(records: Sequence[SourceRecord], column: str, test: Any) -> bool:
@@ -62,26 +79,35 @@ def _holds(records: Sequence[SourceRecord], column: str, test: Any) -> bool:
 
 def _is_conversation(value: Any) -> bool:
     turns = parsed(value)
-    return isinstance(turns, list) and bool(turns) and all(isinstance(turn, dict) for turn in turns)
+    if not isinstance(turns, list) or not turns:
+        return False
+    return all(isinstance(turn, dict) for turn in turns) or (
+        len(turns) > 1 and all(isinstance(turn, str) for turn in turns)
+    )
 
 
-def _is_sentence(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _has_words(value: Any) -> bool:
+    return isinstance(value, str) and len(value.split()) > 1
+
+
+def _likeness(column: str, names: tuple[str, ...]) -> int:
+    name = column.lower()
+    return max((len(names) - number for number, one in enumerate(names) if one in name), default=0)
 
 
 def _pair(texts: list[str], records: Sequence[SourceRecord]) -> dict[str, str]:
     """The column that is most like a prompt and the one that is most like an answer, by name, then by length."""
-
-    def likeness(column: str, names: tuple[str, ...]) -> int:
-        name = column.lower()
-        return max((len(names) - number for number, one in enumerate(names) if one in name), default=0)
 
     def length(column: str) -> float:
         return sum(len(record.fields.get(column) or "") for record in records) / len(records)
 
     def score(pair: tuple[str, ...]) -> tuple[int, float]:
         prompt, answer = pair
-        named = likeness(prompt, _LIKE_PROMPTS) + likeness(answer, _LIKE_ANSWERS)
+        named = _likeness(prompt, _LIKE_PROMPTS) + _likeness(answer, _LIKE_ANSWERS)
         in_order = texts.index(prompt) < texts.index(answer)
         return named, min(length(prompt), length(answer)) * (1 + in_order)
 

@@ -31,7 +31,7 @@ _FOLLOWING = {
     "system": {"user", "assistant"},
     "user": {"assistant", "system"},
     "assistant": {"user", "tool", "system"},
-    "tool": {"tool", "assistant"},
+    "tool": {"tool", "assistant", "user"},
 }
 
 
@@ -55,7 +55,15 @@ def read_turns(fields: FieldReader, value: Any, name: str) -> list[Message]:
         turns = [
             {"role": "user" if number % 2 == 0 else "assistant", "content": one} for number, one in enumerate(turns)
         ]
+    if turns and all(isinstance(turn, dict) and "output" in turn and "input" in turn for turn in turns):  # XTuner
+        turns = [one for turn in turns for one in _exchange(turn)]
     return [read_turn(fields, turn, f"{name}[{number}]") for number, turn in enumerate(turns)]
+
+
+def _exchange(turn: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the user and the assistant say in a turn of both, with a system prompt where it has one."""
+    roles = (("system", "system"), ("user", "input"), ("assistant", "output"))
+    return [{"role": role, "content": turn[key]} for role, key in roles if turn.get(key) or role == "assistant"]
 
 
 def finish_conversation(fields: FieldReader, messages: list[Message], name: str) -> list[Message]:

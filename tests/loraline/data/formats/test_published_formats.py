@@ -81,6 +81,7 @@ CALL = {"name": "weather", "arguments": {"city": "Bonn", "days": 2}}
         ({"conversation": [{"role": "User", "content": "Q"}, {"role": "model", "content": "A"}]}, QA),
         ({"conversations": [{"from": "human", "value": "Q"}, {"from": "chatgpt", "value": "A"}]}, QA),
         ({"conversations": ["Q", "A"]}, QA),
+        ({"conversation": [{"system": "S", "input": "Q", "output": "A"}]}, [("system", "S"), *QA]),
         (
             {"messages": [{"role": "developer", "content": "D"}, user("Q"), assistant("A")]},
             [("developer", "D"), *QA],
@@ -463,8 +464,10 @@ def test_a_proposal_is_one_that_works(tmp_path: Path, run: Prepare) -> None:
         DatasetError, match=r"Try data\.general_source='\{source: .*general.jsonl\", columns: \{prompt: utterance"
     ):
         run(pairs(60), general_source=str(tmp_path / "general.jsonl"))
-    with pytest.raises(DatasetError, match=r"fit none of the known row formats \([^)]*\)\.$"):
-        run([{"pixels": [1, 2]}] * 60)
+    squad = {"id": "5", "title": "T", "context": "Long.", "question": "Why?", "answers": {"text": ["A"]}}
+    for unreadable in ({"pixels": [1, 2]}, squad):
+        with pytest.raises(DatasetError, match=r"fit none of the known row formats \([^)]*\)\.$"):
+            run([unreadable] * 60)
 
 
 def test_notes_and_left_out_rows_are_counted_with_their_lines(tmp_path: Path, run: Prepare) -> None:
