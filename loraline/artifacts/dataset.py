@@ -160,6 +160,8 @@ class ContentReport(Report):
 
     rows: int
     """Rows that were encoded and decoded, chosen whatever their order."""
+    prompts: int
+    """Rows of these that have a prompt; plain text has none."""
     without_prompt: int
     """Rows whose prompt is not in their tokens, in the most part."""
     without_answer: int
@@ -169,7 +171,8 @@ class ContentReport(Report):
     @property
     def fault(self) -> str:
         """What is wrong, if more than a tenth of the rows lost a text; else empty."""
-        if max(self.without_prompt, self.without_answer) <= self.MOST_LOST * self.rows:
+        counts = ((self.without_prompt, self.prompts), (self.without_answer, self.rows))
+        if all(lost <= self.MOST_LOST * rows for lost, rows in counts):
             return ""
         shown = "".join(f"; {one.origin}: {one.text!r} became {one.tokens!r}" for one in self.examples[:1])
         return (

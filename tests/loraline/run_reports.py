@@ -199,7 +199,7 @@ def dataset_report(held_out: int) -> DatasetReport:
             empty_origins=[],
             truncation=Truncation(max_length=512, rows=0, tokens_cut=0, rows_without_answer=0, examples=[]),
         ),
-        content=ContentReport(rows=200, without_prompt=0, without_answer=0, examples=[]),
+        content=ContentReport(rows=200, prompts=200, without_prompt=0, without_answer=0, examples=[]),
         policy=None,
         labels=None,
         general=None,

@@ -15,7 +15,7 @@ from loraline.artifacts.dataset import ContentReport, LostText, TextPart
 from loraline.data.chat import encode_rows
 from loraline.data.chat_tokens import EncodedRow
 from loraline.data.description.excerpts import MAX_EXAMPLES, shorten
-from loraline.data.messages import last_answer
+from loraline.data.messages import last_answer, message_text
 from loraline.data.rows import Row
 
 _ROWS = 100
@@ -50,6 +50,7 @@ class ContentChecker:
         ]
         return ContentReport(
             rows=len(rows),
+            prompts=sum(bool(_texts(row)[0].strip()) for row in rows),
             without_prompt=sum(one.part == "prompt" for one in lost),
             without_answer=sum(one.part == "completion" for one in lost),
             examples=lost[:MAX_EXAMPLES],
@@ -71,12 +72,14 @@ class ContentChecker:
 
 
 def _texts(row: Row) -> tuple[str, str]:
-    """What is said before a row's last answer by all but the assistant, and that answer; tool calls are left out."""
+    """What is said before a row's last answer by all but the assistant, and that answer, or the tools that it calls."""
     if row.messages is None:
         return "", row.text or ""
     last = last_answer(row.messages)
     asked = [message["content"] or "" for message in row.messages[:last] if message["role"] != "assistant"]
-    return "\n".join(asked), "" if last is None else row.messages[last]["content"] or ""
+    if last is None:
+        return "\n".join(asked), ""
+    return "\n".join(asked), row.messages[last]["content"] or message_text(row.messages[last])
 
 
 def _found(text: str, decoded: str) -> float:

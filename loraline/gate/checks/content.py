@@ -12,9 +12,7 @@ def check(findings: Findings, measurements: Measurements) -> Check:
     report = findings.data.content
     if report.rows <= 0:
         return make_check("content", ["no row was encoded and decoded again"])
-    return make_check(
-        "content",
-        [report.fault] if report.fault else [],
-        f"{report.rows:,} rows decoded from their tokens: the prompt is there in "
-        f"{report.rows - report.without_prompt:,}, the answer in {report.rows - report.without_answer:,}",
-    )
+    prompts = f"{report.prompts - report.without_prompt:,} of {report.prompts:,} prompts and " if report.prompts else ""
+    answers = f"{report.rows - report.without_answer:,} of {report.rows:,} {'answers' if prompts else 'texts'}"
+    found = f"{prompts}{answers} were found again in the tokens of their rows"
+    return make_check("content", [report.fault] if report.fault else [], found)
