@@ -158,6 +158,19 @@ def test_rights_are_named_one_by_one() -> None:
             assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
 
 
+def test_ranks_are_reached_by_ranks_alone() -> None:
+    """Gloo and NCCL ask for no password, so that who may connect is decided by this policy and by nothing else."""
+    (policy,) = [
+        one
+        for one in of_kind(render(MANIFESTS / "overlays" / "multi-node"), "NetworkPolicy")
+        if one["metadata"]["name"] == "ranks"
+    ]
+    ranks = {"matchExpressions": [{"key": "jobset.sigs.k8s.io/jobset-name", "operator": "Exists"}]}
+    assert policy["spec"]["podSelector"] == ranks
+    assert "Ingress" in policy["spec"]["policyTypes"]
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": ranks}]}], "no other namespace, no address"
+
+
 def test_services_carry_no_token() -> None:
     """None of Loraline's services speaks to Kubernetes, nor does a node."""
     for owner, template in [*pod_templates(everything()), *node_templates(everything())]:
