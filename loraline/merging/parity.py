@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from loraline import progress
 from loraline.artifacts.merging import GreedyReport
@@ -29,6 +28,7 @@ from loraline.models.device import pick_device
 from loraline.models.float32_compute import compute_in_float32, load_stored_weights, weights_dtype
 from loraline.models.folder import read_manifest
 from loraline.models.load import load_model
+from loraline.models.lora_injection import attach_lora
 from loraline.models.safetensors_files import FLOAT_DTYPES, count_parameters, read_header, weight_files
 from loraline.units import format_bytes
 
@@ -160,7 +160,7 @@ def _load(folder: Path, adapter: Path | None, device: torch.device) -> Any:
     """Load a model as it is stored, with an adapter or without, to compute in float32."""
     network: Any = load_stored_weights(folder, device)
     if adapter:
-        network = PeftModel.from_pretrained(network, str(adapter)).eval()
+        network = attach_lora(network, adapter, trainable=False).eval()
     compute_in_float32(network)
     return network
 
