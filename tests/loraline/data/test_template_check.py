@@ -73,7 +73,11 @@ def test_rows_that_are_not_shown_are_bad_rows_of_the_report(
                 '[{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}]}')  # fmt: skip
     source.write_text("\n".join(rows) + "\n")
     with pytest.raises(DatasetError, match=r"(?s)1 of 41 rows are bad.*rows\.jsonl:41: .*tool calls of turn 1"):
-        prepare(DataConfig(source=str(source)), tmp_path / "tokenizer", tmp_path / "out")
-    report = prepare(DataConfig(source=str(source), max_bad_fraction=0.1), tmp_path / "tokenizer", tmp_path / "out")
+        prepare(DataConfig(source=str(source), general_source=""), tmp_path / "tokenizer", tmp_path / "out")
+    report = prepare(
+        DataConfig(source=str(source), general_source="", max_bad_fraction=0.1),
+        tmp_path / "tokenizer",
+        tmp_path / "out",
+    )
     assert report.bad_kinds == {"not shown by the template": 1}
     assert {(note.kind, note.rows) for note in report.notes} == {(SILENT, 40)}
