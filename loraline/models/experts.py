@@ -27,7 +27,7 @@ def expert_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 def is_router(name: str, layer: Any) -> bool:
     """Whether a linear layer of a mixture of experts decides where a token goes, or how much a shared expert counts."""
-    return "Router" in type(layer).__name__ or name.rsplit(".", 1)[-1] in _ROUTERS
+    return "Router" in type(layer).__name__ or any(part in _ROUTERS for part in name.split(".")[-2:])
 
 
 def expert_names(model: PreTrainedModel) -> list[str]:

@@ -79,12 +79,14 @@ def _problems_of_targets(
     network: PreTrainedModel, layout: StoredLayout, tensors: Mapping[str, StoredTensor], training: TrainConfig
 ) -> list[str]:
     absent, unmergeable = [], set()
+    tied = getattr(network, "all_tied_weights_keys", None) or {}
     layers = target_layers(network, training.target_modules)
     for name in (*(f"{layer}.weight" for layer in layers), *target_experts(network, training.target_modules)):
         try:
             parts = layout.parts(name)
         except ModelLoadingError:
-            absent.append(name)
+            if name not in tied:  # which is a problem of its own
+                absent.append(name)
             continue
         unmergeable |= {tensors[part.tensor].dtype for part in parts} - FLOAT_DTYPES.keys()
     problems = []

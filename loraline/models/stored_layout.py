@@ -128,6 +128,9 @@ class StoredLayout:
         None where the conversion is none of rows along this axis.
         """
         converter, begin, offsets = deepcopy(group.converter), 0, {}
+        converter.operations = self._operations(first, group)
+        if not converter.operations:
+            return {first: [StoredPart(name) for names in group.tensors.values() for name in names]}
         for pattern, names in group.tensors.items():
             for name in names:
                 shape = list(self._shapes[name])
@@ -150,6 +153,19 @@ class StoredLayout:
                 return None
             found[parameter] = _inverted(numbers.flatten(), offsets, transposed=axis == -1)
         return found
+
+    def _operations(self, first: str, group: _Group) -> list[Any]:
+        """What is done to a group's tensors; an operation that depends on their shape decides by the full one."""
+        done: list[Any] = []
+        operation: Any
+        for operation in map(deepcopy, group.converter.operations):
+            if getattr(operation, "check_dims", False):
+                shapes = {tuple(self._shapes[name]) for names in group.tensors.values() for name in names}
+                if shapes == {tuple(self._parameters[first].shape)}:
+                    continue
+                operation.check_dims = False
+            done.append(operation)
+        return done
 
 
 def _inverted(numbers: torch.Tensor, offsets: dict[str, tuple[int, int]], transposed: bool) -> list[StoredPart]:

@@ -17,6 +17,10 @@ _READ_DIRECTLY = {
 """Layers whose weight is read past an adapter, by attributes that tell the module which they are in."""
 
 
+_INDEXER = "indexer"
+"""In the names of the layers of DeepSeek's sparse attention that rank tokens."""
+
+
 def linear_layers(model: PreTrainedModel) -> dict[str, Any]:
     """Return all linear layers by name: those of towers and the output head included."""
     # The layers of bitsandbytes are nn.Linear too; GPT-2 and similar families have Conv1D.
@@ -30,6 +34,8 @@ def obstacles(model: PreTrainedModel) -> dict[str, str]:
     for name, layer in linear_layers(model).items():
         if id(layer) not in decoder:
             found[name] = "it is not in the text decoder: text does not pass through it, and it would learn nothing"
+        elif _INDEXER in name.split("."):
+            found[name] = "it chooses the tokens that are attended to, and a choice has no gradient"
     return found | read_directly(model)
 
 

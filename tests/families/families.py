@@ -4,39 +4,11 @@ A family stands here by its `model_type` and by what its configuration needs to 
 for images or sound) are saved whole, under the names that their checkpoints on the Hub have.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
+from tests.families.family import VISION, Family
+from tests.tiny import VOCABULARY
 
-from loraline.artifacts.base_model import ModelManifest
-from loraline.models.folder import write_manifest
-from tests.tiny import VOCABULARY, tokenizer
-
-_TEXT: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
-_VISION: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 4,
-    "image_size": 16,
-    "patch_size": 8,
-}
 _EXPERTS: dict[str, Any] = {
     "num_experts": 4,
     "num_local_experts": 4,
@@ -67,44 +39,7 @@ _LINEAR_ATTENTION: dict[str, Any] = {
     "layer_types": ["linear_attention", "full_attention"],
 }
 
-
-@dataclass(frozen=True)
-class Family:
-    """A family of models, and how a tiny one is made."""
-
-    model_type: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Of the configuration, over the common ones; None: without that."""
-    text: dict[str, Any] | None = None
-    """Of a composed model: the settings of its text decoder, over the common ones."""
-    vision: dict[str, Any] | None = None
-    quick: bool = False
-    """Whether `make test` tries it."""
-
-    def config(self) -> PreTrainedConfig:
-        """The tiny configuration."""
-        if self.text is None:
-            settings = {name: value for name, value in {**_TEXT, **self.settings}.items() if value is not None}
-            return AutoConfig.for_model(self.model_type, **settings)
-        parts = {"text_config": {**_TEXT, **self.text}}
-        if self.vision is not None:
-            parts["vision_config"] = {**_VISION, **self.vision}
-        return AutoConfig.for_model(self.model_type, **parts, **self.settings)
-
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-        """Write a model folder with random weights."""
-        config = self.config()
-        auto: Any = AutoModelForCausalLM if self.text is None else AutoModelForImageTextToText
-        torch.manual_seed(0)
-        model = auto.from_config(config, dtype=dtype)
-        generator = np.random.default_rng(5)
-        for _, weight in sorted(model.named_parameters()):
-            drawn = torch.from_numpy(generator.normal(scale=0.1, size=tuple(weight.shape)))
-            weight.data = (drawn if weight.dim() > 1 else weight.data + drawn).to(dtype)
-        model.save_pretrained(folder)
-        tokenizer().save_pretrained(folder)
-        write_manifest(folder, ModelManifest(source=self.model_type, device="cpu", compute_dtype="float32"))
-        return folder
+_IMAGE_TOKENS = {"image_token_id": 1, "video_token_id": 2, "vision_start_token_id": 3, "vision_end_token_id": 4}
 
 
 FAMILIES = [
@@ -263,7 +198,7 @@ FAMILIES = [
     Family(
         "phi4_multimodal",
         {
-            "vision_config": _VISION,
+            "vision_config": VISION,
             "audio_config": {
                 "hidden_size": 32,
                 "intermediate_size": 48,
@@ -304,6 +239,75 @@ FAMILIES = [
     Family("helium"),
     Family("xglm", {"d_model": 32, "attention_heads": 4, "num_layers": 2, "ffn_dim": 48, "dropout": 0.0}),
     Family("persimmon"),
+    Family(
+        "qwen3_5_moe",
+        _IMAGE_TOKENS,
+        text={**_LINEAR_ATTENTION, **_EXPERTS, "shared_expert_intermediate_size": 24},
+        vision={"depth": 1, "num_heads": 4, "out_hidden_size": 32, "num_position_embeddings": 16},
+    ),
+    Family(
+        "qwen3_vl_moe",
+        _IMAGE_TOKENS,
+        text={**_EXPERTS, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]}},
+        vision={
+            "depth": 1,
+            "num_heads": 4,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+    ),
+    Family("deepseek_v32", {**_EXPERTS, **_LATENT, "index_n_heads": 2, "index_head_dim": 8, "index_topk": 16}),
+    Family("glm_moe_dsa", {**_EXPERTS, **_LATENT, "index_n_heads": 2, "index_head_dim": 8, "index_topk": 16}),
+    Family("glm4_moe_lite", {**_EXPERTS, **_LATENT}),
+    Family(
+        "longcat_flash",
+        {
+            **_EXPERTS,
+            **_LATENT,
+            "ffn_hidden_size": 48,
+            "expert_ffn_hidden_size": 24,
+            "moe_topk": 2,
+            "zero_expert_num": 1,
+            "num_layers": 2,
+        },
+    ),
+    Family("minimax", _EXPERTS),
+    Family("minimax_m2", _EXPERTS),
+    Family("flex_olmo", _EXPERTS),
+    Family("lfm2_moe", {**_EXPERTS, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1}),
+    Family("ernie4_5_moe", {**_EXPERTS, "moe_num_experts": 4, "moe_k": 2}),
+    Family("olmo_hybrid", _LINEAR_ATTENTION),
+    Family("apertus"),
+    Family("arcee"),
+    Family("vaultgemma"),
+    Family("bitnet"),
+    Family("internlm3"),
+    Family(
+        "internvl",
+        {"image_token_id": 1},
+        text={"model_type": "qwen2"},
+        vision={"image_size": [16, 16], "patch_size": [8, 8]},
+    ),
+    Family("smolvlm", {"image_token_id": 1, "scale_factor": 2}, text={"model_type": "llama"}, vision={}),
+    Family(
+        "aya_vision",
+        {"image_token_index": 1},
+        text={"model_type": "cohere2"},
+        vision={"model_type": "siglip_vision_model"},
+    ),
+    Family(
+        "llava_next",
+        {"image_token_index": 1, "image_grid_pinpoints": [[16, 16]]},
+        text={"model_type": "mistral"},
+        vision={"model_type": "clip_vision_model"},
+    ),
+    Family(
+        "paligemma",
+        {"image_token_index": 1, "projection_dim": 32},
+        text={"model_type": "gemma"},
+        vision={"model_type": "siglip_vision_model"},
+    ),
 ]
 
 

@@ -64,6 +64,7 @@ def test_all_problems_are_said_at_once_with_setting_and_reason(gemma: Path) -> N
     assert "training.target_modules: 'fc1' is 'model.vision_tower" in said
     assert "no linear layer is called 'q_prj'; this model has" in said
     assert "'lm_head' shares its weights with the model's input embeddings" in said
+    assert len(found.problems) == 3
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,18 @@ def test_names_of_another_version_and_tensors_of_no_module(tmp_path: Path) -> No
     assert [part.tensor for part in layout.parts(name)] == [name]
     with pytest.raises(ModelLoadingError, match=r"hold no model\.nowhere"):
         layout.parts("model.nowhere")
+
+
+def test_experts_that_are_transposed_where_their_shape_is_another(tmp_path: Path) -> None:
+    """Qwen3-VL's published experts are stored as (in, out), and those that transformers saves again as (out, in)."""
+    config = family("qwen3_vl_moe").config()
+    with torch.device("meta"):
+        network = auto_class(config).from_config(config)
+    name = "model.language_model.layers.0.mlp.experts.down_proj"
+    shapes = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
+    assert StoredLayout(network, shapes).parts(name) == [StoredPart(name)]
+    experts, rows, columns = shapes[name]
+    (part,) = StoredLayout(network, shapes | {name: (experts, columns, rows)}).parts(name)
+    assert part.transposed
+    assert part.rows is not None
+    assert part.rows.tolist() == list(range(experts * rows))
