@@ -84,7 +84,8 @@ def example_faults(findings: Findings, against: ComparedModel) -> list[str]:
     if scored < thresholds.min_examples:
         faults.append(
             f"{scored} examples have a figure for {FIGURE_LABELS[metric]} on both sides, "
-            f"fewer than gate.min_examples = {thresholds.min_examples}"
+            f"fewer than gate.min_examples = {thresholds.min_examples}: hold out more rows (data.eval_fraction, or "
+            "data.eval_source)"
         )
     return faults
 

@@ -50,7 +50,8 @@ def _general_faults(findings: Findings, measured: Forgetting | None) -> list[str
     count = measured.examples if measured else 0
     if count < thresholds.min_examples:
         faults.append(
-            f"{count} general rows have a loss on both sides, fewer than gate.min_examples = {thresholds.min_examples}"
+            f"{count} general rows have a loss on both sides, fewer than gate.min_examples = "
+            f"{thresholds.min_examples}: give a larger data.general_source"
         )
     if faults or measured is None:
         return faults

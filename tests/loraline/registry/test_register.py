@@ -81,7 +81,7 @@ def test_a_promoted_model_is_stored_and_registered(
 
 
 def test_a_rejected_model_is_refused(rejected: GatedRun, mlflow_store: str, tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match=r"verdict is 'reject'.*0\.7 in a logit"):
+    with pytest.raises(ValidationError, match=r"verdict is 'reject'.*0\.7 of the adapter"):
         register_gated(rejected, tmp_path, "refused")
     assert not MlflowClient(mlflow_store).search_registered_models()
 
@@ -107,7 +107,7 @@ def test_evidence_that_does_not_come_to_its_verdict_is_refused(
     changed = with_evidence(rejected, tmp_path)
     verdict = Evidence.load(promoted.evidence).verdict
     change(Evidence, changed.evidence, verdict=verdict)
-    with pytest.raises(ValidationError, match=r"computed again, the findings give reject.*0\.7 in a logit"):
+    with pytest.raises(ValidationError, match=r"computed again, the findings give reject.*0\.7 of the adapter"):
         register_gated(changed, tmp_path / "registration", "claimed")
 
 
