@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
-from loraline.artifacts.dataset_files import Message
+from loraline.artifacts.dataset_files import Message, Tool
 from loraline.data.chat import encode_prompt
 from loraline.errors import ConfigurationError
 from loraline.models.loaded import LoadedModel
@@ -43,6 +43,7 @@ class Conversation:
         self,
         messages: list[Message],
         *,
+        tools: list[Tool] | None = None,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -53,7 +54,9 @@ class Conversation:
         With a policy the whole answer is checked first and comes as one piece, or the policy's response instead.
 
         Args:
-            messages: the conversation: {"role": "system" | "user" | "assistant", "content": text}.
+            messages: the conversation: {"role": "system" | "user" | "assistant", "content": text}; also calls of tools
+                and their results.
+            tools: what the assistant may call, as in OpenAI's API.
             max_new_tokens: maximum length of the answer in tokens; limited by the model's context length.
             temperature: 0 is greedy decoding, which always gives the same answer.
             top_p: nucleus sampling, with a temperature above 0.
@@ -65,14 +68,16 @@ class Conversation:
             StorageError: the audit trail cannot be written.
         """
         _check(max_new_tokens, temperature, top_p)
-        return self._guard.answer(
-            messages, lambda final_messages: self._generate(final_messages, max_new_tokens, temperature, top_p, seed)
-        )
+
+        def generate(final_messages: list[Message]) -> Iterator[str]:
+            prompt = encode_prompt(self._loaded.tokenizer, final_messages, tools)
+            return self._generate(prompt, max_new_tokens, temperature, top_p, seed)
+
+        return self._guard.answer(messages, generate)
 
     def _generate(
-        self, messages: list[Message], max_new_tokens: int, temperature: float, top_p: float, seed: int
+        self, prompt: list[int], max_new_tokens: int, temperature: float, top_p: float, seed: int
     ) -> Iterator[str]:
-        prompt = encode_prompt(self._loaded.tokenizer, messages)
         settings = GenerationConfig(
             max_new_tokens=self._available_new_tokens(prompt, max_new_tokens),
             eos_token_id=self._loaded.stop_token_ids,
