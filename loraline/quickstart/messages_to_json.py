@@ -15,7 +15,7 @@ from loraline.quickstart import message_texts as texts
 
 Fields = dict[str, str | int | float]
 
-_ROWS, _HELD_OUT_ROWS = 2400, 300
+_ROWS, _HELD_OUT_ROWS = 2400, 120
 _SEED, _HELD_OUT_SEED = 30, 31
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _QUANTITIES = (
