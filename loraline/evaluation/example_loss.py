@@ -13,8 +13,10 @@ from torch.nn.functional import cross_entropy
 from loraline.data.chat_tokens import EncodedRow
 from loraline.evaluation.batching import make_batches, pad
 
-_TOKENS_PER_BATCH = 4096  # bounds the logits: 1 GB in 16 bit with a vocabulary of 128k
-_FLOAT32_POSITIONS = 512  # positions whose logits are in float32 at one time
+MAX_BATCH_TOKENS = 4096
+"""Bounds the logits: 1 GB in 16 bit with a vocabulary of 128k."""
+FLOAT32_POSITIONS = 512
+"""Positions whose logits are in float32 at one time."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def example_losses(model: Any, examples: list[EncodedRow], advance: Callable[[in
     """
     losses: dict[int, ExampleLoss] = {}
     lengths = [len(example.token_ids) for example in examples]
-    for batch in make_batches(lengths, max_rows=len(examples), max_tokens=_TOKENS_PER_BATCH):
+    for batch in make_batches(lengths, max_rows=len(examples), max_tokens=MAX_BATCH_TOKENS):
         losses.update(zip(batch, _batch_losses(model, [examples[i] for i in batch]), strict=True))
         advance(len(losses))
     return [losses[i] for i in range(len(examples))]
@@ -62,7 +64,7 @@ def _batch_losses(model: Any, examples: list[EncodedRow]) -> list[ExampleLoss]:
         [
             cross_entropy(logits.float(), targets, reduction="none")
             for logits, targets in zip(
-                logits_NV.split(_FLOAT32_POSITIONS), targets_N.split(_FLOAT32_POSITIONS), strict=True
+                logits_NV.split(FLOAT32_POSITIONS), targets_N.split(FLOAT32_POSITIONS), strict=True
             )
         ]
     )

@@ -16,7 +16,8 @@ from loraline.evaluation.batching import make_batches, pad
 from loraline.evaluation.config import EvaluateConfig
 from loraline.models.loaded import LoadedModel
 
-_TOKENS_PER_BATCH = 32768  # bounds the key-value cache: 4 GB for an 8B model with grouped-query attention
+MAX_CACHED_TOKENS = 32768
+"""Of a batch; bounds the key-value cache: 4 GB for an 8B model with grouped-query attention."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def answer_prompts(config: EvaluateConfig, loaded: LoadedModel, prompts: list[li
     for limit in sorted(set(limits)):
         members = [i for i in range(len(prompts)) if limits[i] == limit]
         lengths = [len(prompts[i]) + limit for i in members]
-        for batch in make_batches(lengths, config.batch_size, _TOKENS_PER_BATCH):
+        for batch in make_batches(lengths, config.batch_size, MAX_CACHED_TOKENS):
             chosen = [members[i] for i in batch]
             answers.update(zip(chosen, _answer_batch(loaded, [prompts[i] for i in chosen], limit), strict=True))
             progress.advance(len(answers), len(prompts), unit)

@@ -9,6 +9,7 @@ from loraline import progress
 from loraline.artifacts.base_model import ModelManifest
 from loraline.artifacts.evaluation import EvaluatedWeights, Quantization
 from loraline.artifacts.merging import MergeReport
+from loraline.evaluation.evaluation_memory import HEADROOM
 from loraline.identity import model_digests
 from loraline.models.accelerators import total_memory
 from loraline.models.config import ModelConfig
@@ -17,9 +18,6 @@ from loraline.models.folder import read_manifest, write_manifest
 from loraline.models.loaded import LoadedModel
 from loraline.models.safetensors_files import count_parameters
 from loraline.units import format_bytes
-
-_FOR_EVALUATION = 1.25
-"""Memory of an evaluation for each byte of weights: key-value cache and logits are what is above 1."""
 
 
 def load_weights(model: Path, held: ModelConfig | None = None) -> tuple[LoadedModel, EvaluatedWeights]:
@@ -72,7 +70,7 @@ def _quantization(folder: Path, held: ModelConfig | None) -> Quantization:
         return "none"
     device = pick_device(held.device)
     dtype = pick_dtype(device, held.compute_dtype)
-    needed = int(count_parameters(folder) * dtype.itemsize * _FOR_EVALUATION)
+    needed = int(count_parameters(folder) * dtype.itemsize * HEADROOM)
     if needed <= (capacity := total_memory(device)):
         return "none"
     progress.note(

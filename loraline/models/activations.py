@@ -1,4 +1,4 @@
-"""The size of the activations that a forward pass saves for the backward pass, measured on the meta device.
+"""The size of activations and of the key-value cache, measured on the meta device.
 
 Tensors of torch's meta device have shapes and no contents. The model runs there at its full batch, and the tensors that
 autograd saves are counted, so that no architecture needs a formula of its own.
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from loraline.models.live_bytes import LiveBytes
 
 _META = "loraline_meta"
 """The name under which transformers knows the attention and the experts below."""
@@ -147,3 +149,37 @@ def _hooks(model: PreTrainedModel, adapted: list[nn.Module], save_input: Any) ->
 
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+@torch.no_grad()
+def forward_bytes(model: PreTrainedModel, batch_size: int, length: int) -> int:
+    """Bytes of the tensors that exist at one time in a forward pass without gradients and without the output head.
+
+    Args:
+        model: on the meta device, in the dtype that it runs in.
+        batch_size: sequences.
+        length: tokens of each sequence.
+
+    Raises:
+        RuntimeError, NotImplementedError, TypeError, ValueError: as `saved_bytes`.
+    """
+    _use_meta_layers(model)
+    token_ids = torch.zeros(batch_size, length, dtype=torch.long, device="meta")
+    with LiveBytes(*model.parameters(), *model.buffers()) as counted:
+        model.base_model(input_ids=token_ids, use_cache=False)
+    return counted.peak
+
+
+@torch.no_grad()
+def cache_bytes(model: PreTrainedModel) -> int:
+    """Bytes of the key-value cache for each token of a sequence.
+
+    Raises:
+        RuntimeError, NotImplementedError, TypeError, ValueError: as `saved_bytes`.
+    """
+    _use_meta_layers(model)
+    length = 16
+    token_ids = torch.zeros(1, length, dtype=torch.long, device="meta")
+    cache = model.base_model(input_ids=token_ids, use_cache=True).past_key_values
+    held = [value for layer in cache.layers for value in vars(layer).values() if isinstance(value, Tensor)]
+    return sum(value.nbytes for value in held) // length

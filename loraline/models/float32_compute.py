@@ -59,7 +59,10 @@ def compute_in_float32(model: Any) -> None:
     Models read the dtype of their output head before they call it, so that it is converted for a whole forward pass.
     """
     network = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's `generate` calls this one
-    for module, part in [(network, network.get_output_embeddings()), *((part, part) for part in _parts(network))]:
+    for module, part in [
+        (network, network.get_output_embeddings()),
+        *((part, part) for part in layers_and_others(network)),
+    ]:
         weights = [weight for weight in part.parameters() if weight.dtype in _HALF]
         if weights:
             conversion = _Conversion(weights)
@@ -67,7 +70,7 @@ def compute_in_float32(model: Any) -> None:
             module.register_forward_hook(conversion.end, always_call=True)
 
 
-def _parts(module: nn.Module) -> Iterator[nn.Module]:
+def layers_and_others(module: nn.Module) -> Iterator[nn.Module]:
     """The layers of a model, and the modules around them that have weights of their own."""
     for child in module.children():
         if isinstance(child, nn.ModuleList):
@@ -75,7 +78,7 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
         elif next(child.parameters(recurse=False), None) is not None:
             yield child
         else:
-            yield from _parts(child)
+            yield from layers_and_others(child)
 
 
 class _Conversion:

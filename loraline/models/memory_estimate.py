@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from transformers import PreTrainedModel
@@ -87,30 +88,64 @@ def estimate_memory(config: ModelConfig, footprint: FootprintConfig, accelerator
         ConfigurationError: the accelerator is unknown.
         ModelLoadingError: the configuration cannot be fetched, or transformers does not support it.
     """
-    device, capacity, dtype = _target(config, accelerator)
-    model = _meta_model(config, dtype)
+    target = Target.of(config, accelerator)
+    return estimate_training(load_meta_model(config, target.dtype), config, footprint, target)
+
+
+def estimate_training(
+    model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig, target: "Target"
+) -> MemoryEstimate:
+    """Estimate the memory that training needs on a device, from a model on the meta device."""
     items = memory_items(model, config, footprint)
-    fits = sum(item.size for item in items) <= capacity
+    fits = sum(item.size for item in items) <= target.capacity
     return MemoryEstimate(
-        device=device,
-        capacity=capacity,
+        device=target.device,
+        capacity=target.capacity,
         parameters=sum(weight.numel() for weight in model.parameters()),
         trainable_parameters=count_adapter_parameters(model, footprint),
         items=items,
-        changes=[] if fits else suggest_changes(model, config, footprint, capacity),
+        changes=[] if fits else suggest_changes(model, config, footprint, target.capacity),
     )
 
 
-def _target(config: ModelConfig, accelerator: str | None) -> tuple[str, int, torch.dtype]:
-    """Name, available bytes and dtype of a named accelerator, or of this machine's device."""
-    if accelerator is None:
-        device = pick_device(config.device)
-        return str(device), accelerators.free_memory(device), pick_dtype(device, config.compute_dtype)
-    capacity, dtype = accelerators.named_memory(accelerator), accelerators.named_dtype(accelerator)
-    return accelerator, capacity, dtype if config.compute_dtype == "auto" else DTYPES[config.compute_dtype]
+@dataclass(frozen=True)
+class Target:
+    """The device that an estimate is for."""
+
+    device: str
+    """The device or accelerator."""
+    capacity: int
+    """Bytes of the device that are available."""
+    dtype: torch.dtype
+    """What a model computes in."""
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it is a CPU."""
+        return self.device == "cpu"
+
+    @classmethod
+    def of(cls, config: ModelConfig, accelerator: str | None) -> Self:
+        """A named accelerator, or this machine's device.
+
+        Raises:
+            ConfigurationError: the accelerator is unknown.
+        """
+        if accelerator is None:
+            device = pick_device(config.device)
+            return cls(str(device), accelerators.free_memory(device), pick_dtype(device, config.compute_dtype))
+        dtype = (
+            accelerators.named_dtype(accelerator) if config.compute_dtype == "auto" else DTYPES[config.compute_dtype]
+        )
+        return cls(accelerator, accelerators.named_memory(accelerator), dtype)
 
 
-def _meta_model(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+def load_meta_model(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """Build a recipe's model on the meta device, from its configuration alone.
+
+    Raises:
+        ModelLoadingError: the configuration cannot be fetched, or transformers does not support it.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fetch_config(config.source, config.revision, folder, config.trust_remote_code)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -19,7 +20,7 @@ from loraline.training.logit_transform import IDENTITY, candidates
 from loraline.training.memory_facts import ADAMW_STATES, ADAPTER_ITEMSIZE, LOGITS_CHUNK, can_fuse_lora
 
 _FLOAT32 = 4  # bytes
-_NOT_TRACEABLE = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
+NOT_TRACEABLE = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ def memory_items(model: PreTrainedModel, config: ModelConfig, footprint: Footpri
     """
     adapted = list(target_layers(model, footprint.target_modules).values())
     trainable = count_adapter_parameters(model, footprint)
+    activation_item = _activations(model, adapted, config, footprint)
     return [
-        _weights(model, config),
+        weights_item(model, config),
         MemoryItem("adapter", trainable * ADAPTER_ITEMSIZE, _adapter_basis(model, footprint)),
         MemoryItem("gradients", trainable * ADAPTER_ITEMSIZE, "of the adapter, float32"),
         MemoryItem("optimizer", trainable * ADAPTER_ITEMSIZE * ADAMW_STATES, "AdamW's two states, float32"),
-        _activations(model, adapted, config, footprint),
-        _logits(model, adapted, footprint),
+        activation_item,
+        _logits(model, adapted, footprint, activation_item.size),
         _workspace(model, adapted, config, footprint),
     ]
 
@@ -88,7 +90,8 @@ def _quantizable(model: PreTrainedModel) -> list[Any]:
     return [layer for layer in linear_layers(model).values() if layer is not model.get_output_embeddings()]
 
 
-def _weights(model: PreTrainedModel, config: ModelConfig) -> MemoryItem:
+def weights_item(model: PreTrainedModel, config: ModelConfig) -> MemoryItem:
+    """The weights of the base, quantized as the recipe asks."""
     unquantized = sum(weight.numel() * weight.element_size() for weight in (*model.parameters(), *model.buffers()))
     dtype = str(model.dtype).removeprefix("torch.")
     if config.quantization == "none":
@@ -119,7 +122,7 @@ def _activations(
     try:
         size = activations.saved_bytes(model, fused, batch, length, eager=config.attention == "eager")
         basis = "counted in a forward pass on the meta device"
-    except _NOT_TRACEABLE as error:
+    except NOT_TRACEABLE as error:
         size = (34 + 12) * tokens * text.hidden_size * text.num_hidden_layers * itemsize // 2
         basis = f"by the formula of arXiv 2205.05198, because the model cannot be traced ({type(error).__name__})"
     size += len(adapted) * tokens * footprint.rank * itemsize + expert_lora_bytes(model, footprint)
@@ -145,20 +148,24 @@ def _saved_per_token(layer: Any, footprint: FootprintConfig, itemsize: int) -> i
     return in_features * _FLOAT32 + mask + (out_features * (itemsize + _FLOAT32) if footprint.use_dora else 0)
 
 
-def _logits(model: PreTrainedModel, adapted: list[Any], footprint: FootprintConfig) -> MemoryItem:
+def _logits(
+    model: PreTrainedModel, adapted: list[Any], footprint: FootprintConfig, activation_bytes: int
+) -> MemoryItem:
     """What exists between the output head and the loss.
 
-    For each logit of a chunk: in the model's dtype, in float32 where that is another, and as log-probability in
-    float32; and two tensors like the hidden states. Without chunks all logits exist at one time, with a copy and their
-    gradients.
+    For each logit of a chunk: in the model's dtype, and its probability; and two tensors like the hidden states. The
+    evaluation during training has each logit in float32 and its log-probability instead of the probability, while no
+    activations are saved. Without chunks all logits exist at one time, with a copy and their gradients.
     """
     text = model.config.get_text_config()
     tokens, itemsize = footprint.batch_size * footprint.max_length, model.dtype.itemsize
     if not _is_loss_chunked(model, adapted):
         size = tokens * text.vocab_size * (2 * itemsize + 3 * _FLOAT32)
         return MemoryItem("logits", size, "of all positions, with their gradients")
-    per_logit = itemsize + _FLOAT32 + (_FLOAT32 if itemsize < _FLOAT32 else 0)
-    size = min(LOGITS_CHUNK, tokens) * text.vocab_size * per_logit + 2 * tokens * text.hidden_size * itemsize
+    probability = 2 * _FLOAT32 if model.dtype == torch.float16 else itemsize  # of a copy in float32
+    evaluated = _FLOAT32 + (_FLOAT32 if itemsize < _FLOAT32 else 0)
+    chunk, states = min(LOGITS_CHUNK, tokens) * text.vocab_size, 2 * tokens * text.hidden_size * itemsize
+    size = max(chunk * (itemsize + probability), chunk * (itemsize + evaluated) - activation_bytes) + states
     return MemoryItem(
         "logits", size, f"{LOGITS_CHUNK} label positions at a time, and the gradient of the hidden states"
     )
@@ -173,7 +180,7 @@ def _is_loss_chunked(model: PreTrainedModel, adapted: list[Any]) -> bool:
         return True  # scaled or capped, which the loss does as well
     try:
         return activations.returns_head_output(model)
-    except _NOT_TRACEABLE:
+    except NOT_TRACEABLE:
         return True  # most models return the output of their head
 
 

@@ -55,8 +55,8 @@ def plan(
     weights. Exits with 1 if the recipe does not fit.
     """
     from loraline.feasibility import check_feasibility
-    from loraline.models.memory_estimate import estimate_memory
-    from pipelines.local.console import show_feasibility, show_memory_estimate
+    from loraline.memory_plan import plan_memory
+    from pipelines.local.console import show_feasibility, show_memory_plan
 
     with exit_on_error():
         checked = load_recipe(recipe, overrides or [])
@@ -64,9 +64,9 @@ def plan(
             feasibility = check_feasibility(checked.model, checked.training)
             feasibility.require()
             show_feasibility(Console(), feasibility)
-            estimate = estimate_memory(checked.model, checked.footprint(), accelerator)
-        show_memory_estimate(Console(), estimate)
-    raise typer.Exit(0 if estimate.fits else FAILED)
+            memory = plan_memory(checked, accelerator)
+        show_memory_plan(Console(), memory)
+    raise typer.Exit(0 if memory.fits else FAILED)
 
 
 @app.command("compile")

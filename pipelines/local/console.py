@@ -13,7 +13,7 @@ from pipelines.local.summary import Summary
 
 if TYPE_CHECKING:
     from loraline.feasibility import Feasibility
-    from loraline.models.memory_estimate import MemoryEstimate
+    from loraline.memory_plan import MemoryPlan
 
 _STYLES = {"done": "green", "cached": "cyan", "failed": "bold red"}
 
@@ -93,28 +93,37 @@ def show_feasibility(console: Console, feasibility: "Feasibility") -> None:
         console.print(f"not looked at here: {unchecked}\n", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_memory_estimate(console: Console, estimate: "MemoryEstimate") -> None:
-    """Print a memory estimate: needed, available, and settings to change."""
+def show_memory_plan(console: Console, plan: "MemoryPlan") -> None:
+    """Print what each phase of a run needs, the items of the phase that needs the most, and settings to change."""
+    training, worst = plan.training, plan.worst
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("memory for")
     table.add_column("bytes", justify="right")
     table.add_column("how")
-    for item in estimate.items:
-        table.add_row(item.name, format_bytes(item.size), item.basis)
-    table.add_row(
-        "[bold]in all[/bold]",
-        f"[bold]{format_bytes(estimate.needed)}[/bold]",
-        f"of {format_bytes(estimate.capacity)} on {estimate.device}",
-    )
+    for phase in plan.phases:
+        if phase is worst:
+            for item in phase.items:
+                table.add_row(item.name, format_bytes(item.size), item.basis)
+            available = f"of {format_bytes(phase.capacity)} on {training.device}"
+            table.add_row(f"[bold]{phase.name}[/bold]", f"[bold]{format_bytes(phase.needed)}[/bold]", available)
+    for phase in plan.phases:
+        if phase is not worst:
+            parts = ", ".join(f"{item.name} {format_bytes(item.size)}" for item in phase.items)
+            table.add_row(phase.name, format_bytes(phase.needed), parts)
     console.print(table)
     console.print(
-        f"\n{estimate.parameters / 1e6:,.1f}M parameters; the adapter has {estimate.trainable_parameters / 1e6:,.2f}M",
+        f"\n{training.parameters / 1e6:,.1f}M parameters; the adapter has {training.trainable_parameters / 1e6:,.2f}M",
         highlight=False,
     )
-    verdict = "[bold green]fits[/bold green]" if estimate.fits else "[bold red]does not fit[/bold red]"
-    console.print(f"{verdict}" + ("" if estimate.fits else "; what would help:"))
-    for change in estimate.changes:
+    too_large = ", ".join(phase.name for phase in plan.phases if not phase.fits)
+    if not too_large:
+        console.print(f"[bold green]fits[/bold green]; {worst.name} needs the most")
+        return
+    console.print(f"[bold red]does not fit[/bold red]: {too_large}{'; what would help:' if training.changes else ''}")
+    for change in training.changes:
         console.print(
             f"  {change.setting}: {format_bytes(change.needed)}{'' if change.fits else ', still too much'}",
             highlight=False,
         )
+    if any(phase.name == "evaluation" and not phase.fits for phase in plan.phases):
+        console.print("  the evaluation: a smaller evaluation.batch_size or training.max_length", highlight=False)

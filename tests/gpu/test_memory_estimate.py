@@ -13,12 +13,12 @@ from loraline.artifacts.base_model import ModelManifest
 from loraline.data.rows import Row
 from loraline.models.config import ModelConfig
 from loraline.models.folder import write_manifest
+from loraline.models.live_bytes import LiveBytes
 from loraline.models.memory_estimate import estimate_memory
 from loraline.models.quantize import quantize
 from loraline.training.config import TrainConfig
 from loraline.training.train import train
 from tests.loraline.training.conftest import write_rows
-from tests.loraline.training.live_bytes import LiveBytes
 
 MIB = 2**20
 SIZES = {
@@ -101,4 +101,4 @@ def _compare(config: TrainConfig, source: ModelConfig, model: Path, rows: Path) 
     print(message)
     # What is said to fit must fit; and what fits should not be refused.
     assert peak.size < 1.15 * estimate.needed, message
-    assert peak.size > 0.6 * estimate.needed, message
+    assert peak.size > 0.8 * estimate.needed, message

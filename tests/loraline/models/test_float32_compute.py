@@ -10,11 +10,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from loraline.models.float32_compute import compute_in_float32, load_stored_weights
+from loraline.models.live_bytes import LiveBytes
 from loraline.models.load import load_model
 from loraline.training.adapter import add_adapter, save_adapter
 from loraline.training.config import TrainConfig
 from tests.loraline.training.conftest import FAMILIES
-from tests.loraline.training.live_bytes import LiveBytes
 
 ModelMaker = Callable[..., Path]
 CPU = torch.device("cpu")
