@@ -15,7 +15,7 @@ LIGHT_BIN := $(dir $(LIGHT))bin
 export LORALINE_LIGHT_IMAGE LORALINE_GPU_IMAGE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run ui compile compile-and-upload images push test test-gpu test-families test-containers lint format docs lock clean
+.PHONY: help install run ui compile compile-and-upload images push test test-gpu test-families test-containers test-real lint format docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
