@@ -5,13 +5,12 @@ from transformers import PreTrainedModel
 from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.example_loss import FLOAT32_POSITIONS, MAX_BATCH_TOKENS
 from loraline.evaluation.generate import MAX_CACHED_TOKENS
+from loraline.evaluation.weights import HEADROOM
 from loraline.models import activations
 from loraline.models.config import ModelConfig
 from loraline.models.memory_items import NOT_TRACEABLE, MemoryItem, weights_item
 
 _FLOAT32 = 4  # bytes
-HEADROOM = 1.25
-"""Memory of an evaluation for each byte of weights, by which it is decided whether they have to be quantized."""
 
 
 def evaluation_items(

@@ -9,7 +9,6 @@ from loraline import progress
 from loraline.artifacts.base_model import ModelManifest
 from loraline.artifacts.evaluation import EvaluatedWeights, Quantization
 from loraline.artifacts.merging import MergeReport
-from loraline.evaluation.evaluation_memory import HEADROOM
 from loraline.identity import model_digests
 from loraline.models.accelerators import total_memory
 from loraline.models.config import ModelConfig
@@ -18,6 +17,9 @@ from loraline.models.folder import read_manifest, write_manifest
 from loraline.models.loaded import LoadedModel
 from loraline.models.safetensors_files import count_parameters
 from loraline.units import format_bytes
+
+HEADROOM = 1.25
+"""Memory of an evaluation for each byte of weights, by which it is decided whether they have to be quantized."""
 
 
 def load_weights(model: Path, held: ModelConfig | None = None) -> tuple[LoadedModel, EvaluatedWeights]:

@@ -86,6 +86,7 @@ def test_a_gates_rejection_is_in_the_notes(run: Path, tmp_path: Path, verdict: s
         "upper": 0.0,
         "confidence": 0.95,
         "evaluated_as": None,
+        "not_measured": [],
     }
     stated = {"verdict": verdict, "reasons": ["no gain"], "metric": "loss", "p_value": 1.0, **figures}
     Verdict.model_validate(stated).save(tmp_path / "run" / "evidence")
