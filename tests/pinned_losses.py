@@ -30,6 +30,7 @@ from loraline.evaluation.config import EvaluateConfig
 from loraline.evaluation.evaluate import evaluate
 from loraline.merging.config import MergeConfig
 from loraline.merging.merge import merge
+from loraline.models.config import ModelConfig
 from loraline.models.folder import write_manifest
 from loraline.training.config import TrainConfig
 from loraline.training.train import train
@@ -121,7 +122,8 @@ def measure(family: str, folder: Path) -> Measured:
     report = train(_TRAIN, base, dataset, adapter)
     assert (report.device, report.dtype) == ("cpu", "float32")
     merged = merge(MergeConfig(generated_tokens=4), base, adapter, dataset, folder / "merged")
-    tuned = evaluate(EvaluateConfig(max_new_tokens=4), folder / "merged", dataset, folder / "evaluation")
+    held = ModelConfig(source=str(base), device="cpu", compute_dtype="float32")
+    tuned = evaluate(EvaluateConfig(max_new_tokens=4), folder / "merged", dataset, folder / "evaluation", held=held)
     figures = Figures(
         labelled_tokens=report.labelled_tokens,
         losses=_short_all(point.loss for point in report.history),

@@ -26,7 +26,7 @@ class GateConfig(StepConfig):
     max_task_drop: float = Field(default=0.05, ge=0.0)
     """By how much the main metric of a task may get worse, with its whole interval."""
     max_degenerate: float = Field(default=0.2, ge=0.0, le=1.0)
-    """Part of the answers (0 to 1) that may be empty, or be cut though their reference is shorter; and the part of the
-    references' variety that the answers must have."""
+    """Part of the answers (0 to 1) that may be empty, or be cut though their reference is shorter. Answers that are all
+    alike where references are not fail as well. 1: answers of any kind are accepted."""
     max_contamination: float = Field(default=0.01, ge=0.0, le=1.0)
     """Part of the held-out rows (0 to 1) that may stand among the training rows."""

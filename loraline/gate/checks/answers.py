@@ -9,6 +9,8 @@ from loraline.evidence.schema import Check, Findings, PairedExample
 from loraline.gate.measurements import Measurements
 from loraline.gate.wording import is_above, make_check, not_made, not_measured
 
+_MIN_VARIETY = 0.2
+"""Part of the references' variety that the answers must have."""
 _ONE_FOR_ALL = 0.8
 """Where so many references or prompts are the same one, an honest model may give it each time."""
 
@@ -58,8 +60,9 @@ def _alike(answered: Sequence[PairedExample], limit: float) -> tuple[str, str]:
     distinct = min(map(len, expected))
     usual = max(_largest_share(one) for one in expected)
     share = _largest_share(answers)
-    are_few = len(answers) < limit * distinct
-    is_one = usual < _ONE_FOR_ALL and is_above(limit * (1 - usual), 1 - share)
+    variety = min(_MIN_VARIETY, 1 - limit)  # nothing is asked for where all may be degenerate
+    are_few = len(answers) < variety * distinct
+    is_one = usual < _ONE_FOR_ALL and is_above(variety * (1 - usual), 1 - share)
     [(text, count)] = answers.most_common(1)
     fault = (
         f"the answers are all alike: {len(answers)} distinct ones of {len(answered)}, where references and prompts "

@@ -22,6 +22,7 @@ SMALL = (
     "gate.metric=loss",
     "gate.min_examples=20",
     "gate.min_gain=0",
+    "gate.max_degenerate=1",  # three steps teach no model of this size when to stop
 )
 
 

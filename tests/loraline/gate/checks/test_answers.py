@@ -94,3 +94,10 @@ def test_plain_text_has_no_answers(outputs: Outputs) -> None:
     for folder in (outputs.base, outputs.tuned, outputs.champion):
         rewrite(folder, lambda *_: dict.fromkeys(("prompt", "reference", "answer", "endless", "prompt_digest")))
     assert named(decide(outputs, config=BY_LOSS), "answers").outcome == "not measured"
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(0.5, "failed"), (1.0, "passed")])
+def test_a_larger_limit_asks_for_less(outputs: Outputs, limit: float, outcome: str) -> None:
+    rewrite(outputs.tuned, lambda *_: {"answer": "yes", "endless": True})
+    config = BY_LOSS.model_copy(update={"max_degenerate": limit})
+    assert named(decide(outputs, config=config), "answers").outcome == outcome
