@@ -13,10 +13,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 _LONGEST = ("tests/pipelines/local/", "tests/faults/")
+_OPT_IN = ("browser", "containers", "families", "gpu", "real", "simulation")
+"""Markers of tests that run where `-m` names them."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take minutes, so that no worker is left alone with one at the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what is opt-in and was not asked for, and begin with the files that take minutes.
+
+    So no worker is left alone with one of these at the end.
+    """
+    not_asked_for = [marker for marker in _OPT_IN if marker not in config.option.markexpr]
+    left_out = [item for item in items if any(map(item.get_closest_marker, not_asked_for))]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
 
 

@@ -15,15 +15,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "containers: builds and runs the images; needs Docker, or root on Debian")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests that need a container engine unless `-m` names the marker."""
-    if "containers" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("containers")]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-
-
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engine.Engine]:
     """This machine's engine, or one that is started for this session."""

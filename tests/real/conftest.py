@@ -24,15 +24,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: trains a real language model, for minutes")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests that take minutes unless `-m` names the marker."""
-    if "real" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("real")]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-
-
 @pytest.fixture(scope="session")
 def gguf() -> Path:
     """The model's GGUF file."""
