@@ -5,29 +5,11 @@ from dataclasses import dataclass
 from loraline.evaluation.evaluation_memory import evaluation_items
 from loraline.merging.merge_memory import merge_items
 from loraline.models.device import DTYPES
-from loraline.models.memory_estimate import MemoryEstimate, Target, estimate_training, load_meta_model
-from loraline.models.memory_items import MemoryItem
+from loraline.models.folder import load_config
+from loraline.models.memory_estimate import MemoryEstimate, Target, estimate_training, fetched_config
+from loraline.models.memory_items import MemoryItem, Phase
+from loraline.models.meta_model import build_meta_model
 from loraline.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A phase of a run, and the memory that it needs on the device."""
-
-    name: str
-    items: list[MemoryItem]
-    capacity: int
-    """Bytes that the device has."""
-
-    @property
-    def needed(self) -> int:
-        """Bytes in all."""
-        return sum(item.size for item in self.items)
-
-    @property
-    def fits(self) -> bool:
-        """Whether the device has as much."""
-        return self.needed <= self.capacity
 
 
 @dataclass(frozen=True)
@@ -35,8 +17,13 @@ class MemoryPlan:
     """The memory that a run needs, phase by phase."""
 
     training: MemoryEstimate
-    phases: list[Phase]
-    """Training, evaluation and merge."""
+    evaluation: Phase
+    merge: Phase
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Training, evaluation and merge."""
+        return [self.training, self.evaluation, self.merge]
 
     @property
     def worst(self) -> Phase:
@@ -60,15 +47,15 @@ def plan_memory(recipe: Recipe, accelerator: str | None = None) -> MemoryPlan:
         ConfigurationError: the accelerator is unknown.
         ModelLoadingError: the configuration cannot be fetched, or transformers does not support it.
     """
-    target = Target.of(recipe.model, accelerator)
-    training = estimate_training(load_meta_model(recipe.model, target.dtype), recipe.model, recipe.footprint(), target)
-    phases = [Phase("training", training.items, target.capacity)]
-    model = load_meta_model(recipe.model, target.dtype)  # anew: tracing a training leaves hooks and settings behind
-    items = evaluation_items(model, recipe.model, recipe.evaluation, recipe.training.max_length, target.capacity)
-    phases.append(Phase("evaluation", items, target.capacity))
-    stored = DTYPES.get(str(model.config.dtype).removeprefix("torch."), target.dtype)
-    merged = load_meta_model(recipe.model, stored)
+    config, target = recipe.model, Target.of(recipe.model, accelerator)
+    with fetched_config(config) as folder:
+        training = estimate_training(folder, config, recipe.footprint(), target)
+        # Each phase has a model of its own: tracing a training leaves hooks and settings behind.
+        model = build_meta_model(folder, config.source, target.dtype)
+        stored = DTYPES.get(str(load_config(folder).dtype).removeprefix("torch."), target.dtype)
+        merged = build_meta_model(folder, config.source, stored)
+    items = evaluation_items(model, config, recipe.evaluation, recipe.training.max_length, target.capacity)
     merge = Phase("merge", merge_items(merged, recipe.merge, on_cpu=target.is_cpu), target.capacity)
     if not merge.fits and not target.is_cpu:  # compared on the host's CPU then, which needs nothing of the device
         merge = Phase("merge", [MemoryItem("on the CPU", 0, "the device cannot hold the weights")], target.capacity)
-    return MemoryPlan(training, [*phases, merge])
+    return MemoryPlan(training, Phase("evaluation", items, target.capacity), merge)

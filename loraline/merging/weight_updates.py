@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,7 @@ def _updates(
     is_embedding = isinstance(layer, torch.nn.Embedding)
     factors = _EMBEDDING_FACTORS if is_embedding else _LINEAR_FACTORS
     names = [*factors, _MAGNITUDE] if settings.get("use_dora") else factors
-    missing = [part for part in names if part not in parts]
-    if missing:
-        raise AdapterError(f"{module} lacks {', '.join(missing)}")
-    lora_a, lora_b = (parts[name] for name in factors)
+    lora_a, lora_b = _keys(module, parts, names)[:2]
     transposed = is_embedding or isinstance(layer, Conv1D)
     expected = (shapes[lora_b][0], shapes[lora_a][1])
     expected = expected[::-1] if transposed else expected
@@ -166,6 +164,14 @@ def _updates(
     return [WeightUpdate(one.tensor, lora_b, lora_a, magnitude, scale, transposed, one.rows) for one in stored]
 
 
+def _keys(adapted: str, parts: dict[str, str], names: Sequence[str]) -> list[str]:
+    """Keys of the parts of an update, A and B first; AdapterError where one is missing."""
+    missing = [part for part in names if part not in parts]
+    if missing:
+        raise AdapterError(f"{adapted} lacks {', '.join(missing)}")
+    return [parts[name] for name in names]
+
+
 def _expert_updates(
     parameter: str,
     *,
@@ -175,10 +181,7 @@ def _expert_updates(
     network: Any,
     layout: StoredLayout,
 ) -> list[WeightUpdate]:
-    missing = [part for part in _LINEAR_FACTORS if part not in parts]
-    if missing:
-        raise AdapterError(f"{parameter} lacks {', '.join(missing)}")
-    lora_a, lora_b = (parts[name] for name in _LINEAR_FACTORS)
+    lora_a, lora_b = _keys(parameter, parts, _LINEAR_FACTORS)
     stored = stored_experts(parameter, shapes[lora_b], shapes[lora_a], network, layout)
     return [
         WeightUpdate(

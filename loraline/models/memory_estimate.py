@@ -1,12 +1,13 @@
 """The memory estimate: whether a training run fits into a device's memory, before any weight is loaded."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
-from transformers import PreTrainedModel
 
 from loraline.artifacts.base_model import ModelManifest
 from loraline.errors import ModelLoadingError
@@ -16,37 +17,24 @@ from loraline.models.device import DTYPES, pick_device, pick_dtype
 from loraline.models.folder import write_manifest
 from loraline.models.footprint import FootprintConfig
 from loraline.models.memory_changes import SuggestedChange, suggest_changes
-from loraline.models.memory_items import MemoryItem, count_adapter_parameters, memory_items
+from loraline.models.memory_items import Phase, count_adapter_parameters, memory_items
 from loraline.models.meta_model import build_meta_model
 from loraline.sources.model import fetch_config
 from loraline.units import format_bytes
 
 
 @dataclass(frozen=True)
-class MemoryEstimate:
+class MemoryEstimate(Phase):
     """The memory that training needs, the memory of the device, and what to change if that is too little."""
 
     device: str
     """The device or accelerator."""
-    capacity: int
-    """Bytes of the device that are available."""
     parameters: int
     """Weights of the base model."""
     trainable_parameters: int
     """Weights of the adapter."""
-    items: list[MemoryItem]
     changes: list[SuggestedChange]
     """Changes that suffice alone, or else several combined. Empty where training fits."""
-
-    @property
-    def needed(self) -> int:
-        """Bytes in all."""
-        return sum(item.size for item in self.items)
-
-    @property
-    def fits(self) -> bool:
-        """Whether the device has as much as training needs."""
-        return self.needed <= self.capacity
 
     def explain(self) -> str:
         """Why training does not fit, and what to change."""
@@ -89,21 +77,24 @@ def estimate_memory(config: ModelConfig, footprint: FootprintConfig, accelerator
         ModelLoadingError: the configuration cannot be fetched, or transformers does not support it.
     """
     target = Target.of(config, accelerator)
-    return estimate_training(load_meta_model(config, target.dtype), config, footprint, target)
+    with fetched_config(config) as folder:
+        return estimate_training(folder, config, footprint, target)
 
 
 def estimate_training(
-    model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig, target: "Target"
+    folder: Path, config: ModelConfig, footprint: FootprintConfig, target: "Target"
 ) -> MemoryEstimate:
-    """Estimate the memory that training needs on a device, from a model on the meta device."""
+    """Estimate the memory that training needs on a device, from a folder of `fetched_config`."""
+    model = build_meta_model(folder, config.source, target.dtype)
     items = memory_items(model, config, footprint)
     fits = sum(item.size for item in items) <= target.capacity
     return MemoryEstimate(
-        device=target.device,
+        name="training",
+        items=items,
         capacity=target.capacity,
+        device=target.device,
         parameters=sum(weight.numel() for weight in model.parameters()),
         trainable_parameters=count_adapter_parameters(model, footprint),
-        items=items,
         changes=[] if fits else suggest_changes(model, config, footprint, target.capacity),
     )
 
@@ -140,14 +131,15 @@ class Target:
         return cls(accelerator, accelerators.named_memory(accelerator), dtype)
 
 
-def load_meta_model(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """Build a recipe's model on the meta device, from its configuration alone.
+@contextmanager
+def fetched_config(config: ModelConfig) -> Iterator[Path]:
+    """A folder with a base's configuration and no weights, for `build_meta_model`.
 
     Raises:
-        ModelLoadingError: the configuration cannot be fetched, or transformers does not support it.
+        ModelLoadingError: the configuration cannot be fetched.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fetch_config(config.source, config.revision, folder, config.trust_remote_code)
         write_manifest(folder, ModelManifest(trust_remote_code=config.trust_remote_code))
-        return build_meta_model(folder, config.source, dtype)
+        yield folder

@@ -34,6 +34,26 @@ class MemoryItem:
     """How the size is computed."""
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A phase of a run, and the memory that it needs on the device."""
+
+    name: str
+    items: list[MemoryItem]
+    capacity: int
+    """Bytes of the device that are available."""
+
+    @property
+    def needed(self) -> int:
+        """Bytes in all."""
+        return sum(item.size for item in self.items)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has as much as the phase needs."""
+        return self.needed <= self.capacity
+
+
 def memory_items(model: PreTrainedModel, config: ModelConfig, footprint: FootprintConfig) -> list[MemoryItem]:
     """Compute the memory of each kind that training needs.
 

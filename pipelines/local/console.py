@@ -125,5 +125,5 @@ def show_memory_plan(console: Console, plan: "MemoryPlan") -> None:
             f"  {change.setting}: {format_bytes(change.needed)}{'' if change.fits else ', still too much'}",
             highlight=False,
         )
-    if any(phase.name == "evaluation" and not phase.fits for phase in plan.phases):
+    if not plan.evaluation.fits:
         console.print("  the evaluation: a smaller evaluation.batch_size or training.max_length", highlight=False)
